@@ -1,0 +1,56 @@
+package discovery
+
+import (
+	"context"
+	"time"
+
+	"signalbox"
+)
+
+// Source is one origin of services.
+type Source interface {
+	// Name is short and stable, and names the source in logs, metrics and the persisted state: "marathon".
+	Name() string
+
+	// Run reads the origin until ctx ends, and sends each state it has read. It never closes out. It keeps trying through
+	// every failure, and returns only when ctx ends or when its configuration can never work.
+	// A value on again asks for a whole read soon, not before, to confirm a state that looked suspicious.
+	Run(ctx context.Context, out chan<- Update, again <-chan struct{}) error
+}
+
+// Update is what a source has read. It is immutable once sent, the services in it included; a service that did not change keeps
+// its pointer from one update to the next.
+type Update struct {
+	// State is the whole state of the source, sorted by service id. Nil: there is no news about services, only about Health.
+	State []*signalbox.Service
+	// Problems are those of apps as a whole.
+	Problems []signalbox.Problem
+	// Whole says that State comes from one consistent read of everything, not from a read of single apps.
+	Whole bool
+	// Explained names the apps and tasks whose absence has a known cause (a death, a scaling, a deletion that the source was
+	// told of), so that a shrink which they explain is not suspicious.
+	Explained Explained
+	// Cause says what led to this update, in a few words: "event status_update_event /shop", "resync".
+	Cause string
+	// At is when the read began.
+	At time.Time
+	// Event is when the source said that something changed, zero for a read that no event asked for.
+	Event time.Time
+
+	Health Health
+}
+
+// Explained holds the apps and tasks whose absence has a known cause.
+type Explained struct {
+	Apps  map[string]bool
+	Tasks map[string]bool
+}
+
+// Health is how a source fares.
+type Health struct {
+	Connected bool      // its event stream stands
+	Endpoint  string    // the member that answers
+	LastEvent time.Time // when the stream last said something, heart-beats included
+	LastRead  time.Time // when a read last succeeded
+	Err       string    // why the last read or connection failed, "" if it did not
+}

@@ -1,0 +1,172 @@
+package signalbox
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// Table is what runs where, and under which names, at one moment. It is immutable; a nil Table is an empty one.
+type Table struct {
+	Services []*Service // sorted by ID, each ID once
+	Problems []Problem  // of apps as a whole, sorted; a service's own are in Service.Problems
+}
+
+// NewTable returns a table of services and problems in any order, which it takes over.
+// Of two services with one ID the first in the order of Source stays; the other becomes a problem (SB201).
+func NewTable(services []*Service, problems []Problem) *Table {
+	slices.SortFunc(services, func(a, b *Service) int {
+		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Source, b.Source))
+	})
+	kept := services[:0]
+	for _, s := range services {
+		if len(kept) > 0 && kept[len(kept)-1].ID == s.ID {
+			problems = append(problems, Problem{
+				Code: "SB201", Severity: SeverityError, App: s.App,
+				Message: fmt.Sprintf("the source %s announces %s too", s.Source, s.ID),
+				Action:  "the one from " + kept[len(kept)-1].Source + " is used",
+			})
+			continue
+		}
+		kept = append(kept, s)
+	}
+	slices.SortFunc(problems, Problem.Compare)
+	return &Table{Services: kept, Problems: slices.Compact(problems)}
+}
+
+// Service returns the service with an id, or nil.
+func (t *Table) Service(id ServiceID) *Service {
+	if t == nil {
+		return nil
+	}
+	i, ok := slices.BinarySearchFunc(t.Services, id, func(s *Service, id ServiceID) int { return cmp.Compare(s.ID, id) })
+	if !ok {
+		return nil
+	}
+	return t.Services[i]
+}
+
+// AllProblems returns the problems of the table and of its services, sorted.
+func (t *Table) AllProblems() []Problem {
+	if t == nil {
+		return nil
+	}
+	all := slices.Clone(t.Problems)
+	for _, s := range t.Services {
+		all = append(all, s.Problems...)
+	}
+	slices.SortFunc(all, Problem.Compare)
+	return slices.Compact(all)
+}
+
+// Counts returns how many distinct apps and endpoints the table has.
+func (t *Table) Counts() (apps, endpoints int) {
+	if t == nil {
+		return 0, 0
+	}
+	last := ""
+	for _, s := range t.Services {
+		if s.App != last {
+			apps++
+			last = s.App
+		}
+		endpoints += len(s.Endpoints)
+	}
+	return apps, endpoints
+}
+
+// Equal reports whether two tables say the same.
+func (t *Table) Equal(o *Table) bool {
+	if t == nil {
+		t = &Table{}
+	}
+	if o == nil {
+		o = &Table{}
+	}
+	return slices.EqualFunc(t.Services, o.Services, (*Service).Equal) && slices.Equal(t.Problems, o.Problems)
+}
+
+// WriteTo writes the text form: for each service a line of its own, one for each route and one for each endpoint.
+func (t *Table) WriteTo(w io.Writer) (int64, error) {
+	var b strings.Builder
+	if t != nil {
+		for _, s := range t.Services {
+			s.appendText(&b)
+		}
+	}
+	n, err := io.WriteString(w, b.String())
+	return int64(n), err
+}
+
+func (s *Service) lines() []string {
+	var b strings.Builder
+	s.appendText(&b)
+	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+}
+
+func (s *Service) appendText(b *strings.Builder) {
+	fmt.Fprintf(b, "service %s %s", s.ID, s.Mode)
+	if s.Listen != 0 {
+		fmt.Fprintf(b, " listen %d", s.Listen)
+	}
+	fmt.Fprintf(b, " from %s\n", s.Source)
+	for _, r := range s.Routes {
+		fmt.Fprintf(b, "route %s %s\n", s.ID, r)
+	}
+	for _, e := range s.Endpoints {
+		fmt.Fprintf(b, "endpoint %s %s %s %s\n", s.ID, e.Addr, e.State, e.Task)
+	}
+}
+
+// DiffText returns the lines that differ between two tables' text forms, the old ones after "- ", the new ones after "+ ".
+// Services with equal pointers are passed over unread.
+func DiffText(from, to *Table) []string {
+	var out []string
+	var a, b []*Service
+	if from != nil {
+		a = from.Services
+	}
+	if to != nil {
+		b = to.Services
+	}
+	for len(a) > 0 || len(b) > 0 {
+		switch {
+		case len(b) == 0 || len(a) > 0 && a[0].ID < b[0].ID:
+			out = appendPrefixed(out, "- ", a[0].lines())
+			a = a[1:]
+		case len(a) == 0 || b[0].ID < a[0].ID:
+			out = appendPrefixed(out, "+ ", b[0].lines())
+			b = b[1:]
+		default:
+			if a[0] != b[0] {
+				out = appendChanged(out, a[0].lines(), b[0].lines())
+			}
+			a, b = a[1:], b[1:]
+		}
+	}
+	return out
+}
+
+func appendPrefixed(out []string, prefix string, lines []string) []string {
+	for _, l := range lines {
+		out = append(out, prefix+l)
+	}
+	return out
+}
+
+// appendChanged appends the lines that only one side has. The lines of a service are distinct, so sets suffice.
+func appendChanged(out, from, to []string) []string {
+	for _, l := range from {
+		if !slices.Contains(to, l) {
+			out = append(out, "- "+l)
+		}
+	}
+	for _, l := range to {
+		if !slices.Contains(from, l) {
+			out = append(out, "+ "+l)
+		}
+	}
+	return out
+}
