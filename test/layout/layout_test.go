@@ -1,0 +1,238 @@
+// Package layout holds the shape of the tree as tests: who may import whom, where things live, what every package and file owes
+// its reader.
+package layout
+
+import (
+	"bytes"
+	"encoding/json"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const root = "../.."
+
+// may says which of our packages each package may import; a package that is missing here may not exist.
+// The same table, with what each room holds, stands in docs/architecture.md.
+var may = map[string][]string{
+	"signalbox":                   {},
+	"signalbox/discovery":         {"signalbox"},
+	"signalbox/discovery/labels":  {"signalbox"},
+	"signalbox/discovery/marathon": {"signalbox", "signalbox/discovery", "signalbox/discovery/labels"},
+	"signalbox/haproxy":           {"signalbox", "signalbox/templates"},
+	"signalbox/haproxy/control":   {"signalbox", "signalbox/haproxy"},
+	"signalbox/templates":         {},
+	"signalbox/metrics":           {},
+	"signalbox/admin":             {"signalbox", "signalbox/metrics", "signalbox/templates"},
+	"signalbox/devcluster":        {"signalbox/devcluster/agent"},
+	"signalbox/devcluster/agent":  {},
+	"signalbox/loadgen":           {},
+	"signalbox/cmd/signalbox":     {"*"},
+	"signalbox/bench":             {"*"},
+	"signalbox/test/layout":       {},
+	"signalbox/test/docs":         {"*"},
+	"signalbox/test/e2e":          {"*"},
+}
+
+// testsOnly are packages that tests of any package may import, to run against the real thing.
+var testsOnly = []string{"signalbox/devcluster", "signalbox/devcluster/agent", "signalbox/loadgen"}
+
+type pkg struct {
+	ImportPath, Dir, Name, Doc         string
+	Imports, TestImports, XTestImports []string
+}
+
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Dir,Name,Doc,Imports,TestImports,XTestImports", "./...")
+	cmd.Dir = root
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []pkg
+	for dec := json.NewDecoder(bytes.NewReader(out)); dec.More(); {
+		var p pkg
+		if err := dec.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
+func ours(path string) bool { return path == "signalbox" || strings.HasPrefix(path, "signalbox/") }
+
+func TestImportsFollowTheTable(t *testing.T) {
+	for _, p := range packages(t) {
+		allowed, known := may[p.ImportPath]
+		if !known {
+			t.Errorf("%s is not in the import table: give it a room there and in docs/architecture.md", p.ImportPath)
+			continue
+		}
+		if slices.Contains(allowed, "*") {
+			continue
+		}
+		for _, imp := range p.Imports {
+			if ours(imp) && !slices.Contains(allowed, imp) {
+				t.Errorf("%s imports %s; it may import %v", p.ImportPath, imp, allowed)
+			}
+		}
+		for _, imp := range append(slices.Clone(p.TestImports), p.XTestImports...) {
+			if ours(imp) && imp != p.ImportPath && !slices.Contains(allowed, imp) && !slices.Contains(testsOnly, imp) {
+				t.Errorf("a test of %s imports %s; it may import %v and %v", p.ImportPath, imp, allowed, testsOnly)
+			}
+		}
+	}
+}
+
+func TestEveryPackageSaysWhatItIs(t *testing.T) {
+	banned := regexp.MustCompile(`^(util|utils|common|types|helpers|models)$`)
+	for _, p := range packages(t) {
+		if p.Doc == "" && !strings.HasPrefix(p.ImportPath, "signalbox/test/") {
+			t.Errorf("%s has no package comment", p.ImportPath)
+		}
+		if banned.MatchString(p.Name) {
+			t.Errorf("%s: the name %q says nothing", p.ImportPath, p.Name)
+		}
+	}
+}
+
+// top is what may stand at the top of the tree.
+var top = []string{
+	".ci", ".git", ".gitignore", ".golangci.yml", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md",
+	"admin", "bench", "bin", "cmd", "devcluster", "discovery", "docs", "go.mod", "go.sum", "haproxy", "loadgen", "metrics",
+	"templates", "test",
+}
+
+func TestTopOfTheTree(t *testing.T) {
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !slices.Contains(top, e.Name()) && !strings.HasSuffix(e.Name(), ".go") {
+			t.Errorf("%s has no place at the top of the tree", e.Name())
+		}
+	}
+	for _, name := range []string{"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "docs/architecture.md", "docs/quickstart.md", "docs/metrics.md", "docs/decisions"} {
+		if _, err := os.Stat(filepath.Join(root, name)); err != nil {
+			t.Errorf("%s is missing", name)
+		}
+	}
+}
+
+// files returns every tracked-looking text file of the tree with its content.
+func files(t *testing.T, visit func(path string, content []byte)) {
+	t.Helper()
+	skip := []string{".git", "bin", "dist", "node_modules"}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if slices.Contains(skip, d.Name()) {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !d.Type().IsRegular() {
+			return nil
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if bytes.IndexByte(content, 0) < 0 {
+			rel, _ := filepath.Rel(root, path)
+			visit(rel, content)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// long are the files over 500 lines, each with its reason.
+var long = map[string]string{}
+
+func TestFilesAreShort(t *testing.T) {
+	files(t, func(path string, content []byte) {
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		if n := bytes.Count(content, []byte("\n")); n > 520 && long[path] == "" {
+			t.Errorf("%s has %d lines: split it, or give the reason in this test", path, n)
+		}
+	})
+}
+
+func TestTreeSpeaksOfItselfAlone(t *testing.T) {
+	// Written in pieces, so that this file does not find itself.
+	forbidden := regexp.MustCompile(`/(home|Users)/[a-z]+/|/wo` + `rk/|/ro` + `ot/[a-z.]|proxy\.go` + `lang\.org|registry\.npm` + `js\.org|deb\.deb` + `ian\.org|t\.Sk` + `ip(Now|f)?\(`)
+	files(t, func(path string, content []byte) {
+		if path == "LICENSE" || strings.HasSuffix(path, "go.sum") {
+			return
+		}
+		if m := forbidden.Find(content); m != nil {
+			t.Errorf("%s contains %q: no personal paths, no registries, no skipped tests", path, m)
+		}
+	})
+}
+
+func TestChangelogLinesAreTyped(t *testing.T) {
+	content, err := os.ReadFile(filepath.Join(root, "CHANGELOG.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	typed := regexp.MustCompile(`^- \[(feature|change|fix|security)\] `)
+	lines := 0
+	for line := range strings.Lines(string(content)) {
+		if strings.HasPrefix(line, "- ") {
+			lines++
+			if !typed.MatchString(line) {
+				t.Errorf("CHANGELOG.md: %q has no type", strings.TrimSpace(line))
+			}
+		}
+	}
+	if lines == 0 {
+		t.Error("CHANGELOG.md has no lines")
+	}
+}
+
+func TestDecisionsAreNumbered(t *testing.T) {
+	entries, err := os.ReadDir(filepath.Join(root, "docs", "decisions"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := regexp.MustCompile(`^(\d{4})-[a-z0-9-]+\.md$`)
+	seen := map[string]string{}
+	for _, e := range entries {
+		m := name.FindStringSubmatch(e.Name())
+		if m == nil {
+			t.Errorf("docs/decisions/%s: name it 0001-what-was-decided.md", e.Name())
+			continue
+		}
+		if other, ok := seen[m[1]]; ok {
+			t.Errorf("docs/decisions: %s and %s share a number", other, e.Name())
+		}
+		seen[m[1]] = e.Name()
+	}
+}
+
+func TestMakeHelpIsShort(t *testing.T) {
+	out, err := exec.Command("make", "-s", "-C", root, "help").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(out, []byte("\n")); n == 0 || n > 12 {
+		t.Errorf("make help lists %d targets, want 1 to 12:\n%s", n, out)
+	}
+}
