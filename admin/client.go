@@ -1,0 +1,133 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// What can be wrong between a client and a controller; errors.Is tells them apart.
+var (
+	// ErrUnreachable: nothing answers, or not in time.
+	ErrUnreachable = errors.New("the controller can't be reached")
+	// ErrRefused: it answers, and doesn't take the token.
+	ErrRefused = errors.New("the controller refuses")
+)
+
+// maxAnswer bounds what a client reads: 10,000 apps make an answer of some 10 MB.
+const maxAnswer = 256 << 20
+
+// Client asks a running controller. Its methods may be called at the same time.
+type Client struct {
+	addr      Address
+	tokenFile string
+	http      *http.Client
+}
+
+// NewClient returns a client of the controller at an address. The token file is read with each request, and only over TCP.
+func NewClient(addr Address, tokenFile string) *Client {
+	var dialer net.Dialer
+	transport := &http.Transport{
+		Proxy:             nil, // the controller is on this machine, whatever HTTP_PROXY says
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			if addr.Socket != "" {
+				return dialer.DialContext(ctx, "unix", addr.Socket)
+			}
+			return dialer.DialContext(ctx, "tcp", addr.TCP.String())
+		},
+	}
+	return &Client{addr: addr, tokenFile: tokenFile, http: &http.Client{
+		Transport: transport,
+		Timeout:   30 * time.Second,
+		// A redirect would carry the token on.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// Address returns where the client asks.
+func (c *Client) Address() Address { return c.addr }
+
+// Health returns the controller's health; failing is an answer too, not an error.
+func (c *Client) Health(ctx context.Context) (Health, error) {
+	return ask[Health](ctx, c, "/api/v1/status")
+}
+
+// Routes returns the rows of the running table.
+func (c *Client) Routes(ctx context.Context) (Routes, error) {
+	return ask[Routes](ctx, c, "/api/v1/routes")
+}
+
+// Services returns what was counted for each service.
+func (c *Client) Services(ctx context.Context) (Services, error) {
+	return ask[Services](ctx, c, "/api/v1/services")
+}
+
+// Render returns the files of the configuration that the controller wants now.
+func (c *Client) Render(ctx context.Context) (Render, error) {
+	return ask[Render](ctx, c, "/api/v1/render")
+}
+
+// ask gets a path and decodes the answer.
+func ask[T any](ctx context.Context, c *Client, path string) (T, error) {
+	var out T
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+path, http.NoBody)
+	if err != nil {
+		return out, fmt.Errorf("asking the controller: %w", err)
+	}
+	if c.addr.Socket == "" {
+		token, err := ReadToken(c.tokenFile)
+		if err != nil {
+			return out, fmt.Errorf("%w: %w", ErrRefused, err)
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return out, ctx.Err()
+		}
+		return out, fmt.Errorf("%w at %s: %w", ErrUnreachable, c.addr, cause(err))
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	switch {
+	case err != nil:
+		return out, fmt.Errorf("%w at %s: reading its answer: %w", ErrUnreachable, c.addr, err)
+	case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden:
+		return out, fmt.Errorf("%w: the token in %s is not that of the controller at %s", ErrRefused, c.tokenFile, c.addr)
+	case resp.StatusCode != http.StatusOK:
+		return out, fmt.Errorf("asking the controller at %s for %s: %s: %s", c.addr, path, resp.Status, complaint(body))
+	}
+	if err := json.Unmarshal(body, &out); err != nil {
+		return out, fmt.Errorf("asking the controller at %s for %s: reading its answer: %w", c.addr, path, err)
+	}
+	return out, nil
+}
+
+// cause is the part of a transport's error that the sentence around it doesn't say already.
+func cause(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Err != nil {
+		return op.Err
+	}
+	return err
+}
+
+// complaint is the error that an answer holds, or its first line.
+func complaint(body []byte) string {
+	var e struct {
+		Error string `json:"error"`
+	}
+	if json.Unmarshal(body, &e) == nil && e.Error != "" {
+		return e.Error
+	}
+	line, _, _ := strings.Cut(string(body), "\n")
+	return line[:min(len(line), 200)]
+}

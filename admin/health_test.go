@@ -1,0 +1,171 @@
+package admin
+
+import (
+	"math"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"signalbox"
+)
+
+var noon = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+
+// sample is a status in which each part has something to say.
+func sample() signalbox.Status {
+	badPath := signalbox.Problem{
+		Code: "SB110", Severity: signalbox.SeverityError, App: "/shop/web", Label: "signalbox.path", Value: "ca\nrt",
+		Message: "must start with /", Action: "the route is not published",
+	}
+	table := signalbox.NewTable([]*signalbox.Service{
+		{
+			ID: "/shop/cart:0", App: "/shop/cart", Source: "marathon", Mode: signalbox.HTTP,
+			Routes: []signalbox.Route{{Host: "shop.local", Path: "/cart"}, {Host: "*.shop.local", Path: "/"}},
+			Endpoints: []signalbox.Endpoint{
+				{Task: "cart.1", Addr: netip.MustParseAddrPort("10.0.0.5:31002"), State: signalbox.Up},
+				{Task: "cart.2", Addr: netip.MustParseAddrPort("10.0.0.7:31544"), State: signalbox.Down, Why: "health check failing"},
+			},
+		},
+		{
+			ID: "/shop/web:0", App: "/shop/web", Source: "marathon", Mode: signalbox.HTTP,
+			Routes:    []signalbox.Route{{Path: "/"}},
+			Endpoints: []signalbox.Endpoint{{Task: "web.1", Addr: netip.MustParseAddrPort("10.0.0.5:31003"), State: signalbox.Up}},
+			Problems:  []signalbox.Problem{badPath},
+		},
+		{ID: "/db:0", App: "/db", Source: "marathon", Mode: signalbox.TCP, Listen: 10001},
+		{
+			ID: "/batch:0", App: "/batch", Source: "marathon", Mode: signalbox.TCP,
+			Endpoints: []signalbox.Endpoint{{Task: "b.1", Addr: netip.MustParseAddrPort("10.0.0.5:31004"), State: signalbox.Up}},
+		},
+	}, nil)
+	s := signalbox.Status{
+		Version: "0.1.ab41cde", Started: noon.Add(-90 * time.Minute), At: noon,
+		Sources: []signalbox.SourceStatus{{
+			Name: "marathon", Level: signalbox.Degraded, Detail: "unreachable: connection refused", LastRead: noon.Add(-3 * time.Minute),
+			LastGood: noon.Add(-192 * time.Second), LastEvent: noon.Add(-4 * time.Minute), Endpoint: "http://10.0.0.1:8080",
+			Apps: 4, Endpoints: 4, Quarantined: "40 of 41 apps are gone",
+		}},
+		HAProxy: signalbox.HAProxyStatus{
+			Level: signalbox.OK, Version: "2.6.12", PID: 4711, OldWorkers: 1, Generation: 118, AppliedAt: noon.Add(-42 * time.Second),
+			LastReload: noon.Add(-time.Hour), ReloadReason: "new listener", Reloads: 2, Updates: 97, FileBehind: 250 * time.Millisecond,
+		},
+		Log:   signalbox.LogStatus{Level: signalbox.OK, Counted: 1000, Last: noon.Add(-time.Second)},
+		Table: table, Problems: []signalbox.Problem{badPath},
+		Logs: []signalbox.LogEntry{{Time: noon.Add(-time.Minute), Level: "info", Message: "<b>routes</b> changed", Fields: map[string]string{"app": "/shop/cart"}}},
+		Metrics: []signalbox.MetricPoint{
+			{Time: noon, Name: "signalbox_reloads_total", Labels: `reason="new listener"`, Value: 2},
+			{Time: noon, Name: "signalbox_broken", Value: math.NaN()},
+		},
+	}
+	return s
+}
+
+func TestVerdict(t *testing.T) {
+	src := func(levels ...signalbox.Level) (s signalbox.Status) {
+		for _, l := range levels {
+			s.Sources = append(s.Sources, signalbox.SourceStatus{Level: l})
+		}
+		return s
+	}
+	f := func(want signalbox.Level, s signalbox.Status) {
+		t.Helper()
+		if got := Verdict(s); got != want {
+			t.Errorf("Verdict(%+v) = %s, want %s", s, got, want)
+		}
+	}
+	f(signalbox.OK, signalbox.Status{})
+	f(signalbox.OK, src(signalbox.OK, signalbox.OK))
+	f(signalbox.Degraded, src(signalbox.OK, signalbox.Degraded))
+	f(signalbox.Degraded, src(signalbox.OK, signalbox.Failing))
+	f(signalbox.Failing, src(signalbox.Failing, signalbox.Failing))
+	f(signalbox.Failing, signalbox.Status{HAProxy: signalbox.HAProxyStatus{Level: signalbox.Failing}})
+	f(signalbox.Degraded, signalbox.Status{HAProxy: signalbox.HAProxyStatus{Level: signalbox.Degraded}})
+	// Without its log this machine still routes.
+	f(signalbox.Degraded, signalbox.Status{Log: signalbox.LogStatus{Level: signalbox.Failing}})
+	// One app's mistake is not the machine's.
+	f(signalbox.OK, signalbox.Status{Problems: []signalbox.Problem{{Severity: signalbox.SeverityError}}})
+}
+
+func TestHealthOf(t *testing.T) {
+	s := sample()
+	for i := range 20 {
+		s.Logs = append(s.Logs, signalbox.LogEntry{Time: noon.Add(time.Duration(i) * time.Second), Message: "later"})
+		s.Metrics = append(s.Metrics, signalbox.MetricPoint{Time: noon.Add(time.Duration(i) * time.Second), Name: "m"})
+	}
+	h := HealthOf(s)
+	if len(h.Logs) != 10 || !h.Logs[0].Time.Equal(noon.Add(19*time.Second)) {
+		t.Errorf("logs: %d, the first of %s; want the 10 newest, newest first", len(h.Logs), h.Logs[0].Time)
+	}
+	if len(h.Metrics) != 10 || !h.Metrics[0].Time.Equal(noon.Add(19*time.Second)) {
+		t.Errorf("metrics: %d, the first of %s; want the 10 newest, newest first", len(h.Metrics), h.Metrics[0].Time)
+	}
+	if h.LastGoodAgeSeconds != 192 || h.UptimeSeconds != 5400 {
+		t.Errorf("ages %v and %v, want 192 and 5400", h.LastGoodAgeSeconds, h.UptimeSeconds)
+	}
+	if h.Apps != 4 || h.Services != 4 || h.Endpoints != 4 {
+		t.Errorf("%d apps, %d services, %d endpoints, want 4 of each", h.Apps, h.Services, h.Endpoints)
+	}
+	if len(h.Problems) != 1 {
+		t.Errorf("%d problems, want the one that table and status share, once", len(h.Problems))
+	}
+}
+
+// A source that has never read anything has no good state, and that of the others doesn't hide it.
+func TestLastGoodIsTheOldest(t *testing.T) {
+	s := signalbox.Status{At: noon, Sources: []signalbox.SourceStatus{{LastGood: noon.Add(-time.Second)}, {}}}
+	if h := HealthOf(s); !h.LastGood.IsZero() {
+		t.Errorf("LastGood = %s, want none", h.LastGood)
+	}
+}
+
+func TestRoutesOf(t *testing.T) {
+	s := sample()
+	s.Problems = append(s.Problems, signalbox.Problem{
+		Code: "SB401", Severity: signalbox.SeverityWarning, App: "/db", Message: "HAProxy refuses it", Action: "withheld",
+	})
+	got := RoutesOf(s)
+	bad := `SB110 /shop/web signalbox.path="ca\nrt": must start with / (the route is not published)`
+	cart := Route{
+		Path: "/", Service: "/shop/cart:0", App: "/shop/cart", Mode: "http", Up: 1, Tasks: 2,
+		State: RouteDegraded, Reasons: []string{"10.0.0.7:31544 is down: health check failing"},
+	}
+	wild, named := cart, cart
+	wild.Host = "*.shop.local"
+	named.Host, named.Path = "shop.local", "/cart"
+	want := []Route{
+		{Host: "*", Path: "/", Service: "/shop/web:0", App: "/shop/web", Mode: "http", Up: 1, Tasks: 1, State: RouteProblem, Reasons: []string{bad}},
+		wild,
+		named,
+		{Listen: 10001, Service: "/db:0", App: "/db", Mode: "tcp", State: RouteEmpty, Reasons: []string{"no task runs", "SB401 /db: HAProxy refuses it (withheld)"}},
+		{Service: "/batch:0", App: "/batch", Mode: "tcp", Up: 1, Tasks: 1, State: RouteUnrouted, Reasons: []string{"no host and no port is asked for"}},
+	}
+	if diff := cmp.Diff(want, got.Routes); diff != "" {
+		t.Errorf("routes (-want +got):\n%s", diff)
+	}
+	if len(got.Problems) != 2 {
+		t.Errorf("%d problems, want 2", len(got.Problems))
+	}
+}
+
+// A suspect task keeps its service up as far as the table knows: HAProxy decides.
+func TestRouteStates(t *testing.T) {
+	f := func(want RouteState, states ...signalbox.State) {
+		t.Helper()
+		svc := &signalbox.Service{ID: "/a:0", App: "/a", Routes: []signalbox.Route{{Host: "a", Path: "/"}}}
+		for _, s := range states {
+			svc.Endpoints = append(svc.Endpoints, signalbox.Endpoint{Addr: netip.MustParseAddrPort("10.0.0.1:1"), State: s})
+		}
+		rows := RoutesOf(signalbox.Status{Table: signalbox.NewTable([]*signalbox.Service{svc}, nil)}).Routes
+		if len(rows) != 1 || rows[0].State != want {
+			t.Errorf("%v: %+v, want one row that is %s", states, rows, want)
+		}
+	}
+	f(RouteEmpty)
+	f(RouteOK, signalbox.Up)
+	f(RouteDegraded, signalbox.Up, signalbox.Draining)
+	f(RouteDegraded, signalbox.Suspect)
+	f(RouteDegraded, signalbox.Unknown, signalbox.Down)
+	f(RouteDown, signalbox.Down, signalbox.Draining)
+}

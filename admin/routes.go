@@ -1,0 +1,158 @@
+package admin
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"signalbox"
+)
+
+// Routes is what /api/v1/routes answers: one row for each name or port under which a service is reached, one for each service
+// that is reached by none, and every problem.
+type Routes struct {
+	APIVersion string    `json:"apiVersion"`
+	Generation uint64    `json:"generation"` // of the configuration that runs
+	Routes     []Route   `json:"routes"`
+	Problems   []Problem `json:"problems"`
+}
+
+// Route is one way to a service. Either Host and Path say it, or Listen, or neither: RouteUnrouted, or a problem took it away.
+type Route struct {
+	Host     string         `json:"host,omitempty"` // "*" for every host
+	Path     string         `json:"path,omitempty"`
+	Listen   int            `json:"listen,omitempty"` // the service port
+	Service  string         `json:"service"`
+	App      string         `json:"app"`
+	Port     int            `json:"port"` // index within the app
+	PortName string         `json:"portName,omitempty"`
+	Mode     signalbox.Mode `json:"mode"`
+	Up       int            `json:"up"`
+	Tasks    int            `json:"tasks"`
+	State    RouteState     `json:"state"`
+	Reasons  []string       `json:"reasons,omitempty"` // why State is not RouteOK; the most important first
+}
+
+// RouteState says how a route fares.
+type RouteState string
+
+// The states of a route.
+const (
+	RouteOK       RouteState = "ok"       // every task takes traffic
+	RouteDegraded RouteState = "degraded" // some do
+	RouteDown     RouteState = "down"     // none does
+	RouteEmpty    RouteState = "empty"    // no task runs
+	RouteProblem  RouteState = "problem"  // something that was asked for is not done, whatever the tasks do
+	RouteUnrouted RouteState = "unrouted" // no name and no port was asked for
+)
+
+// RoutesOf returns the rows of a status, sorted by host, path, port and service.
+func RoutesOf(s signalbox.Status) Routes {
+	out := Routes{APIVersion: APIVersion, Generation: s.HAProxy.Generation, Routes: []Route{}, Problems: problemsOf(s)}
+	if s.Table == nil {
+		return out
+	}
+	byApp := appProblems(s)
+	for _, svc := range s.Table.Services {
+		row := rowOf(svc, byApp[svc.App])
+		for _, r := range svc.Routes {
+			named := row
+			named.Host, named.Path = cmp.Or(r.Host, "*"), r.Path
+			out.Routes = append(out.Routes, named)
+		}
+		if svc.Listen != 0 {
+			port := row
+			port.Listen = svc.Listen
+			out.Routes = append(out.Routes, port)
+		}
+		if len(svc.Routes) == 0 && svc.Listen == 0 {
+			if row.State != RouteProblem {
+				row.State, row.Reasons = RouteUnrouted, []string{"no host and no port is asked for"}
+			}
+			out.Routes = append(out.Routes, row)
+		}
+	}
+	slices.SortStableFunc(out.Routes, func(a, b Route) int {
+		return cmp.Or(cmp.Compare(a.rank(), b.rank()), cmp.Compare(a.Host, b.Host), cmp.Compare(a.Path, b.Path),
+			cmp.Compare(a.Listen, b.Listen), cmp.Compare(a.Service, b.Service))
+	})
+	return out
+}
+
+// rank puts names before ports, and what is reached by neither last.
+func (r Route) rank() int {
+	switch {
+	case r.Host != "":
+		return 0
+	case r.Listen != 0:
+		return 1
+	}
+	return 2
+}
+
+// appProblems returns, by app, the problems that belong to no single service of it.
+func appProblems(s signalbox.Status) map[string][]signalbox.Problem {
+	own := map[signalbox.Problem]bool{}
+	for _, svc := range s.Table.Services {
+		for _, p := range svc.Problems {
+			own[p] = true
+		}
+	}
+	byApp := map[string][]signalbox.Problem{}
+	for _, p := range slices.Concat(s.Table.Problems, s.Problems) {
+		if !own[p] {
+			own[p] = true
+			byApp[p.App] = append(byApp[p.App], p)
+		}
+	}
+	return byApp
+}
+
+func rowOf(svc *signalbox.Service, ofApp []signalbox.Problem) Route {
+	row := Route{
+		Service: string(svc.ID), App: svc.App, Port: svc.Port, PortName: svc.PortName, Mode: svc.Mode,
+		Tasks: len(svc.Endpoints), State: RouteOK,
+	}
+	out := 0
+	why := ""
+	for _, e := range svc.Endpoints {
+		// An unknown or suspect task stays in: HAProxy's own checks decide about it.
+		switch e.State {
+		case signalbox.Up:
+			row.Up++
+			continue
+		case signalbox.Down, signalbox.Draining:
+			out++
+		}
+		if why == "" {
+			why = fmt.Sprintf("%s is %s", e.Addr, e.State)
+			if e.Why != "" {
+				why += ": " + e.Why
+			}
+		}
+	}
+	switch {
+	case row.Tasks == 0:
+		row.State = RouteEmpty
+		row.Reasons = append(row.Reasons, "no task runs")
+	case out == row.Tasks:
+		row.State = RouteDown
+		row.Reasons = append(row.Reasons, why)
+	case row.Up < row.Tasks:
+		row.State = RouteDegraded
+		row.Reasons = append(row.Reasons, why)
+	}
+	var errs, rest []string
+	for _, p := range slices.Concat(svc.Problems, ofApp) {
+		if p.Severity == signalbox.SeverityError {
+			errs = append(errs, p.String())
+		} else {
+			rest = append(rest, p.String())
+		}
+	}
+	if len(errs) > 0 {
+		row.State = RouteProblem
+	}
+	row.Reasons = slices.Concat(errs, row.Reasons, rest)
+	return row
+}
