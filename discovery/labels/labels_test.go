@@ -1,0 +1,150 @@
+package labels
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+	"golang.org/x/tools/txtar"
+
+	"signalbox"
+)
+
+var update = flag.Bool("update", false, "rewrite the goldens")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A golden is an archive of "labels" (JSON), "ports" (a line each: index, name or -, service port, notes), and "want". It may
+// have "options" (JSON) and "before": the labels that the app had earlier, whose services the case starts from.
+func TestGoldens(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no goldens: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			ar, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			part := map[string][]byte{}
+			for _, f := range ar.Files {
+				part[f.Name] = f.Data
+			}
+			var o Options
+			fromJSON(t, part["options"], &o)
+			ports := readPorts(t, string(part["ports"]))
+			var meta, before map[string]string
+			fromJSON(t, part["labels"], &meta)
+			fromJSON(t, part["before"], &before)
+
+			r := Parse("/app", meta, ports, o)
+			if before != nil {
+				keepAll(r, Parse("/app", before, ports, o))
+			}
+			got := text(r)
+			if *update {
+				for i := range ar.Files {
+					if ar.Files[i].Name == "want" {
+						ar.Files[i].Data = []byte(got)
+					}
+				}
+				if err := os.WriteFile(file, txtar.Format(ar), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if diff := cmp.Diff(string(part["want"]), got); diff != "" && !*update {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func keepAll(r, before Result) {
+	for i := range r.Ports {
+		r.Ports[i] = Keep(service(before.Ports[i]), r.Ports[i])
+	}
+}
+
+// service is what a source makes of a result.
+func service(p PortResult) *signalbox.Service {
+	if !p.Enabled {
+		return nil
+	}
+	return &signalbox.Service{
+		ID: signalbox.NewServiceID(p.app, p.Index), App: p.app, Port: p.Index, PortName: p.Name,
+		Mode: p.Mode, Routes: p.Routes, Listen: p.Listen, Groups: p.Groups, Problems: p.Problems,
+	}
+}
+
+func text(r Result) string {
+	var b strings.Builder
+	for _, p := range r.Ports {
+		fmt.Fprintf(&b, "port %d", p.Index)
+		if p.Name != "" {
+			fmt.Fprintf(&b, " %s", p.Name)
+		}
+		if !p.Enabled {
+			b.WriteString(": disabled\n")
+		} else {
+			fmt.Fprintf(&b, ": %s", p.Mode)
+			if p.Listen != 0 {
+				fmt.Fprintf(&b, " listen %d", p.Listen)
+			}
+			if len(p.Groups) > 0 {
+				fmt.Fprintf(&b, " groups %s", strings.Join(p.Groups, ","))
+			}
+			b.WriteString("\n")
+			for _, r := range p.Routes {
+				fmt.Fprintf(&b, "  route %s\n", r)
+			}
+		}
+		for _, q := range p.Problems {
+			fmt.Fprintf(&b, "  %s %s\n", q.Severity, q)
+		}
+	}
+	for _, q := range r.Problems {
+		fmt.Fprintf(&b, "%s %s\n", q.Severity, q)
+	}
+	return b.String()
+}
+
+func readPorts(t *testing.T, s string) []Port {
+	t.Helper()
+	var ports []Port
+	for line := range strings.Lines(s) {
+		var p Port
+		var notes string
+		if n, err := fmt.Sscan(line, &p.Index, &p.Name, &p.Service, &notes); n < 3 {
+			t.Fatalf("port %q: %v", line, err)
+		}
+		p.Name = strings.Trim(p.Name, "-")
+		switch notes {
+		case "udp":
+			p.Unroutable = "it is a UDP port"
+		case "checked":
+			p.HTTP = true
+		}
+		ports = append(ports, p)
+	}
+	return ports
+}
+
+func fromJSON(t *testing.T, b []byte, into any) {
+	t.Helper()
+	if len(b) == 0 {
+		return
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		t.Fatal(err)
+	}
+}

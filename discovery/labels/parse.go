@@ -1,0 +1,398 @@
+package labels
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"signalbox"
+)
+
+// Options say how labels are read. The zero value reads every dialect and binds service ports for those who ask.
+type Options struct {
+	Dialects     []string     // names of Dialects; nil is all of them
+	ServicePorts ServicePorts // "" is Labelled
+	Reserved     []string     // host names, lower case, that no app may have
+	Groups       []string     // the groups that this load balancer serves; nil, or one of them "*", is every app
+}
+
+// ServicePorts says which services are bound to a port of their own on every slave.
+type ServicePorts string
+
+// The choices of ServicePorts.
+const (
+	All      ServicePorts = "all"      // every service whose app has a service port
+	Labelled ServicePorts = "labelled" // those that ask by a label, and those of apps with marathon-lb's labels
+	Off      ServicePorts = "off"      // none
+)
+
+// Port is one port of an app, as its source describes it.
+type Port struct {
+	Index   int    // its place among all ports of the app
+	Name    string // "" if it has none
+	Service int    // the service port that the source knows, or 0
+	HTTP    bool   // an HTTP health check of the app asks this port
+	Labels  map[string]string
+	// Unroutable says why the port cannot be a service ("it is a UDP port"), or is "".
+	Unroutable string
+}
+
+// Result is what the labels of one app say.
+type Result struct {
+	Ports    []PortResult        // of the routable ports, in the order given
+	Problems []signalbox.Problem // that belong to no routable port, sorted
+}
+
+// PortResult is what the labels of one app say about one port.
+type PortResult struct {
+	Index    int
+	Name     string
+	Enabled  bool // whether the port is a service at all
+	Mode     signalbox.Mode
+	Routes   []signalbox.Route   // sorted
+	Listen   int                 // as in signalbox.Service
+	Groups   []string            // sorted
+	Problems []signalbox.Problem // sorted
+
+	app      string
+	port     Port
+	options  *Options
+	foreign  bool // the app has labels of marathon-lb
+	values   values
+	asked    map[string]bool // keys that a label sets
+	refused  []refusal       // labels whose values have flaws
+	fixed    []signalbox.Problem
+	withhold bool
+}
+
+// refusal is a label whose value is wrong, in parts or as a whole.
+type refusal struct {
+	row   *Label
+	claim claim
+	flaws []flaw
+	whole bool   // nothing of the value could be used
+	kept  string // the last good value that stays in force instead, or beside what could be used
+}
+
+// Parse reads the labels of one app. Labels of others are passed over.
+func Parse(app string, meta map[string]string, ports []Port, o Options) Result {
+	r := Result{}
+	for _, p := range ports {
+		if p.Unroutable == "" {
+			r.Ports = append(r.Ports, PortResult{Index: p.Index, Name: p.Name, app: app, port: p, options: &o})
+		}
+	}
+	claims := make([][]claim, len(r.Ports))
+	foreign := false
+	for _, c := range readAll(meta, &o, &r.Problems) {
+		foreign = foreign || c.foreign
+		if c.key == "" && !c.withhold {
+			continue
+		}
+		r.assign(ports, c, claims)
+	}
+	for i := range r.Ports {
+		p := &r.Ports[i]
+		p.foreign = foreign
+		for _, c := range readAll(p.port.Labels, &o, &p.fixed) {
+			if c.rank != rankApp {
+				p.fixed = append(p.fixed, c.problem("SB103", signalbox.SeverityError, "stands beside a port and must name none", "it is ignored"))
+				continue
+			}
+			c.rank = rankOwn
+			claims[i] = append(claims[i], c)
+		}
+		p.settle(claims[i])
+	}
+	for i := range r.Problems {
+		r.Problems[i].App = app
+	}
+	slices.SortFunc(r.Problems, signalbox.Problem.Compare)
+	return r
+}
+
+// readAll reads the names of labels in every dialect that is on. What is wrong with a name goes to problems.
+func readAll(meta map[string]string, o *Options, problems *[]signalbox.Problem) []claim {
+	if len(meta) == 0 {
+		return nil
+	}
+	names := make([]string, 0, len(meta))
+	for n := range meta {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	var claims []claim
+	for _, raw := range names {
+		name, odd := clean(raw)
+		if _, exact := meta[name]; name != raw && exact {
+			continue // the one that is written well counts
+		}
+		for _, d := range dialects {
+			if o.Dialects != nil && !slices.Contains(o.Dialects, d.name) {
+				continue
+			}
+			c, bad, mine := d.read(name)
+			if !mine {
+				continue
+			}
+			c.label, c.value = raw, meta[raw]
+			if bad != nil {
+				*problems = append(*problems, c.problem(bad.code, severity(bad.warn), bad.text, "it is ignored"))
+				if c.foreign {
+					claims = append(claims, claim{foreign: true})
+				}
+				break
+			}
+			var oddValue bool
+			c.value, oddValue = clean(c.value)
+			c.odd = odd || oddValue
+			claims = append(claims, c)
+			break
+		}
+	}
+	return claims
+}
+
+// assign puts a claim to the ports that it is about.
+func (r *Result) assign(ports []Port, c claim, claims [][]claim) {
+	fail := func(code, text string) {
+		r.Problems = append(r.Problems, c.problem(code, signalbox.SeverityError, text, "it is ignored"))
+	}
+	if c.port == "" {
+		every := c.withhold || row(c.key).EveryPort
+		for i := range claims {
+			if i == 0 || every {
+				claims[i] = append(claims[i], c)
+			}
+		}
+		if len(claims) == 0 && c.rank != rankForeignApp {
+			fail("SB105", "asks for a route, and the app has no port that can be routed to")
+		}
+		return
+	}
+	i := slices.IndexFunc(ports, func(p Port) bool {
+		return strconv.Itoa(p.Index) == strings.TrimLeft(c.port[:len(c.port)-1], "0")+c.port[len(c.port)-1:]
+	})
+	if i < 0 {
+		i = slices.IndexFunc(ports, func(p Port) bool { return p.Name == c.port && p.Unroutable == "" })
+	}
+	if i < 0 {
+		i = slices.IndexFunc(ports, func(p Port) bool { return p.Name == c.port })
+	}
+	switch {
+	case i < 0 && strings.Trim(c.port, "0123456789") == "":
+		fail("SB103", fmt.Sprintf("is for port %s, and the app has %s", cut(c.port, 20), count(len(ports), "port")))
+	case i < 0:
+		text := fmt.Sprintf("is for a port named %q, and the app has none of that name", cut(c.port, 60))
+		var names []string
+		for _, p := range ports {
+			names = append(names, p.Name)
+		}
+		if best := nearest(c.port, names); best != "" {
+			text += fmt.Sprintf("; did you mean %q?", best)
+		}
+		fail("SB103", text)
+	case ports[i].Unroutable != "":
+		fail("SB104", "is for port "+strconv.Itoa(ports[i].Index)+", which cannot be routed to: "+ports[i].Unroutable)
+	default:
+		at := slices.IndexFunc(r.Ports, func(p PortResult) bool { return p.Index == ports[i].Index })
+		claims[at] = append(claims[at], c)
+	}
+}
+
+// settle chooses the strongest claim to each key, reads its value, and derives what follows.
+func (p *PortResult) settle(claims []claim) {
+	slices.SortStableFunc(claims, func(a, b claim) int { return cmp.Compare(a.rank, b.rank) })
+	chosen := map[string]claim{}
+	for _, c := range claims {
+		if c.withhold {
+			p.withhold = true
+			p.fixed = append(p.fixed, c.problem("SB109", signalbox.SeverityError,
+				"restricts who may reach the service, which is not enforced here", "the service has no route and no port"))
+			continue
+		}
+		if _, taken := chosen[c.key]; !taken {
+			chosen[c.key] = c
+		}
+	}
+	if c, ok := chosen["path"]; ok && c.foreign {
+		if _, named := chosen["host"]; !named {
+			p.fixed = append(p.fixed, c.problem("SB117", signalbox.SeverityWarning, "needs a VHOST beside it, as with marathon-lb", "it is ignored"))
+			delete(chosen, "path")
+		}
+	}
+	p.asked = make(map[string]bool, len(chosen))
+	for i := range table {
+		l := &table[i]
+		c, ok := chosen[l.Key]
+		if !ok {
+			continue
+		}
+		p.asked[l.Key] = true
+		if c.odd {
+			p.fixed = append(p.fixed, c.problem("SB101", signalbox.SeverityInfo, "holds characters that cannot be seen", "they are left out"))
+		}
+		if flaws, whole := l.set(&p.values, c.value, p.options); len(flaws) > 0 {
+			p.refused = append(p.refused, refusal{row: l, claim: c, flaws: flaws, whole: whole})
+		}
+	}
+	p.derive()
+}
+
+// derive computes what the typed values mean together.
+func (p *PortResult) derive() {
+	v, o := &p.values, p.options
+	p.Problems = slices.Clone(p.fixed)
+	unset := map[string]bool{} // asked for, but nothing good came of it
+	for _, r := range p.refused {
+		unset[r.row.Key] = r.whole && r.kept == ""
+		for _, f := range r.flaws {
+			p.Problems = append(p.Problems, r.problem(f))
+		}
+	}
+	p.Enabled = (v.enable == nil || *v.enable) && p.served()
+	p.Groups = v.groups
+
+	p.Routes = nil
+	named := p.asked["host"] || p.asked["path"]
+	if named && !unset["host"] && !unset["path"] && !p.withhold {
+		hosts, paths := v.hosts, v.paths
+		if !p.asked["host"] {
+			hosts = []string{""}
+		}
+		if !p.asked["path"] {
+			paths = []string{"/"}
+		}
+		for _, h := range hosts {
+			for _, path := range paths {
+				p.Routes = append(p.Routes, signalbox.Route{Host: h, Path: path})
+			}
+		}
+		slices.SortFunc(p.Routes, signalbox.Route.Compare)
+		p.Routes = slices.Compact(p.Routes)
+	}
+	p.Mode = v.mode
+	if p.Mode == "" {
+		p.Mode = signalbox.TCP
+		if named || p.foreign && p.port.HTTP {
+			p.Mode = signalbox.HTTP
+		}
+	}
+	if p.Mode == signalbox.TCP && len(p.Routes) > 0 {
+		p.Routes = nil
+		p.Problems = append(p.Problems, signalbox.Problem{
+			Code: "SB118", Severity: signalbox.SeverityError, App: p.app, Label: "mode", Value: "tcp",
+			Message: "a service of mode tcp cannot be told by host or path", Action: "the service has no route by name",
+		})
+	}
+	p.Listen = 0
+	switch {
+	case o.ServicePorts == Off || p.withhold || v.noPort || unset["port"]:
+	case v.port != 0:
+		p.Listen = v.port
+	case (o.ServicePorts == All || p.foreign) && 1 <= p.port.Service && p.port.Service <= 65535:
+		p.Listen = p.port.Service
+	}
+	for i := range p.Problems {
+		p.Problems[i].App = p.app
+	}
+	slices.SortFunc(p.Problems, signalbox.Problem.Compare)
+	p.Problems = slices.Compact(p.Problems)
+}
+
+// served reports whether the port is for a group that this load balancer serves.
+func (p *PortResult) served() bool {
+	if len(p.options.Groups) == 0 || slices.Contains(p.options.Groups, "*") || !p.asked["group"] && !p.foreign {
+		return true
+	}
+	return slices.ContainsFunc(p.values.groups, func(g string) bool { return g == "*" || slices.Contains(p.options.Groups, g) })
+}
+
+// Keep returns current with the last good values in the place of those that its labels no longer give: a label that became
+// invalid leaves in force what prev, the same service as it was before, shows of it, and each problem says so. A nil prev
+// changes nothing.
+func Keep(prev *signalbox.Service, current PortResult) PortResult {
+	if prev == nil || len(current.refused) == 0 || prev.PortName != current.Name {
+		return current
+	}
+	current.refused = slices.Clone(current.refused)
+	for i := range current.refused {
+		if r := &current.refused[i]; r.loses() {
+			r.kept = r.row.keep(&current.values, prev)
+		}
+	}
+	current.derive()
+	return current
+}
+
+// loses reports whether the label gives less than it asks for.
+func (r *refusal) loses() bool {
+	return r.whole || slices.ContainsFunc(r.flaws, func(f flaw) bool { return !f.used })
+}
+
+func (r *refusal) problem(f flaw) signalbox.Problem {
+	action := "it is left out"
+	switch {
+	case f.used:
+		action = "the rest is used"
+	case r.kept != "":
+		action = "the last good value " + cut(r.kept, maxShown) + " stays"
+	case r.whole:
+		action = r.row.lost
+	}
+	c := r.claim
+	if f.value != c.value && f.value != "" {
+		c.value = f.value
+	}
+	return c.problem(f.code, severity(f.warn), f.text, action)
+}
+
+func (c claim) problem(code string, s signalbox.Severity, text, action string) signalbox.Problem {
+	if c.withhold {
+		c.value = "" // it may be a secret
+	}
+	return signalbox.Problem{
+		Code: code, Severity: s, Label: printable(cut(c.label, maxShown)), Value: cut(c.value, maxShown),
+		Message: printable(text), Action: printable(action),
+	}
+}
+
+func severity(warn bool) signalbox.Severity {
+	if warn {
+		return signalbox.SeverityWarning
+	}
+	return signalbox.SeverityError
+}
+
+const maxShown = 200 // bytes of a value in a problem
+
+// cut returns at most n bytes of s, as valid UTF-8.
+func cut(s string, n int) string {
+	if len(s) > n {
+		s = s[:n-len("…")] + "…"
+	}
+	return strings.ToValidUTF8(s, "\ufffd")
+}
+
+// printable replaces what could forge lines or control a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsGraphic(r) {
+			return '\ufffd'
+		}
+		return r
+	}, s)
+}
+
+func count(n int, noun string) string {
+	switch n {
+	case 0:
+		return "no " + noun
+	case 1:
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
