@@ -49,7 +49,7 @@ func DecodeApps(r io.Reader, limit int64) ([]*App, []BadApp, error) {
 				err = app.check()
 			}
 			if err != nil {
-				bad = append(bad, BadApp{ID: app.ID, Err: fmt.Errorf("reading app %q: %w", app.ID, err)})
+				bad = append(bad, BadApp{ID: app.ID, Err: fmt.Errorf("reading app %.200q: %w", app.ID, err)})
 				continue
 			}
 			if at, again := seen[app.ID]; again {
@@ -94,11 +94,25 @@ func DecodeApp(r io.Reader, limit int64) (*App, error) {
 
 // check refuses an app that nothing can be said about.
 func (a *App) check() error {
-	if len(a.ID) < 2 || a.ID[0] != '/' {
-		return fmt.Errorf("%q is no app id", a.ID)
+	if err := checkID(a.ID); err != nil {
+		return err
 	}
 	if a.Labels.broken {
 		return errors.New("its labels are no object")
+	}
+	return nil
+}
+
+// checkID refuses what Marathon itself would not take as the id of an app or a pod: ids go into names and logs.
+func checkID(id string) error {
+	if len(id) < 2 || len(id) > 1024 || id[0] != '/' {
+		return fmt.Errorf("%.200q is no id", id)
+	}
+	for i := range len(id) {
+		c := id[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '/' || c == '-' || c == '.' || c == '_') {
+			return fmt.Errorf("%.200q is no id", id)
+		}
 	}
 	return nil
 }

@@ -1,0 +1,219 @@
+package marathon
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"signalbox"
+	"signalbox/discovery/labels"
+)
+
+// Options say how apps and pods become services.
+type Options struct {
+	Source         string // name of the source; "" is "marathon"
+	Labels         labels.Options
+	Health         Health    // "" is HealthAll
+	AllowLoopback  bool      // tasks may answer on this machine's loopback addresses
+	PreferHostPort bool      // for a task with an address of its own, the agent's port where it has one
+	Now            time.Time // for readiness
+
+	// Verdict returns whether a task was alive when that was last known. Nil: nothing is known.
+	Verdict func(task string) (alive, known bool)
+	// Resolve returns the address of an agent that is named, without waiting for it. Nil: names are not resolved.
+	Resolve func(host string) (netip.Addr, bool)
+	// Previous returns the service as it was before, or nil. Its last good label values and addresses stand in for those that
+	// cannot be read now. Nil: there is none.
+	Previous func(id signalbox.ServiceID) *signalbox.Service
+	// Forbidden reports whether an address is one of this machine's own control ports. Nil: none is.
+	Forbidden func(netip.AddrPort) bool
+}
+
+// maxTaskProblems bounds the problems with tasks that one service carries.
+const maxTaskProblems = 20
+
+// Convert returns the services of an app, sorted by id, one for each port that its labels do not switch off, and the problems
+// that belong to none of them, sorted. It reads nothing but its arguments. Services without tasks keep their routes.
+func Convert(app *App, o Options) ([]*signalbox.Service, []signalbox.Problem) {
+	mode, ports := app.networking(), app.ports()
+	b := newBuilder(app.ID, app.Version, app.Since(), ports, app.Labels.byName, &o)
+	for i := range app.Tasks {
+		t := &app.Tasks[i]
+		if !isWord(t.ID) {
+			b.refuse(t.ID)
+			continue
+		}
+		state, why, ok := app.state(t, &o)
+		if !ok {
+			continue
+		}
+		e := signalbox.Endpoint{Task: t.ID, Host: t.Host, Version: t.Version, State: state, Why: why}
+		for port, at := range app.places(t, mode, ports, &o) {
+			b.add(port, e, at)
+		}
+	}
+	return b.done()
+}
+
+// builder gathers the services of one app or pod.
+type builder struct {
+	app      string
+	options  *Options
+	services []*signalbox.Service
+	byPort   []*signalbox.Service // by index of the port; nil where there is no service
+	before   []*signalbox.Service // the same, as they were
+	problems []signalbox.Problem
+}
+
+func newBuilder(app, version string, since time.Time, ports []portSpec, meta map[string]string, o *Options) *builder {
+	b := &builder{app: app, options: o, byPort: make([]*signalbox.Service, len(ports)), before: make([]*signalbox.Service, len(ports))}
+	source := o.Source
+	if source == "" {
+		source = "marathon"
+	}
+	described := make([]labels.Port, len(ports))
+	for i := range ports {
+		described[i] = ports[i].labelPort()
+	}
+	result := labels.Parse(app, meta, described, o.Labels)
+	b.problems = result.Problems
+	for _, p := range ports {
+		if !p.routable() {
+			b.problems = append(b.problems, signalbox.Problem{
+				Code: "SB305", Severity: signalbox.SeverityInfo, App: app, Label: "port", Value: fmt.Sprint(p.index),
+				Message: "the port speaks no TCP", Action: "it is not routed",
+			})
+		}
+	}
+	for _, p := range result.Ports {
+		id := signalbox.NewServiceID(app, p.Index)
+		if o.Previous != nil {
+			b.before[p.Index] = o.Previous(id)
+		}
+		p = labels.Keep(b.before[p.Index], p)
+		if !p.Enabled {
+			b.problems = append(b.problems, p.Problems...)
+			continue
+		}
+		spec := &ports[p.Index]
+		s := &signalbox.Service{
+			ID: id, Source: source, App: app, Port: p.Index, PortName: p.Name, Version: version, Since: since,
+			Mode: p.Mode, Routes: p.Routes, Listen: p.Listen, Groups: p.Groups, Check: spec.check, Problems: p.Problems,
+		}
+		if 1 <= spec.service && spec.service <= 65535 {
+			s.Announced = spec.service
+		}
+		if s.Mode == signalbox.TCP && s.Check.Kind == signalbox.CheckHTTP {
+			s.Check.Kind, s.Check.Path = signalbox.CheckTCP, ""
+		}
+		b.byPort[p.Index] = s
+		b.services = append(b.services, s)
+	}
+	return b
+}
+
+// add adds a task to the service of a port. Where its address cannot be told now, the one it had before stands.
+func (b *builder) add(port int, e signalbox.Endpoint, at place) {
+	s := b.byPort[port]
+	if s == nil {
+		return
+	}
+	e.Addr = at.addr
+	if at.trouble != "" {
+		old := b.earlier(port, e)
+		known := old.IsValid()
+		if known {
+			e.Addr = old
+		}
+		if e.State != signalbox.Draining && !at.quiet && !(known && e.State == signalbox.Suspect) {
+			b.report(s, e.Task, at.trouble, known)
+		}
+		if !known {
+			return
+		}
+	}
+	s.Endpoints = append(s.Endpoints, e)
+}
+
+// earlier returns the address that the same task on the same host had before, if it is still one that may be used.
+func (b *builder) earlier(port int, e signalbox.Endpoint) netip.AddrPort {
+	if b.before[port] == nil {
+		return netip.AddrPort{}
+	}
+	for _, old := range b.before[port].Endpoints {
+		if old.Task == e.Task && (old.Host == e.Host || e.Host == "") && checked(old.Addr.Addr(), int(old.Addr.Port()), b.options).trouble == "" {
+			return old.Addr
+		}
+	}
+	return netip.AddrPort{}
+}
+
+func (b *builder) report(s *signalbox.Service, task, trouble string, kept bool) {
+	problem := signalbox.Problem{
+		Code: "SB301", Severity: signalbox.SeverityWarning, App: b.app, Label: "task", Value: shown(task),
+		Message: trouble, Action: "it is not routed to",
+	}
+	if kept {
+		problem.Action = "its last known address stays"
+	}
+	if n := len(s.Problems); n < maxTaskProblems {
+		s.Problems = append(s.Problems, problem)
+	}
+}
+
+// refuse leaves out a task that has no proper id.
+func (b *builder) refuse(task string) {
+	b.problems = append(b.problems, signalbox.Problem{
+		Code: "SB302", Severity: signalbox.SeverityError, App: b.app, Label: "task", Value: shown(task),
+		Message: "this is no task id", Action: "the task is not routed to",
+	})
+}
+
+func (b *builder) done() ([]*signalbox.Service, []signalbox.Problem) {
+	slices.SortFunc(b.problems, signalbox.Problem.Compare)
+	b.problems = slices.Compact(b.problems)
+	for _, s := range b.services {
+		slices.SortFunc(s.Endpoints, signalbox.Endpoint.Compare)
+		s.Endpoints = slices.CompactFunc(s.Endpoints, func(x, y signalbox.Endpoint) bool { return x.Task == y.Task && x.Addr == y.Addr })
+		slices.SortFunc(s.Problems, signalbox.Problem.Compare)
+		s.Problems = slices.Compact(s.Problems)
+	}
+	slices.SortFunc(b.services, func(x, y *signalbox.Service) int {
+		switch {
+		case x.ID < y.ID:
+			return -1
+		case x.ID > y.ID:
+			return 1
+		}
+		return 0
+	})
+	return b.services, b.problems
+}
+
+func shown(s string) string {
+	if len(s) > 200 {
+		s = s[:200]
+	}
+	return strings.ToValidUTF8(s, "\ufffd")
+}
+
+// isWord reports whether s can stand in a line of text without being taken for anything else: ids of tasks, names of ports.
+func isWord(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._:/", c) >= 0) {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 512
+}
+
+// BadProblem is what to show of an app that could not be read.
+func BadProblem(bad BadApp) signalbox.Problem {
+	return signalbox.Problem{
+		Code: "SB300", Severity: signalbox.SeverityError, App: bad.ID,
+		Message: shown(bad.Err.Error()), Action: "its last good services stay",
+	}
+}
