@@ -380,7 +380,7 @@ func (s *supervisor) end() int {
 
 // describe words a wait status as Mesos does.
 func describe(w syscall.WaitStatus) string {
-	if !w.Signaled() {
+	if !w.Signaled() { //nolint:misspell // the name is the standard library's
 		return fmt.Sprintf("exited with status %d", w.ExitStatus())
 	}
 	name := w.Signal().String()
