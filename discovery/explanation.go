@@ -1,0 +1,60 @@
+package discovery
+
+import "time"
+
+// explainedFor is how long a source's explanation of an absence stands: a deployment may take its time.
+const explainedFor = 10 * time.Minute
+
+// maxExplained bounds how many explanations are remembered.
+const maxExplained = 200_000
+
+// explanations remembers which apps and tasks may be missing, and until when. The zero value is ready.
+type explanations struct {
+	apps, tasks map[string]time.Time
+	now         time.Time // of the newest addition
+	sweepAt     int
+}
+
+// add takes what a source has explained. now does not go backwards.
+func (x *explanations) add(e Explained, now time.Time) {
+	x.now = now
+	if x.apps == nil {
+		x.apps, x.tasks, x.sweepAt = map[string]time.Time{}, map[string]time.Time{}, 1024
+	}
+	for a, ok := range e.Apps {
+		if ok {
+			x.apps[a] = now.Add(explainedFor)
+		}
+	}
+	for t, ok := range e.Tasks {
+		if ok {
+			x.tasks[t] = now.Add(explainedFor)
+		}
+	}
+	if len(x.apps)+len(x.tasks) > x.sweepAt {
+		x.sweep(now)
+	}
+}
+
+func (x *explanations) sweep(now time.Time) {
+	for _, m := range []map[string]time.Time{x.apps, x.tasks} {
+		for k, until := range m {
+			if now.After(until) || len(m) > maxExplained {
+				delete(m, k)
+			}
+		}
+	}
+	x.sweepAt = max(1024, 2*(len(x.apps)+len(x.tasks)))
+}
+
+// has reports whether the absence of a task of an app, or with task "" of the app itself, is explained.
+func (x *explanations) has(app, task string) bool {
+	if until, ok := x.apps[app]; ok && !x.now.After(until) {
+		return true
+	}
+	if task == "" {
+		return false
+	}
+	until, ok := x.tasks[task]
+	return ok && !x.now.After(until)
+}

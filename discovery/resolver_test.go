@@ -1,0 +1,86 @@
+package discovery
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+func TestResolverKeepsTheLastGoodAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+		var answer []netip.Addr
+		var fail error
+		lookups := 0
+		r := NewResolver(ResolverConfig{LookupHost: func(context.Context, string) ([]netip.Addr, error) {
+			lookups++
+			return answer, fail
+		}})
+		if _, ok := r.Lookup("agent1"); ok || lookups != 0 {
+			t.Fatal("Lookup waits, or knows what it cannot")
+		}
+		if got, ok := r.Lookup("::ffff:10.1.2.3"); !ok || got != netip.MustParseAddr("10.1.2.3") {
+			t.Errorf("an address resolves to %v, %t", got, ok)
+		}
+		answer = []netip.Addr{b, a}
+		r.Prefetch(t.Context(), []string{"agent1"})
+		if got, _ := r.Lookup("agent1"); got != a {
+			t.Errorf("resolved to %v, want the lowest, %v", got, a)
+		}
+
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var changes []HostChange
+		go r.Run(ctx, func(c []HostChange) { changes = append(changes, c...) })
+		keep := func(d time.Duration) { // somebody asks all the time
+			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Second) {
+				r.Lookup("agent1")
+			}
+		}
+		answer = []netip.Addr{b, a}
+		keep(5 * time.Minute)
+		if len(changes) != 0 {
+			t.Errorf("changes %v while the address is still among the answers", changes)
+		}
+		fail = errors.New("SERVFAIL")
+		keep(time.Hour)
+		if got, ok := r.Lookup("agent1"); !ok || got != a {
+			t.Errorf("after an hour of failures: %v, %t; want the last good %v", got, ok, a)
+		}
+		fail, answer = nil, []netip.Addr{b}
+		keep(2 * time.Minute)
+		if diff := cmp.Diff([]HostChange{{"agent1", a, b}}, changes, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+			t.Errorf("changes (-want +got):\n%s", diff)
+		}
+		time.Sleep(time.Hour)
+		before := lookups
+		time.Sleep(time.Hour)
+		if lookups != before {
+			t.Error("a name that nobody asks for is still looked up")
+		}
+	})
+}
+
+func TestResolverBoundsASlowServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewResolver(ResolverConfig{LookupHost: func(ctx context.Context, _ string) ([]netip.Addr, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}})
+		began := time.Now()
+		r.Prefetch(t.Context(), []string{"a", "b", "c"})
+		if d := time.Since(began); d != 2*time.Second {
+			t.Errorf("three names took %s, want 2 s", d)
+		}
+		r.Prefetch(t.Context(), []string{"a", "b", "c"})
+		if d := time.Since(began); d != 2*time.Second {
+			t.Errorf("names that have just failed are tried again: %s", d)
+		}
+	})
+}

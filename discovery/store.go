@@ -1,0 +1,215 @@
+package discovery
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"signalbox"
+)
+
+// stateMagic opens every state file, followed by the sha256 of what follows the first line.
+const stateMagic = "signalbox-state 1 sha256="
+
+// maxStateFile bounds what is read back, in bytes.
+const maxStateFile = 512 << 20
+
+// errNoState says that nothing usable is stored.
+var errNoState = errors.New("no stored state")
+
+// stored is what is kept of one source.
+type stored struct {
+	Source   string               `json:"source"`
+	At       time.Time            `json:"at"` // when the state was read
+	Problems []signalbox.Problem  `json:"problems,omitempty"`
+	Services []*signalbox.Service `json:"-"`
+}
+
+// store keeps the last good state of each source in a directory, in two generations. Each source has one user at a time.
+// The zero dir keeps nothing.
+type store struct{ dir string }
+
+func (s store) path(source string) string {
+	clean := strings.Map(func(r rune) rune {
+		if r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
+			return r
+		}
+		return '_'
+	}, source)
+	return filepath.Join(s.dir, "source-"+clean+".state")
+}
+
+// load returns the newest usable generation. Its error names every generation that was found and could not be used; it is
+// errNoState when there was none at all. The state is valid whenever it is not nil.
+func (s store) load(source string) (*stored, error) {
+	if s.dir == "" {
+		return nil, errNoState
+	}
+	var errs []error
+	for _, path := range []string{s.path(source), s.path(source) + ".previous"} {
+		st, err := readState(path)
+		if err == nil {
+			if st.Source == source {
+				return st, errors.Join(errs...)
+			}
+			err = fmt.Errorf("it belongs to the source %q", st.Source)
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("reading the state %s: %w", path, err))
+		}
+	}
+	if errs == nil {
+		return nil, errNoState
+	}
+	return nil, errors.Join(errs...)
+}
+
+func readState(path string) (*stored, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxStateFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxStateFile {
+		return nil, fmt.Errorf("larger than %d bytes", maxStateFile)
+	}
+	return decodeState(b)
+}
+
+func decodeState(b []byte) (*stored, error) {
+	head, body, ok := bytes.Cut(b, []byte("\n"))
+	sum, magic := strings.CutPrefix(string(head), stateMagic)
+	if !ok || !magic {
+		return nil, errors.New("not a state file of this version")
+	}
+	if got := sha256.Sum256(body); hex.EncodeToString(got[:]) != sum {
+		return nil, errors.New("checksum mismatch: the file is cut or damaged")
+	}
+	dec := json.NewDecoder(bytes.NewReader(body))
+	st := &stored{}
+	if err := dec.Decode(st); err != nil {
+		return nil, fmt.Errorf("decoding its head: %w", err)
+	}
+	last := signalbox.ServiceID("")
+	for {
+		svc := &signalbox.Service{}
+		if err := dec.Decode(svc); errors.Is(err, io.EOF) {
+			return st, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("decoding service %d: %w", len(st.Services), err)
+		}
+		if svc.ID <= last {
+			return nil, fmt.Errorf("service %q is out of order", svc.ID)
+		}
+		last = svc.ID
+		for _, e := range svc.Endpoints {
+			if !e.Addr.IsValid() || e.Addr.Port() == 0 {
+				return nil, fmt.Errorf("service %q has an endpoint without an address", svc.ID)
+			}
+		}
+		st.Services = append(st.Services, svc)
+	}
+}
+
+// encoder writes states, and remembers the text of services between them: an unchanged service is encoded once.
+type encoder struct{ text map[*signalbox.Service][]byte }
+
+// encode returns the file's bytes.
+func (e *encoder) encode(st *stored) ([]byte, error) {
+	head, err := json.Marshal(st)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the head of the state: %w", err)
+	}
+	size := len(stateMagic) + 2*sha256.Size + 1 + len(head) + 1
+	text := make(map[*signalbox.Service][]byte, len(st.Services))
+	for _, svc := range st.Services {
+		b, ok := e.text[svc]
+		if !ok {
+			if b, err = json.Marshal(svc); err != nil {
+				return nil, fmt.Errorf("encoding %s: %w", svc.ID, err)
+			}
+		}
+		text[svc] = b
+		size += len(b) + 1
+	}
+	e.text = text
+	out := make([]byte, 0, size)
+	out = append(out, stateMagic...)
+	out = append(out, make([]byte, 2*sha256.Size)...)
+	out = append(out, '\n')
+	start := len(out)
+	out = append(append(out, head...), '\n')
+	for _, svc := range st.Services {
+		out = append(append(out, text[svc]...), '\n')
+	}
+	sum := sha256.Sum256(out[start:])
+	hex.Encode(out[len(stateMagic):start-1], sum[:])
+	return out, nil
+}
+
+// save replaces the state of a source, durably and atomically; the one before it becomes the previous generation.
+func (s store) save(source string, b []byte) error {
+	if err := s.trySave(s.path(source), b); err != nil {
+		return fmt.Errorf("writing the state of %s: %w", source, err)
+	}
+	return nil
+}
+
+func (s store) trySave(path string, b []byte) error {
+	if err := os.MkdirAll(s.dir, 0o750); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(s.dir, ".state-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	defer tmp.Close()
+	if _, err := tmp.Write(b); err != nil {
+		return err
+	}
+	if err := tmp.Sync(); err != nil {
+		return err
+	}
+	if err := tmp.Close(); err != nil {
+		return err
+	}
+	// The current generation keeps its name until the new one takes it over; the previous one is a second link to it.
+	prev := path + ".previous"
+	link := path + ".link"
+	os.Remove(link)
+	if err := os.Link(path, link); err == nil {
+		if err := os.Rename(link, prev); err != nil {
+			return err
+		}
+		os.Remove(link) // rename keeps both names when they already are one file
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(s.dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
