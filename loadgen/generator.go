@@ -19,6 +19,7 @@ type Generator struct {
 	cfg    Config
 	run    string // the first part of every request's id
 	dialer func(ctx context.Context, network, address string) (net.Conn, error)
+	coarse bool // time is not the kernel's: a test's bubble
 	links  links
 	mix    atomic.Pointer[mix]
 
@@ -97,6 +98,11 @@ type job struct {
 // Run sends requests until ctx is done or a bound of the Config is reached, then waits for the answers that are outstanding,
 // each bounded by Config.Timeout: after Run the report is final. That ctx is done is no error.
 func (g *Generator) Run(ctx context.Context) error {
+	alarm, err := newAlarm(!g.coarse)
+	if err != nil {
+		return fmt.Errorf("running the load: %w", err)
+	}
+	defer alarm.close()
 	g.mu.Lock()
 	if !g.begun.IsZero() {
 		g.mu.Unlock()
@@ -111,7 +117,7 @@ func (g *Generator) Run(ctx context.Context) error {
 	// Requests on their way end by themselves: cut off, they would count as errors of the server.
 	outlive := context.WithoutCancel(ctx)
 	number, room := 0, g.cfg.MaxInFlight
-	g.schedule(ctx, begun, func(j job) {
+	g.schedule(ctx, alarm, begun, func(j job) {
 		j.request.tally.due()
 		select {
 		case jobs <- j: // somebody is idle
@@ -136,11 +142,8 @@ func (g *Generator) Run(ctx context.Context) error {
 
 // schedule calls send for each request when it is due, or at once when that is past: lateness of this loop is part of the
 // latency that is counted, and never slows the schedule.
-func (g *Generator) schedule(ctx context.Context, begun time.Time, send func(job)) {
+func (g *Generator) schedule(ctx context.Context, alarm *alarm, begun time.Time, send func(job)) {
 	rng := rand.New(rand.NewPCG(g.cfg.Seed, 0x5eed))
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	<-timer.C
 	offset := 0.0 // seconds since begun
 	for slot, number := uint64(0), uint64(0); g.cfg.Requests == 0 || number < g.cfg.Requests; slot++ {
 		if g.cfg.Poisson {
@@ -153,14 +156,7 @@ func (g *Generator) schedule(ctx context.Context, begun time.Time, send func(job
 			return
 		}
 		due := begun.Add(after)
-		if wait := time.Until(due); wait > 0 {
-			timer.Reset(wait)
-			select {
-			case <-ctx.Done():
-				return
-			case <-timer.C:
-			}
-		} else if ctx.Err() != nil {
+		if !alarm.wait(ctx, due) {
 			return
 		}
 		if r := g.mix.Load().pick(rng); r != nil {

@@ -41,6 +41,7 @@ func piped(t *testing.T, cfg Config, serve func(net.Conn)) *Generator {
 	if err != nil {
 		t.Fatal(err)
 	}
+	g.coarse = true
 	g.dialer = func(context.Context, string, string) (net.Conn, error) {
 		mine, yours := net.Pipe()
 		go func() {
