@@ -15,7 +15,13 @@ type Config struct {
 	Listeners []*Listener // service ports, sorted by Port
 	Hosts     []MapEntry  // sorted by Key; host + path + "/" to backend name
 	Names     []MapEntry  // sorted by Key; backend name to service id
+	Paths     []MapEntry  // sorted by Key; the hosts whose paths tell services apart, "*" for every host
 	Problems  []signalbox.Problem
+
+	// parts and claims are what Build made this Config from, so that the next one can take over what did not change. A Config
+	// that was read back from disk has none, and is built anew around its slots.
+	parts  []*part
+	claims []claim
 }
 
 // Backend is one service as HAProxy sees it.
@@ -26,16 +32,20 @@ type Backend struct {
 	Mode    signalbox.Mode
 	Check   signalbox.Check
 	Slots   []Server // named s1, s2, …; never fewer than before while HAProxy runs, unless a reload happens anyway
+	// Retired says that the service has left. Its backend stays, without tasks and names, until a reload happens anyway.
+	Retired bool
 }
 
-// Server is one slot of a backend. A free slot has no task.
+// Server is one slot of a backend. A free slot has no task, is in maintenance, and keeps its last address and weight.
 type Server struct {
-	Name  string // "s1"
-	Addr  netip.AddrPort
+	Name  string         // "s1"
+	Addr  netip.AddrPort // zero in a slot that never had a task
 	Task  string
 	Admin AdminState
 	// Weight is 0 to 256.
 	Weight int
+	// Gated says that a ready server waits for HAProxy's first check to pass.
+	Gated bool
 }
 
 // AdminState is the administrative state of a server, in HAProxy's words.
@@ -69,6 +79,9 @@ type Options struct {
 	LogSocket     string   // path of the unix stream socket that takes the access log, "" for no log
 	LogFormat     string   // metrics.LogFormat, for HTTP
 	LogFormatTCP  string   // the same for TCP
+	RingFormat    string   // format of the ring's messages; "": "short"
+	LogLine       int      // bytes of the longest log line; 0: 8192
+	RingBytes     int      // size of the ring; 0: 4 MiB
 	MaxConn       int      // process-wide, within the file-descriptor limit
 	Threads       int      // 0: HAProxy's choice
 	User, Group   string   // that HAProxy changes to, "" to stay
@@ -83,11 +96,32 @@ type Command struct {
 	Why  string // for the log
 }
 
+// The weights of servers.
+const (
+	NormalWeight  = 100
+	SuspectWeight = 1 // preferred a hundredth as much, and all that is left when every task is suspect
+)
+
 // Reason says why a change can't be made without a reload. The same words stand in logs, in the metric's label and in tests.
 type Reason string
+
+// The reasons to reload.
+const (
+	FirstConfig     Reason = "first configuration"
+	OptionsChanged  Reason = "options changed"
+	BackendAdded    Reason = "backend added"
+	BackendRemoved  Reason = "backend removed"
+	SlotsExhausted  Reason = "slots exhausted"
+	SlotsShrunk     Reason = "slots shrunk"
+	ModeChanged     Reason = "mode changed"
+	CheckChanged    Reason = "check changed"
+	ListenerAdded   Reason = "listener added"
+	ListenerRemoved Reason = "listener removed"
+	ListenerChanged Reason = "listener changed"
+)
 
 // Plan is what leads from the running Config to a wanted one.
 type Plan struct {
 	Commands []Command // in order; safe to send even if a reload follows
-	Reasons  []Reason  // empty: the commands suffice
+	Reasons  []Reason  // each once, sorted; empty: the commands suffice
 }

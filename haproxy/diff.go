@@ -1,0 +1,280 @@
+package haproxy
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Diff returns what leads from the running state to a wanted one. The commands can be sent even if reasons to reload remain:
+// they then do what can be done without, and name nothing that does not run. They are in an order in which no request meets a
+// host without its servers: tasks come, names, hosts; then hosts go, names, tasks.
+func Diff(running, want *Config) Plan {
+	if running == nil || running.Options == nil {
+		return Plan{Reasons: []Reason{FirstConfig}}
+	}
+	d := differ{running: running, want: want, reasons: make(map[Reason]bool)}
+	d.reason(OptionsChanged, !running.Options.equal(want.Options))
+	d.backends()
+	d.listeners()
+	dir := running.Options
+	come, leave := d.entries(running.Names, want.Names, dir.MapPath(NamesMap), keyRuns)
+	d.come, d.leave = append(d.come, come...), append(leave, d.leave...)
+	come, leave = d.entries(running.Paths, want.Paths, dir.MapPath(PathsMap), nil)
+	d.come, d.leave = append(d.come, come...), append(leave, d.leave...)
+	come, leave = d.entries(running.Hosts, want.Hosts, dir.MapPath(HostsMap), valueRuns)
+	d.come, d.leave = append(d.come, come...), append(leave, d.leave...)
+	return Plan{Commands: append(d.come, d.leave...), Reasons: d.sorted()}
+}
+
+// AfterReload returns the commands that a worker needs which has just loaded the file of want: the file can't say that a server
+// drains, nor that a new task of unknown health waits for its first check. Tasks that running had ready are not made to wait
+// again, and with nothing running before none is.
+//
+// A server starts, and leaves maintenance, as if its checks had passed. On 2.6 "health down" in the drain state before "ready"
+// keeps requests away until two checks have passed, the first of which comes within the check's interval.
+func AfterReload(running, want *Config) []Command {
+	var out []Command
+	for _, b := range want.Backends {
+		var before *Backend
+		if running != nil {
+			before = running.Backend(b.Name)
+		}
+		for _, s := range b.Slots {
+			switch {
+			case s.Admin == Drain:
+				out = append(out, setServer(b, s, "state ready", "drain "+s.Task), setServer(b, s, "state drain", "drain "+s.Task))
+			case s.Gated && running != nil && running.Options != nil && !before.served(s):
+				out = append(out, gate(b, s)...)
+			}
+		}
+	}
+	return out
+}
+
+// served reports whether a task was ready in b, which may be nil.
+func (b *Backend) served(s Server) bool {
+	return b != nil && slices.ContainsFunc(b.Slots, func(o Server) bool {
+		return o.Task == s.Task && o.Addr == s.Addr && o.Admin == Ready
+	})
+}
+
+// Applied returns the state that HAProxy has once it has accepted the commands of Diff(running, want) and was not reloaded.
+// Where that is all that want asks for, it is want itself.
+func Applied(running, want *Config) *Config {
+	if running == nil || running.Options == nil {
+		return running
+	}
+	if len(Diff(running, want).Reasons) == 0 {
+		return want
+	}
+	c := &Config{Options: running.Options, Listeners: running.Listeners, Problems: want.Problems}
+	for _, r := range running.Backends {
+		w := want.Backend(r.Name)
+		switch {
+		case w == r:
+		case w == nil:
+			r = r.retire()
+		default:
+			a := *w
+			a.Mode, a.Check = r.Mode, r.Check
+			n := min(len(r.Slots), len(w.Slots))
+			a.Slots = append(slices.Clone(w.Slots[:n]), r.Slots[n:]...)
+			for i := n; i < len(a.Slots); i++ {
+				a.Slots[i].free()
+			}
+			r = &a
+		}
+		c.Backends = append(c.Backends, r)
+	}
+	c.Paths = want.Paths
+	c.Names = runs(running, want.Names, keyRuns)
+	c.Hosts = runs(running, want.Hosts, valueRuns)
+	return c
+}
+
+func runs(running *Config, entries []MapEntry, keep func(*Config, MapEntry) bool) []MapEntry {
+	out := make([]MapEntry, 0, len(entries))
+	for _, e := range entries {
+		if keep(running, e) {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+func keyRuns(running *Config, e MapEntry) bool { return running.Backend(e.Key) != nil }
+
+func valueRuns(running *Config, e MapEntry) bool {
+	return e.Value == noPath || running.Backend(e.Value) != nil
+}
+
+type differ struct {
+	running, want *Config
+	come, leave   []Command
+	reasons       map[Reason]bool
+}
+
+func (d *differ) reason(r Reason, holds bool) {
+	if holds {
+		d.reasons[r] = true
+	}
+}
+
+func (d *differ) sorted() []Reason {
+	var out []Reason
+	for r := range d.reasons {
+		out = append(out, r)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (d *differ) backends() {
+	from, to := d.running.Backends, d.want.Backends
+	if sameSlice(from, to) {
+		return
+	}
+	for len(from) > 0 || len(to) > 0 {
+		switch {
+		case len(to) == 0 || len(from) > 0 && from[0].Name < to[0].Name:
+			d.reason(BackendRemoved, true)
+			d.servers(from[0], from[0].retire())
+			from = from[1:]
+		case len(from) == 0 || to[0].Name < from[0].Name:
+			d.reason(BackendAdded, true)
+			to = to[1:]
+		default:
+			if from[0] != to[0] {
+				d.backend(from[0], to[0])
+			}
+			from, to = from[1:], to[1:]
+		}
+	}
+}
+
+func (d *differ) backend(from, to *Backend) {
+	d.reason(ModeChanged, from.Mode != to.Mode)
+	d.reason(CheckChanged, from.Check != to.Check)
+	d.reason(SlotsExhausted, len(from.Slots) < len(to.Slots))
+	d.reason(SlotsShrunk, len(from.Slots) > len(to.Slots))
+	d.servers(from, to)
+}
+
+// servers compares slot by slot. Slots that only one side has wait for the reload, free of tasks.
+func (d *differ) servers(from, to *Backend) {
+	for i, f := range from.Slots {
+		t := f
+		if i < len(to.Slots) {
+			t = to.Slots[i]
+		} else {
+			t.free()
+		}
+		if f == t {
+			continue
+		}
+		commands := server(to, f, t)
+		if t.Admin == Ready {
+			d.come = append(d.come, commands...)
+		} else {
+			d.leave = append(d.leave, commands...)
+		}
+	}
+}
+
+// server returns the commands that turn one slot from f to t.
+func server(b *Backend, f, t Server) []Command {
+	var out []Command
+	do := func(what, why string) { out = append(out, setServer(b, t, what, why)) }
+	moved := f.Addr != t.Addr
+	fresh := moved || f.Task != t.Task
+	admin := f.Admin
+	if admin != Maint && (t.Admin == Maint || fresh) {
+		do("state maint", "leaves: "+f.Task)
+		admin = Maint
+	}
+	if moved && t.Addr.IsValid() {
+		do(fmt.Sprintf("addr %s port %d", t.Addr.Addr(), t.Addr.Port()), "address of "+t.Task)
+	}
+	if f.Weight != t.Weight {
+		do(fmt.Sprintf("weight %d", t.Weight), "preference of "+t.Task)
+	}
+	switch {
+	case t.Admin == Ready && admin != Ready && t.Gated:
+		out = append(out, gate(b, t)...)
+	case t.Admin == Ready && admin != Ready:
+		do("state ready", "takes traffic: "+t.Task)
+		if admin == Drain && f.Gated {
+			do("health up", "known to be healthy: "+t.Task)
+		}
+	case t.Admin == Drain && admin != Drain:
+		do("state drain", "drains: "+t.Task)
+	case t.Admin == Ready && f.Gated && !t.Gated:
+		do("health up", "known to be healthy: "+t.Task)
+	case t.Admin == Ready && !f.Gated && t.Gated:
+		do("health down", "waits for a check: "+t.Task)
+	}
+	return out
+}
+
+// gate returns the commands by which a server that leaves maintenance waits for its first check.
+func gate(b *Backend, s Server) []Command {
+	why := "waits for a check: " + s.Task
+	return []Command{setServer(b, s, "state drain", why), setServer(b, s, "health down", why), setServer(b, s, "state ready", why)}
+}
+
+func setServer(b *Backend, s Server, what, why string) Command {
+	return Command{Text: "set server " + b.Name + "/" + s.Name + " " + what, Why: why}
+}
+
+// entries returns the commands that bring a map from one list to another: those that add or change, and those that remove.
+// An entry to add is left out unless keep says that HAProxy can follow it before it is reloaded.
+func (d *differ) entries(from, to []MapEntry, path string, keep func(*Config, MapEntry) bool) (come, leave []Command) {
+	if sameSlice(from, to) {
+		return nil, nil
+	}
+	can := func(e MapEntry) bool { return keep == nil || keep(d.running, e) }
+	for len(from) > 0 || len(to) > 0 {
+		switch {
+		case len(to) == 0 || len(from) > 0 && from[0].Key < to[0].Key:
+			leave = append(leave, Command{"del map " + path + " " + from[0].Key, "gone: " + from[0].Key})
+			from = from[1:]
+		case len(from) == 0 || to[0].Key < from[0].Key:
+			if can(to[0]) {
+				come = append(come, Command{"add map " + path + " " + to[0].Key + " " + to[0].Value, "new: " + to[0].Key})
+			}
+			to = to[1:]
+		default:
+			switch {
+			case from[0] == to[0]:
+			case can(to[0]):
+				come = append(come, Command{"set map " + path + " " + to[0].Key + " " + to[0].Value, "changed: " + to[0].Key})
+			default:
+				leave = append(leave, Command{"del map " + path + " " + from[0].Key, "gone: " + from[0].Key})
+			}
+			from, to = from[1:], to[1:]
+		}
+	}
+	return come, leave
+}
+
+func (d *differ) listeners() {
+	from, to := d.running.Listeners, d.want.Listeners
+	for len(from) > 0 || len(to) > 0 {
+		switch {
+		case len(to) == 0 || len(from) > 0 && from[0].Port < to[0].Port:
+			d.reason(ListenerRemoved, true)
+			from = from[1:]
+		case len(from) == 0 || to[0].Port < from[0].Port:
+			d.reason(ListenerAdded, true)
+			to = to[1:]
+		default:
+			d.reason(ListenerChanged, *from[0] != *to[0])
+			from, to = from[1:], to[1:]
+		}
+	}
+}
+
+// sameSlice reports whether two slices are one.
+func sameSlice[E any](a, b []E) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}

@@ -1,0 +1,322 @@
+package haproxy
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"text/template"
+	"time"
+
+	"signalbox"
+	"signalbox/templates"
+)
+
+// maxOutput bounds what a template can write, in bytes.
+const maxOutput = 64 << 20
+
+const (
+	trailer   = "# sha256 "
+	appPrefix = "# app "
+)
+
+// Files are what Render makes of a Config. The configuration names the maps, so they must be there first.
+type Files struct {
+	Maps   []File
+	Config []byte // haproxy.cfg
+}
+
+// File is one file in Options.Dir.
+type File struct {
+	Name string // without a directory
+	Data []byte
+}
+
+// Word is one word of HAProxy's configuration. It prints itself bare where every character is safe, and in single quotes
+// otherwise, within which HAProxy reads everything literally.
+type Word string
+
+// String returns the word as it stands in the configuration. A quote or a line break, which has no form there and which no
+// valid Config holds, becomes an underscore.
+func (w Word) String() string {
+	if all(string(w), "/._:@*[]-") {
+		return string(w)
+	}
+	return "'" + strings.Map(func(r rune) rune {
+		if r == '\'' || r == '\n' || r == '\r' || r == 0 {
+			return '_'
+		}
+		return r
+	}, string(w)) + "'"
+}
+
+// millis prints a duration in HAProxy's words; zero is false in a template.
+type millis time.Duration
+
+func (m millis) String() string { return strconv.FormatInt(time.Duration(m).Milliseconds(), 10) + "ms" }
+
+// head is what the template's own text is filled with.
+type head struct {
+	StatsSocket, User, Group     Word
+	MaxConn, Threads, MaxReloads int
+	NoStrictLimits               bool
+	HardStopAfter                millis
+	LogServer, RingFormat        Word
+	LogFormat, LogFormatTCP      Word
+	LogLine, RingBytes           int
+	HostsMap, NamesMap, PathsMap Word
+	HTTPBind                     []Word
+	Listeners                    []listenerView
+}
+
+type listenerView struct {
+	Name, Bind, Backend Word
+	HTTP                bool
+	App                 comment
+}
+
+// backendView is what the definition "backend" is filled with.
+type backendView struct {
+	Name                        Word
+	HTTP, NoCheck               bool
+	CheckPath                   Word
+	CheckInterval, CheckTimeout millis
+	CheckFall                   int
+	Servers                     []serverView
+}
+
+type serverView struct {
+	Name, Addr Word
+	Weight     int
+	Disabled   bool
+}
+
+// comment is text within a comment: it can't end its line.
+type comment string
+
+func (c comment) String() string {
+	if all(string(c), "/._-") {
+		return string(c)
+	}
+	return strconv.QuoteToASCII(string(c))
+}
+
+// Template is a parsed template. It remembers what it rendered last, so that backends which did not change cost a copy. It is
+// safe for concurrent use.
+type Template struct {
+	text *template.Template
+
+	mu   sync.Mutex
+	last rendered
+}
+
+// rendered is the last output. text[at[i]:at[i+1]] is the block of backends[i].
+type rendered struct {
+	backends []*Backend
+	at       []int
+	text     []byte
+}
+
+// DefaultTemplate returns the embedded template.
+func DefaultTemplate() *Template {
+	t, err := ParseTemplate("haproxy.cfg.tmpl", templates.HAProxy)
+	if err != nil {
+		panic(err) // the tests execute it
+	}
+	return t
+}
+
+// LoadTemplate reads a template from a file.
+func LoadTemplate(path string) (*Template, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the template: %w", err)
+	}
+	return ParseTemplate(path, string(text))
+}
+
+// ParseTemplate parses a template and tries it on a small configuration. Its errors name the file, the line and the reason.
+func ParseTemplate(name, text string) (*Template, error) {
+	parsed, err := template.New(name).Option("missingkey=error").Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("reading the template: %w", err)
+	}
+	if parsed.Lookup("backend") == nil {
+		return nil, fmt.Errorf(`reading the template: %s:1: it does not define "backend"`, name)
+	}
+	t := &Template{text: parsed}
+	if _, err := t.render(sample()); err != nil {
+		return nil, fmt.Errorf("trying the template: %w", err)
+	}
+	return &Template{text: parsed}, nil
+}
+
+// sample is a Config that reaches the parts of a template.
+func sample() *Config {
+	o := &Options{
+		Dir: "/run/signalbox", HTTPBind: []string{":80"}, StatsSocket: "/run/signalbox/stats.sock", LogSocket: "/run/signalbox/log.sock",
+		LogFormat: "%ci", LogFormatTCP: "%ci", Threads: 1, User: "haproxy", Group: "haproxy",
+	}
+	web := &signalbox.Service{
+		ID: "/web:0", App: "/web", Mode: signalbox.HTTP, Listen: 10000, Routes: []signalbox.Route{{Host: "web.local", Path: "/"}},
+		Check: signalbox.Check{Kind: signalbox.CheckHTTP, Path: "/health", Interval: time.Second, Timeout: time.Second, Fall: 3},
+	}
+	db := &signalbox.Service{ID: "/db:0", App: "/db", Mode: signalbox.TCP, Listen: 10001, Check: signalbox.Check{Kind: signalbox.CheckOff}}
+	return Build(signalbox.NewTable([]*signalbox.Service{web, db}, nil), o, nil)
+}
+
+// Render returns the files of a Config. The same Config gives the same bytes.
+func Render(t *Template, c *Config) (*Files, error) {
+	if c.Options == nil {
+		return nil, errors.New("rendering: the configuration has no options")
+	}
+	if err := c.Options.Validate(); err != nil {
+		return nil, fmt.Errorf("rendering: %w", err)
+	}
+	config, err := t.render(c)
+	if err != nil {
+		return nil, fmt.Errorf("rendering: %w", err)
+	}
+	return &Files{
+		Maps:   []File{{NamesMap, mapText(c.Names)}, {PathsMap, mapText(c.Paths)}, {HostsMap, mapText(c.Hosts)}},
+		Config: config,
+	}, nil
+}
+
+func (t *Template) render(c *Config) ([]byte, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := &limited{}
+	out.Grow(len(t.last.text) + len(t.last.text)/16)
+	view, err := c.headView()
+	if err != nil {
+		return nil, err
+	}
+	if err := t.text.Execute(out, view); err != nil {
+		return nil, err
+	}
+	at := make([]int, 0, len(c.Backends)+1)
+	j := 0
+	for _, b := range c.Backends {
+		at = append(at, out.Len())
+		for j < len(t.last.backends) && t.last.backends[j].Name < b.Name {
+			j++
+		}
+		if j < len(t.last.backends) && t.last.backends[j] == b {
+			out.Buffer.Write(t.last.text[t.last.at[j]:t.last.at[j+1]])
+			continue
+		}
+		if err := t.block(out, b); err != nil {
+			return nil, err
+		}
+	}
+	at = append(at, out.Len())
+	sum := sha256.Sum256(out.Bytes())
+	out.WriteString(trailer + hex.EncodeToString(sum[:]) + "\n")
+	t.last = rendered{backends: c.Backends, at: at, text: out.Bytes()}
+	return bytes.Clone(out.Bytes()), nil
+}
+
+// block writes one backend, under the comment that leads from a line back to its app.
+func (t *Template) block(out *limited, b *Backend) error {
+	out.WriteString("\n" + appPrefix + comment(b.App).String() + "\n")
+	return t.text.ExecuteTemplate(out, "backend", b.view())
+}
+
+func (c *Config) headView() (*head, error) {
+	h := c.Options.head()
+	for _, l := range c.Listeners {
+		bind, err := serviceBind(c.Options, l.Port)
+		if err != nil {
+			return nil, err
+		}
+		app := ""
+		if b := c.Backend(l.Backend); b != nil {
+			app = b.App
+		}
+		h.Listeners = append(h.Listeners, listenerView{
+			Name: Word(l.Name), Bind: Word(bind), Backend: Word(l.Backend), HTTP: l.Mode != signalbox.TCP, App: comment(app),
+		})
+	}
+	return h, nil
+}
+
+func (b *Backend) view() *backendView {
+	v := &backendView{
+		Name: Word(b.Name), HTTP: b.Mode != signalbox.TCP, NoCheck: b.Check.Kind == signalbox.CheckOff,
+		CheckInterval: millis(b.Check.Interval), CheckTimeout: millis(b.Check.Timeout), CheckFall: b.Check.Fall,
+		Servers: make([]serverView, len(b.Slots)),
+	}
+	if b.Check.Kind == signalbox.CheckHTTP {
+		v.CheckPath = Word(b.Check.Path)
+	}
+	for i, s := range b.Slots {
+		addr := "127.0.0.1:1"
+		if s.Addr.IsValid() {
+			addr = s.Addr.String()
+		}
+		v.Servers[i] = serverView{Name: Word(s.Name), Addr: Word(addr), Weight: s.Weight, Disabled: s.Admin != Ready}
+	}
+	return v
+}
+
+func mapText(entries []MapEntry) []byte {
+	n := 0
+	for _, e := range entries {
+		n += len(e.Key) + len(e.Value) + 2
+	}
+	out := make([]byte, 0, n)
+	for _, e := range entries {
+		out = append(append(append(append(out, e.Key...), ' '), e.Value...), '\n')
+	}
+	return out
+}
+
+// limited is a buffer that refuses what no configuration needs.
+type limited struct{ bytes.Buffer }
+
+func (l *limited) Write(p []byte) (int, error) {
+	if l.Len()+len(p) > maxOutput {
+		return 0, fmt.Errorf("the template writes more than %d bytes", maxOutput)
+	}
+	return l.Buffer.Write(p)
+}
+
+// Verify reports whether a configuration is whole: its last line is the sha256 of all that precedes it.
+func Verify(cfg []byte) error {
+	body := bytes.TrimSuffix(cfg, []byte("\n"))
+	i := bytes.LastIndexByte(body, '\n') + 1
+	sum, ok := bytes.CutPrefix(body[i:], []byte(trailer))
+	if !ok || len(body) == len(cfg) {
+		return errors.New("verifying the configuration: it does not end with its sha256")
+	}
+	if want := sha256.Sum256(cfg[:i]); string(sum) != hex.EncodeToString(want[:]) {
+		return errors.New("verifying the configuration: its sha256 is another one")
+	}
+	return nil
+}
+
+// AppAt returns the app whose block has a line of a configuration, counted from 1, or "" for a line that belongs to none.
+func AppAt(cfg []byte, line int) string {
+	app := ""
+	for n := 1; n <= line && len(cfg) > 0; n++ {
+		text, rest, _ := bytes.Cut(cfg, []byte("\n"))
+		cfg = rest
+		s := string(text)
+		switch {
+		case strings.HasPrefix(s, appPrefix):
+			app = strings.TrimPrefix(s, appPrefix)
+			if plain, err := strconv.Unquote(app); err == nil {
+				app = plain
+			}
+		case strings.HasPrefix(s, trailer), s == "backend no_route from http-base":
+			app = ""
+		}
+	}
+	return app
+}

@@ -1,0 +1,123 @@
+package haproxy
+
+import (
+	"fmt"
+	"slices"
+
+	"signalbox"
+)
+
+// assign places endpoints into slots: each task where was has it, new ones into the lowest free slot. checked says whether HAProxy
+// checks them, so that a task of unknown health can wait for a verdict.
+func assign(endpoints []signalbox.Endpoint, was *Backend, checked bool, floor int) []Server {
+	if !slices.IsSortedFunc(endpoints, signalbox.Endpoint.Compare) {
+		endpoints = slices.Clone(endpoints)
+		slices.SortFunc(endpoints, signalbox.Endpoint.Compare)
+	}
+	var before []Server
+	if was != nil {
+		before = was.Slots
+	}
+	slots := slices.Clone(before)
+	for i := range slots {
+		slots[i].free()
+	}
+	var fresh []signalbox.Endpoint
+	for i, e := range endpoints {
+		if i > 0 && e.Task == endpoints[i-1].Task && e.Addr == endpoints[i-1].Addr || !e.Addr.IsValid() || e.Addr.Port() == 0 || e.Task == "" {
+			continue
+		}
+		at := slices.IndexFunc(before, func(s Server) bool { return s.Task == e.Task && s.Addr == e.Addr })
+		switch {
+		case at >= 0:
+			slots[at].take(e, &before[at], checked)
+		case e.State != signalbox.Draining: // one that never took traffic needs no slot to end it
+			fresh = append(fresh, e)
+		}
+	}
+	used := 0
+	for _, s := range slots {
+		if s.Task != "" {
+			used++
+		}
+	}
+	need := used + len(fresh)
+	switch {
+	case len(slots) == 0:
+		slots = grow(slots, roomy(floor, need))
+	case need > len(slots):
+		slots = grow(slots, roomy(len(slots), need))
+	}
+	at := 0
+	for _, e := range fresh {
+		for slots[at].Task != "" {
+			at++
+		}
+		slots[at].take(e, nil, checked)
+	}
+	return slots
+}
+
+// roomy doubles size until a quarter is free.
+func roomy(size, need int) int {
+	size = max(size, 1)
+	for need*4 > size*3 {
+		size *= 2
+	}
+	return size
+}
+
+// grow appends free slots up to a size.
+func grow(slots []Server, size int) []Server {
+	for i := len(slots); i < size; i++ {
+		slots = append(slots, Server{Name: fmt.Sprintf("s%d", i+1), Admin: Maint, Weight: NormalWeight})
+	}
+	return slots
+}
+
+// free empties a slot. Its address and weight stay, as they do in HAProxy.
+func (s *Server) free() { s.Task, s.Admin, s.Gated = "", Maint, false }
+
+// take fills a slot with an endpoint; was is the slot as it was if the task had it already.
+func (s *Server) take(e signalbox.Endpoint, was *Server, checked bool) {
+	s.Task, s.Addr = e.Task, e.Addr
+	served := was != nil && was.Admin == Ready
+	gated := served && was.Gated
+	switch e.State {
+	case signalbox.Draining:
+		s.Admin, s.Gated = Drain, false
+	case signalbox.Down:
+		s.Admin, s.Gated = Maint, false
+	case signalbox.Suspect:
+		s.Admin, s.Weight, s.Gated = Ready, SuspectWeight, gated && checked
+	case signalbox.Unknown:
+		// Whoever served already goes on: not knowing is no verdict.
+		s.Admin, s.Weight, s.Gated = Ready, NormalWeight, checked && (!served || gated)
+	default:
+		s.Admin, s.Weight, s.Gated = Ready, NormalWeight, false
+	}
+}
+
+func (b *Backend) used() int {
+	n := 0
+	for _, s := range b.Slots {
+		if s.Task != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// retire returns the backend without tasks.
+func (b *Backend) retire() *Backend {
+	if b.Retired {
+		return b
+	}
+	r := *b
+	r.Retired = true
+	r.Slots = slices.Clone(b.Slots)
+	for i := range r.Slots {
+		r.Slots[i].free()
+	}
+	return &r
+}
