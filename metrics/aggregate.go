@@ -1,0 +1,371 @@
+package metrics
+
+import (
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Names under which requests count that belong to no service of their own.
+const (
+	// NoService is for requests that no route led to a service, bad ones included.
+	NoService = "none"
+	// Other is for what exceeds a limit of series.
+	Other = "other"
+)
+
+// AggregatorConfig holds an Aggregator's limits. The zero value takes the defaults.
+type AggregatorConfig struct {
+	Node        string        // names this machine in snapshots
+	Directory   Directory     // nil: tasks are known by their addresses only, and no series ends before its Grace
+	MaxServices int           // 0: 4096
+	MaxTasks    int           // per service; 0: 512
+	Grace       time.Duration // for which the series of a service or task that is gone stay; 0: 5 min
+	// Started is when counting began: workers that started before are counted from their first line on. Zero: now.
+	Started time.Time
+}
+
+// Aggregator counts records per service and task, and keeps the account of lost ones. It is safe for concurrent use.
+type Aggregator struct {
+	cfg AggregatorConfig
+
+	mu         sync.Mutex
+	services   map[string]*service
+	ledger     *ledger
+	notices    [8]uint64
+	overflow   map[string]uint64 // by dimension
+	generation uint64
+	lastRecord time.Time
+	// shown are the highest account values that a counter has shown: counters never fall.
+	shown  Loss
+	recent [lossLooks]Loss
+	looks  int
+}
+
+// lossLooks is over how many looks a loss must last until the metrics show it: lines from several threads arrive out of order.
+const lossLooks = 3
+
+// service is the account of one service.
+type service struct {
+	name  string
+	codes [len(methods)]*[codeCount]uint64
+	ends  [terminationCount]uint64
+
+	requests, errors        uint64
+	bytesIn, bytesOut       uint64
+	retries, redispatches   uint64
+	duration, response      Histogram
+	connect, queue, reading Histogram
+
+	tasks map[string]*task // by task id
+	addrs map[string]*addr // by server address
+	last  *addr
+	seen  time.Time
+
+	ring [rateSeconds]tick
+}
+
+// codeCount is how many status codes are told apart: 100 to 599, none (0) and other (1).
+const codeCount = 502
+
+// addr is what is known about a server address: whose it is, and until when that answer holds.
+type addr struct {
+	name       string
+	task       *task
+	generation uint64
+	from       int64 // µs; the answer holds for records from then on
+	until      int64
+}
+
+type task struct {
+	id       string
+	classes  [len(classNames)]uint64
+	duration Histogram
+	seen     time.Time
+}
+
+var classNames = [...]string{"none", "1xx", "2xx", "3xx", "4xx", "5xx", "other", "tcp"}
+
+// NewAggregator returns an empty one.
+func NewAggregator(cfg AggregatorConfig) *Aggregator {
+	if cfg.MaxServices <= 0 {
+		cfg.MaxServices = 4096
+	}
+	if cfg.MaxTasks <= 0 {
+		cfg.MaxTasks = 512
+	}
+	if cfg.Grace <= 0 {
+		cfg.Grace = 5 * time.Minute
+	}
+	if cfg.Started.IsZero() {
+		cfg.Started = time.Now()
+	}
+	return &Aggregator{
+		cfg: cfg, services: map[string]*service{}, ledger: newLedger(cfg.Started), overflow: map[string]uint64{},
+	}
+}
+
+// Consume implements Consumer: it counts every record of the batch.
+func (a *Aggregator) Consume(b *Batch) {
+	generation := uint64(0)
+	if a.cfg.Directory != nil {
+		generation = a.cfg.Directory.Generation()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.generation = generation
+	for i := range b.Records {
+		a.record(&b.Records[i], b)
+	}
+	if b.Closed {
+		a.ledger.hangUp(b.Source)
+	}
+}
+
+func (a *Aggregator) record(r *Record, b *Batch) {
+	if r.Accounted {
+		a.ledger.observe(r, b.Source)
+	}
+	if r.Reason != ReasonNone {
+		return
+	}
+	switch r.Kind {
+	case KindDropped:
+		a.ledger.dropped(r.Dropped, b.Source)
+		return
+	case KindNotice:
+		a.notices[r.Severity&7]++
+		return
+	}
+	a.lastRecord = b.At
+	s, ok := a.services[string(r.Service)]
+	if !ok {
+		s = a.service(string(r.Service))
+	}
+	s.seen = b.At
+	s.count(r)
+	if len(r.ServerAddr) > 0 {
+		a.task(s, r, b.At).count(r, b.At)
+	}
+}
+
+// service returns the account of a service that has none yet under this name.
+func (a *Aggregator) service(name string) *service {
+	if name == "" || name == NoService {
+		name = NoService
+	} else if s := a.services[name]; s == nil && len(a.services) >= a.cfg.MaxServices {
+		a.overflow["service"]++
+		name = Other
+	}
+	s := a.services[name]
+	if s == nil {
+		s = &service{name: name, tasks: map[string]*task{}, addrs: map[string]*addr{}}
+		a.services[name] = s
+	}
+	return s
+}
+
+func (s *service) count(r *Record) {
+	s.requests++
+	m, code := methodTCP, 0
+	if r.Kind == KindHTTP {
+		m, code = methodIndex(r.Method), codeIndex(r.Status)
+		if r.Status >= 500 {
+			s.errors++
+		}
+	}
+	if s.codes[m] == nil {
+		s.codes[m] = new([codeCount]uint64)
+	}
+	s.codes[m][code]++
+	s.ends[terminationIndex(r.Termination)]++
+	s.bytesIn += r.BytesIn
+	s.bytesOut += r.BytesOut
+	s.retries += r.Retries
+	if r.Redispatched {
+		s.redispatches++
+	}
+	if r.Total >= 0 {
+		s.duration.Observe(uint64(r.Duration()))
+	}
+	if us := r.FirstByte(); us >= 0 && r.Kind == KindHTTP {
+		s.response.Observe(uint64(us))
+	}
+	if r.Connect >= 0 {
+		s.connect.Observe(uint64(r.Connect) * 1000)
+	}
+	if r.Queue >= 0 {
+		s.queue.Observe(uint64(r.Queue) * 1000)
+	}
+	if r.Read >= 0 {
+		s.reading.Observe(uint64(r.Read) * 1000)
+	}
+}
+
+func codeIndex(status int16) int {
+	switch {
+	case status >= 100 && status <= 599:
+		return int(status) - 98
+	case status < 0:
+		return 0
+	}
+	return 1
+}
+
+func codeName(m, i int) string {
+	switch {
+	case m == methodTCP:
+		return "tcp"
+	case i == 0:
+		return "none"
+	case i == 1:
+		return Other
+	}
+	return strconv.Itoa(i + 98)
+}
+
+// task returns the account of the task that served a record.
+func (a *Aggregator) task(s *service, r *Record, now time.Time) *task {
+	at := s.last
+	if at == nil || at.name != string(r.ServerAddr) {
+		at = s.addrs[string(r.ServerAddr)]
+		if at == nil {
+			if len(s.addrs) >= 4*a.cfg.MaxTasks {
+				a.overflow["address"]++
+				return s.taskOf(a, Other)
+			}
+			at = &addr{name: string(r.ServerAddr)}
+			s.addrs[at.name] = at
+		}
+		s.last = at
+	}
+	us := r.RequestMicros
+	if us == 0 {
+		us = r.Accepted * 1000
+	}
+	if at.task == nil || at.generation != a.generation || us < at.from || us >= at.until {
+		at.from, at.until, at.generation = 0, 1<<63-1, a.generation
+		id := at.name
+		if a.cfg.Directory != nil {
+			if t, ok := a.cfg.Directory.Task(s.name, at.name, r.Dispatched()); ok {
+				id = t.ID
+				at.from = t.From.UnixMicro()
+				if !t.Until.IsZero() {
+					at.until = t.Until.UnixMicro()
+				}
+			}
+		}
+		at.task = s.taskOf(a, id)
+	}
+	at.task.seen = now
+	return at.task
+}
+
+func (s *service) taskOf(a *Aggregator, id string) *task {
+	t := s.tasks[id]
+	if t == nil && len(s.tasks) >= a.cfg.MaxTasks && id != Other {
+		a.overflow["task"]++
+		return s.taskOf(a, Other)
+	}
+	if t == nil {
+		t = &task{id: id}
+		s.tasks[id] = t
+	}
+	return t
+}
+
+func (t *task) count(r *Record, now time.Time) {
+	t.seen = now
+	t.classes[classIndex(r)]++
+	if r.Total >= 0 {
+		t.duration.Observe(uint64(r.Duration()))
+	}
+}
+
+func classIndex(r *Record) int {
+	switch {
+	case r.Kind == KindTCP:
+		return 7
+	case r.Status < 0:
+		return 0
+	case r.Status >= 100 && r.Status <= 599:
+		return int(r.Status) / 100
+	}
+	return 6
+}
+
+// Reconcile compares the account of lines with what HAProxy's workers count themselves. It is called about once a second, with
+// the statistics of every worker that lives; the old ones' come through the master socket. A list that could not be read
+// whole must not be passed. Two calls with a moment between them, after the last request, close the account.
+func (a *Aggregator) Reconcile(workers []WorkerStat) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ledger.reconcile(workers)
+	a.look()
+}
+
+// look moves the counters that metrics show up to the smallest of the last accounts.
+func (a *Aggregator) look() {
+	a.recent[a.looks%lossLooks] = a.ledger.loss()
+	if a.looks++; a.looks < lossLooks {
+		return
+	}
+	low := a.recent[0]
+	for _, l := range a.recent[1:] {
+		low.Lost, low.Ring, low.Tail = min(low.Lost, l.Lost), min(low.Ring, l.Ring), min(low.Tail, l.Tail)
+	}
+	a.shown.Lost, a.shown.Ring, a.shown.Tail = max(a.shown.Lost, low.Lost), max(a.shown.Ring, low.Ring), max(a.shown.Tail, low.Tail)
+}
+
+// Tick moves the rates on and ends the series of what is gone. It is called once a second.
+func (a *Aggregator) Tick(now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for name, s := range a.services {
+		s.tick(now)
+		if now.Sub(s.seen) > a.cfg.Grace && name != NoService && name != Other && a.cfg.Directory != nil && !a.cfg.Directory.Known(name) {
+			delete(a.services, name)
+			continue
+		}
+		a.sweep(s, now)
+	}
+}
+
+func (a *Aggregator) sweep(s *service, now time.Time) {
+	if a.cfg.Directory == nil {
+		return
+	}
+	for name, at := range s.addrs {
+		if at.task == nil || now.Sub(at.task.seen) <= a.cfg.Grace {
+			continue
+		}
+		if t, ok := a.cfg.Directory.Task(s.name, name, now); ok && t.Until.IsZero() && t.ID == at.task.id {
+			continue
+		}
+		delete(s.tasks, at.task.id)
+		delete(s.addrs, name)
+		if s.last == at {
+			s.last = nil
+		}
+	}
+}
+
+// Loss returns the account of log lines at this moment.
+func (a *Aggregator) Loss() Loss {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.ledger.loss()
+}
+
+// LastRecord returns when the last request or connection was counted, zero if none was.
+func (a *Aggregator) LastRecord() time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.lastRecord
+}
+
+var _ prometheus.Collector = (*Aggregator)(nil)
+
+func itoa(n int) string { return strconv.Itoa(n) }

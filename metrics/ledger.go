@@ -1,0 +1,279 @@
+package metrics
+
+import "time"
+
+// WorkerStat is what HAProxy's "show stat" and "show info" say about one worker. The account of losses compares it with the
+// log lines that arrived. On 2.6 a frontend without "option dontlognull" logs exactly one line for each request that it
+// counts in req_tot, bad and aborted ones included, and a TCP frontend one for each of its connections.
+type WorkerStat struct {
+	PID      int
+	Started  time.Time // from Start_time_sec; zero: after this program
+	Stopping bool      // an old worker, which takes no new connections
+	// InFlight is the sum of scur over the backends: requests and connections whose line is still to come.
+	InFlight  uint64
+	Frontends []FrontendStat
+}
+
+// FrontendStat is the row of one frontend that logs to us.
+type FrontendStat struct {
+	Name    string
+	TCP     bool
+	Total   uint64 // req_tot of an HTTP frontend, stot of a TCP one
+	Current uint64 // scur: its connections now
+}
+
+// Loss is the account of log lines. Sent = Counted + Bad + Lost holds exactly while the workers live and nothing is on its way;
+// a worker that ended may have lost up to Unsure lines more.
+type Loss struct {
+	Sent    uint64 `json:"sent"`    // lines that HAProxy wrote, as far as is known
+	Counted uint64 `json:"counted"` // lines that are in the totals
+	Bad     uint64 `json:"bad"`     // lines that arrived and could not be read
+	Lost    uint64 `json:"lost"`    // lines that did not arrive
+	Unsure  uint64 `json:"unsure"`  // upper bound of further ones, of workers that have ended
+	// Ring is how many of the lost lines HAProxy itself said its ring had no room for; Tail how many were found by comparing
+	// with its counters. The rest was lost on the way.
+	Ring uint64 `json:"ring"`
+	Tail uint64 `json:"tail"`
+}
+
+func (l *Loss) add(o Loss) {
+	l.Sent += o.Sent
+	l.Counted += o.Counted
+	l.Bad += o.Bad
+	l.Lost += o.Lost
+	l.Unsure += o.Unsure
+	l.Ring += o.Ring
+	l.Tail += o.Tail
+}
+
+// ledger keeps the account, per worker and frontend. HAProxy numbers the lines of each frontend from 0, and reads the number
+// before it writes the line: with several threads numbers repeat and skip by a few, so what counts is the highest number and
+// how many lines came, not which.
+type ledger struct {
+	started time.Time // workers that started before it are counted from their first line on
+	ring    uint64    // lines that a ring can hold at most
+	limit   int       // trackers
+
+	trackers map[string]*tracker // by Record.Source
+	workers  map[int]*worker
+	closed   Loss   // of workers that have ended
+	foreign  uint64 // lines beyond the limit of trackers
+	last     *tracker
+}
+
+type tracker struct {
+	key      string
+	worker   *worker
+	frontend string
+	counted  uint64
+	bad      uint64
+	base     uint64 // the lowest number seen
+	next     uint64 // the highest number seen, plus one
+	floor    uint64 // what HAProxy's own counter proves to have been written
+	stat     FrontendStat
+	before   quiet // at the last Reconcile
+}
+
+// quiet is what must stay the same between two looks for a difference to be a loss, not a line on its way.
+type quiet struct {
+	total, arrived, inflight uint64
+	set                      bool
+}
+
+type worker struct {
+	pid      int
+	old      bool // started before the ledger
+	stat     *WorkerStat
+	dropped  uint64 // lines that its ring announced as dropped
+	lines    uint64
+	looked   uint64 // lines at the last Reconcile
+	missing  int
+	source   uint64 // its connection
+	hungUp   bool   // that connection has ended
+	trackers []*tracker
+}
+
+func newLedger(started time.Time) *ledger {
+	return &ledger{
+		started: started, ring: RingBytes / minLine, limit: 1 << 16,
+		trackers: map[string]*tracker{}, workers: map[int]*worker{},
+	}
+}
+
+// minLine is the length of the shortest line that LogFormat or LogFormatTCP writes, or less.
+const minLine = 100
+
+// observe accounts for one line. It reports false if the line is of a worker or frontend beyond the limit.
+func (l *ledger) observe(r *Record, conn uint64) bool {
+	t := l.last
+	if t == nil || t.key != string(r.Source) {
+		var ok bool
+		if t, ok = l.trackers[string(r.Source)]; !ok {
+			if len(l.trackers) >= l.limit {
+				l.foreign++
+				return false
+			}
+			t = l.track(r.PID, string(r.Source), string(r.Frontend))
+			t.base = r.Seq
+		}
+		l.last = t
+	}
+	t.worker.source, t.worker.hungUp = conn, false
+	t.worker.lines++
+	if r.Reason == ReasonNone {
+		t.counted++
+	} else {
+		t.bad++
+	}
+	t.base = min(t.base, r.Seq)
+	t.next = max(t.next, r.Seq+1)
+	return true
+}
+
+func (l *ledger) track(pid int, key, frontend string) *tracker {
+	w := l.workers[pid]
+	if w == nil {
+		w = &worker{pid: pid}
+		l.workers[pid] = w
+	}
+	t := &tracker{key: key, worker: w, frontend: frontend}
+	w.trackers = append(w.trackers, t)
+	l.trackers[key] = t
+	return t
+}
+
+// dropped notes that a ring announced lost lines. The connection tells whose ring it is.
+func (l *ledger) dropped(n, conn uint64) {
+	for _, w := range l.workers {
+		if w.source == conn && !w.hungUp {
+			w.dropped += n
+			return
+		}
+	}
+}
+
+// hangUp notes that a connection ended.
+func (l *ledger) hangUp(conn uint64) {
+	for _, w := range l.workers {
+		if w.source == conn {
+			w.hungUp = true
+		}
+	}
+}
+
+// sent returns how many lines of this frontend should have arrived.
+func (t *tracker) sent() uint64 {
+	sent := max(t.next, t.floor)
+	if t.worker.old {
+		return sent - min(t.base, sent)
+	}
+	return sent
+}
+
+func (w *worker) loss() Loss {
+	var sum Loss
+	for _, t := range w.trackers {
+		sent, came := t.sent(), t.counted+t.bad
+		one := Loss{Sent: max(sent, came), Counted: t.counted, Bad: t.bad}
+		one.Lost = one.Sent - came
+		if t.floor > t.next {
+			one.Tail = min(t.floor-t.next, one.Lost)
+		}
+		sum.add(one)
+	}
+	sum.Ring = min(w.dropped, sum.Lost)
+	sum.Tail = min(sum.Tail, sum.Lost-sum.Ring)
+	return sum
+}
+
+// loss returns the account at this moment; lines that are on their way can make it differ by a few.
+func (l *ledger) loss() Loss {
+	sum := l.closed
+	for _, w := range l.workers {
+		sum.add(w.loss())
+	}
+	return sum
+}
+
+// reconcile compares with HAProxy's own counters. The list must name every worker that lives, old ones too.
+func (l *ledger) reconcile(live []WorkerStat) {
+	alive := make(map[int]bool, len(live))
+	for i := range live {
+		s := &live[i]
+		alive[s.PID] = true
+		w := l.workers[s.PID]
+		if w == nil {
+			w = &worker{pid: s.PID}
+			l.workers[s.PID] = w
+		}
+		w.stat, w.missing, w.looked = s, 0, w.lines
+		w.old = !s.Started.IsZero() && s.Started.Before(l.started)
+		w.reconcile(l, s)
+	}
+	for pid, w := range l.workers {
+		if alive[pid] {
+			continue
+		}
+		// A dead worker's last lines may still be on the way: it is closed when nothing more came since the last look.
+		w.missing++
+		if still := w.lines == w.looked; w.missing >= 2 && still || w.hungUp && still {
+			l.close(w)
+			continue
+		}
+		w.looked = w.lines
+	}
+}
+
+func (w *worker) reconcile(l *ledger, s *WorkerStat) {
+	for _, f := range s.Frontends {
+		var t *tracker
+		for _, known := range w.trackers {
+			if known.frontend == f.Name {
+				t = known
+			}
+		}
+		if t == nil {
+			if f.Total == 0 || w.old || len(l.trackers) >= l.limit {
+				continue
+			}
+			// Not one line of it arrived so far.
+			t = l.track(s.PID, sourceKey(s.PID, f.Name), f.Name)
+		}
+		t.stat = f
+		now := quiet{total: f.Total, arrived: t.counted + t.bad, inflight: s.InFlight, set: true}
+		if f.TCP {
+			now.inflight = f.Current
+		}
+		if now == t.before {
+			t.floor = max(t.floor, f.Total-min(now.inflight, f.Total))
+		}
+		t.before = now
+	}
+}
+
+// close moves a dead worker's account to the sum of the closed ones, with a bound for what can't be known.
+func (l *ledger) close(w *worker) {
+	sum := w.loss()
+	unread := uint64(0) // lines that HAProxy's counters announced and that never came
+	conns := uint64(0)
+	for _, t := range w.trackers {
+		if total := max(t.next, t.floor); t.stat.Total > total {
+			unread += t.stat.Total - total
+		}
+		conns += t.stat.Current
+		delete(l.trackers, t.key)
+	}
+	switch {
+	case w.stat != nil && w.stat.Stopping:
+		// It took no new connections: each one that it had then may have logged once more.
+		sum.Unsure = unread + conns
+	case len(w.trackers) > 0:
+		// Nobody saw it go. All that it wrote and that did not come was in its ring.
+		sum.Unsure = unread + l.ring
+	}
+	l.closed.add(sum)
+	delete(l.workers, w.pid)
+	l.last = nil
+}
+
+func sourceKey(pid int, frontend string) string { return itoa(pid) + " " + frontend }

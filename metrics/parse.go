@@ -1,0 +1,407 @@
+package metrics
+
+import "bytes"
+
+// Parse reads one line into r, whose former content is lost. The line may bear the header of any of HAProxy's ring and syslog
+// formats. It returns a Reason as its error, the same as in r. It allocates nothing.
+//
+// A line is only ever what its beginning says it is: text further in can't make it another one.
+func Parse(line []byte, r *Record) error {
+	*r = Record{
+		Severity: -1, Status: -1, Read: -1, Queue: -1, Connect: -1, Response: -1, Total: -1,
+		ResponseMicros: -1, TotalMicros: -1,
+	}
+	if reason := parse(line, r); reason != ReasonNone {
+		r.Reason = reason
+		return reason
+	}
+	return nil
+}
+
+// maxParse is the longest line that is looked at: a ring's largest message on 2.6.
+const maxParse = 64 << 10
+
+func parse(line []byte, r *Record) Reason {
+	for len(line) > 0 && (line[len(line)-1] == '\n' || line[len(line)-1] == '\r' || line[len(line)-1] == 0) {
+		line = line[:len(line)-1]
+	}
+	line = cutHeader(line, r)
+	if len(line) == 0 {
+		return ReasonEmpty
+	}
+	if len(line) > maxParse {
+		return ReasonTooLong
+	}
+	if len(line) < 6 || line[0] != 'S' || line[1] != 'B' || !digit(line[2]) || line[3] != ' ' {
+		return parseNotice(line, r)
+	}
+	if line[2] != mark[2] {
+		return ReasonVersion
+	}
+	s := scanner{line: line, pos: 6}
+	switch {
+	case line[4] == 'H' && line[5] == ' ':
+		r.Kind = KindHTTP
+	case line[4] == 'T' && line[5] == ' ':
+		r.Kind = KindTCP
+	default:
+		return ReasonField
+	}
+	return s.request(r)
+}
+
+// parseNotice reads a line that is not of our format.
+func parseNotice(line []byte, r *Record) Reason {
+	n, i := uint64(0), 0
+	for i < len(line) && i < 18 && digit(line[i]) {
+		n = n*10 + uint64(line[i]-'0')
+		i++
+	}
+	if rest := string(line[i:]); i > 0 && (rest == " events dropped" || rest == " event dropped") {
+		r.Kind, r.Dropped = KindDropped, n
+		return ReasonNone
+	}
+	if bytes.HasPrefix(line, []byte(mark[:2])) && len(line) < 8 {
+		return ReasonTruncated
+	}
+	r.Kind, r.Text = KindNotice, line
+	return ReasonNone
+}
+
+// scanner walks over the fields of a line. A field is complete only if a space follows it.
+type scanner struct {
+	line []byte
+	pos  int
+	cut  bool   // the line ended before a field was complete
+	bad  Reason // the first field that was not what it must be
+}
+
+func (s *scanner) request(r *Record) Reason {
+	start := s.pos
+	r.PID = int(s.number())
+	r.Frontend = s.word()
+	end := s.pos - 1
+	r.Seq = s.number()
+	if reason := s.stopped(); reason != ReasonNone {
+		return reason
+	}
+	r.Source, r.Accounted = s.line[start:end], true
+
+	if r.Kind == KindHTTP {
+		r.Status = int16(min(s.signed(), 999))
+	}
+	t := s.word()
+	r.Service = s.quoted()
+	if reason := s.stopped(); reason != ReasonNone {
+		return reason
+	}
+	if len(t) < 2 || len(t) > 4 {
+		return ReasonField
+	}
+	r.Termination = [4]byte{'-', '-', '-', '-'}
+	copy(r.Termination[:], t)
+
+	s.tail(r)
+	if s.bad != ReasonNone {
+		return s.bad
+	}
+	r.Truncated = s.cut
+	return ReasonNone
+}
+
+// tail reads what stands behind the service's name. From the first incomplete field on, everything keeps its empty value.
+func (s *scanner) tail(r *Record) {
+	r.Backend = s.word()
+	r.Server = s.word()
+	if a := s.word(); len(a) > 0 && a[0] != '-' {
+		r.ServerAddr = a
+	}
+	r.Client = s.word()
+	sec, ms := s.signed(), s.signed()
+	if !s.cut {
+		r.Accepted = sec*1000 + ms
+	}
+	s.timer(&r.Handshake)
+	if r.Kind == KindHTTP {
+		s.timer(&r.Idle)
+		s.timer(&r.Read)
+		s.timer(&r.Queue)
+		s.timer(&r.Connect)
+		s.timer(&r.Response)
+		s.timer(&r.Total)
+		s.timer(&r.RequestMicros)
+		s.timer(&r.ResponseMicros)
+		s.timer(&r.TotalMicros)
+		r.RequestMicros = max(r.RequestMicros, 0)
+	} else {
+		s.timer(&r.Queue)
+		s.timer(&r.Connect)
+		s.timer(&r.Total)
+	}
+	r.BytesIn = s.number()
+	r.BytesOut = s.number()
+	if s.pos < len(s.line) && s.line[s.pos] == '+' {
+		r.Redispatched = true
+		s.pos++
+	}
+	r.Retries = s.number()
+	r.ServerQueue = s.number()
+	r.BackendQueue = s.number()
+	r.TLSVersion = s.optional()
+	if r.Kind == KindTCP {
+		r.TLSCipher = s.last()
+		return
+	}
+	r.TLSCipher = s.optional()
+	r.Method = s.quoted()
+	r.Version = s.quoted()
+	r.Host = s.quoted()
+	r.Path = s.quotedLast()
+	if s.pos != len(s.line) {
+		s.fail(ReasonField)
+	}
+}
+
+// word returns the next field.
+func (s *scanner) word() []byte {
+	line, i := s.line, s.pos
+	for i < len(line) && line[i] > ' ' && line[i] < 0x7f {
+		i++
+	}
+	if i == len(line) {
+		s.end()
+		return nil
+	}
+	if line[i] != ' ' {
+		s.fail(ReasonControl)
+		return nil
+	}
+	if i == s.pos {
+		s.fail(ReasonField)
+		return nil
+	}
+	w := line[s.pos:i:i]
+	s.pos = i + 1
+	return w
+}
+
+// optional returns the next field, nil for HAProxy's "-".
+func (s *scanner) optional() []byte {
+	w := s.word()
+	if len(w) == 1 && w[0] == '-' {
+		return nil
+	}
+	return w
+}
+
+// last returns the field that ends the line.
+func (s *scanner) last() []byte {
+	if s.bad != ReasonNone || s.cut {
+		return nil
+	}
+	w := s.line[s.pos:]
+	for _, c := range w {
+		if c <= ' ' || c >= 0x7f {
+			s.fail(ReasonControl)
+			return nil
+		}
+	}
+	s.pos = len(s.line)
+	if len(w) == 0 {
+		s.cut = true
+	}
+	if len(w) == 1 && w[0] == '-' {
+		return nil
+	}
+	return w
+}
+
+// number returns the next field, which must be a whole number.
+func (s *scanner) number() uint64 {
+	line, i := s.line, s.pos
+	n := uint64(0)
+	for i < len(line) && digit(line[i]) {
+		n = n*10 + uint64(line[i]-'0')
+		i++
+	}
+	if i == len(line) {
+		s.end()
+		return 0
+	}
+	if line[i] != ' ' || i == s.pos || i-s.pos > 19 {
+		s.fail(ReasonField)
+		return 0
+	}
+	s.pos = i + 1
+	return n
+}
+
+// signed returns the next field, which must be a number with or without a sign; "-" alone is -1.
+func (s *scanner) signed() int64 {
+	if s.pos >= len(s.line) || s.line[s.pos] != '-' {
+		return int64(s.number() & (1<<63 - 1))
+	}
+	if s.pos+1 < len(s.line) && s.line[s.pos+1] == ' ' {
+		s.pos += 2
+		return -1
+	}
+	s.pos++
+	return -int64(s.number() & (1<<63 - 1))
+}
+
+// timer sets *t, unless the line ends before the field is complete.
+func (s *scanner) timer(t *int64) {
+	if v := s.signed(); !s.cut && s.bad == ReasonNone {
+		*t = max(v, -1)
+	}
+}
+
+// quoted returns what stands between the next two quotes.
+func (s *scanner) quoted() []byte {
+	w := s.quotedLast()
+	if s.cut || s.bad != ReasonNone {
+		return w
+	}
+	switch {
+	case s.pos == len(s.line):
+		s.end()
+	case s.line[s.pos] != ' ':
+		s.fail(ReasonField)
+		return nil
+	default:
+		s.pos++
+	}
+	return w
+}
+
+// quotedLast is quoted for the field that ends the line.
+func (s *scanner) quotedLast() []byte {
+	if s.cut || s.bad != ReasonNone {
+		return nil
+	}
+	line, i := s.line, s.pos
+	if i == len(line) {
+		s.end()
+		return nil
+	}
+	if line[i] != '"' {
+		s.fail(ReasonField)
+		return nil
+	}
+	i++
+	for i < len(line) && plain[line[i]] {
+		i++
+	}
+	if i == len(line) {
+		s.end()
+		return nil
+	}
+	if line[i] != '"' {
+		s.fail(ReasonControl)
+		return nil
+	}
+	w := line[s.pos+1 : i : i]
+	s.pos = i + 1
+	return w
+}
+
+// end notes that the line ended within a field; fail notes that a field is wrong. Either stops the scan: the position moves
+// to the end, where every further field is cut.
+func (s *scanner) end() {
+	s.cut = true
+	s.pos = len(s.line)
+}
+
+func (s *scanner) fail(reason Reason) {
+	if !s.cut && s.bad == ReasonNone {
+		s.bad = reason
+	}
+	s.pos = len(s.line)
+}
+
+func (s *scanner) stopped() Reason {
+	if s.bad == ReasonNone && s.cut {
+		return ReasonTruncated
+	}
+	return s.bad
+}
+
+// plain are the bytes that may stand between quotes.
+var plain = func() (t [256]bool) {
+	for c := ' '; c < 0x7f; c++ {
+		t[c] = c != '"'
+	}
+	return t
+}()
+
+func digit(c byte) bool { return c-'0' < 10 }
+
+// cutHeader returns the line without its syslog header, if it has one: a priority, and RFC 5424's or 3164's fields. It goes by
+// position, never by search, so that a message can't pass for a header.
+func cutHeader(line []byte, r *Record) []byte {
+	if len(line) > 0 && line[0] == 'S' {
+		return line
+	}
+	if len(line) < 3 || line[0] != '<' {
+		return line
+	}
+	i, pri := 1, 0
+	for i < len(line) && i < 4 && digit(line[i]) {
+		pri = pri*10 + int(line[i]-'0')
+		i++
+	}
+	if i == 1 || i >= len(line) || line[i] != '>' {
+		return line
+	}
+	r.Severity = int8(pri & 7)
+	line = line[i+1:]
+	if len(line) > 0 && line[0] == 'S' {
+		return line
+	}
+	if rest, ok := cut5424(line); ok {
+		return rest
+	}
+	if rest, ok := cut3164(line); ok {
+		return rest
+	}
+	return line
+}
+
+// cut5424 cuts "1 TIME HOST APP PID MSGID - ".
+func cut5424(line []byte) ([]byte, bool) {
+	if len(line) < 24 || line[0] != '1' || line[1] != ' ' || line[6] != '-' || line[9] != '-' || line[12] != 'T' {
+		return nil, false
+	}
+	rest := line[2:]
+	for range 5 {
+		i := bytes.IndexByte(rest, ' ')
+		if i < 1 {
+			return nil, false
+		}
+		rest = rest[i+1:]
+	}
+	if len(rest) < 2 || rest[0] != '-' || rest[1] != ' ' {
+		return nil, false
+	}
+	return rest[2:], true
+}
+
+// cut3164 cuts "Mmm dd hh:mm:ss [HOST ]TAG[PID]: ".
+func cut3164(line []byte) ([]byte, bool) {
+	if len(line) < 17 || line[3] != ' ' || line[6] != ' ' || line[9] != ':' || line[12] != ':' || line[15] != ' ' {
+		return nil, false
+	}
+	rest := line[16:]
+	for range 2 {
+		i := bytes.IndexByte(rest, ' ')
+		if i < 1 {
+			return nil, false
+		}
+		word := rest[:i]
+		rest = rest[i+1:]
+		if word[i-1] == ':' {
+			return rest, true
+		}
+	}
+	return nil, false
+}
