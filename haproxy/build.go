@@ -12,11 +12,20 @@ import (
 // slotBudget is how many slots all backends may have before the floor of new ones falls.
 const slotBudget = 16384
 
-// part is what one service contributes to a Config. Parts are in the order of the table's services.
+// made is what a Config was made from.
+type made struct {
+	services []*signalbox.Service // the table's
+	parts    []*part              // parts[i] is services[i]'s
+	troubled []*part              // the parts with problems
+	claims   []*claim             // sorted
+	retired  int                  // number of retired backends
+}
+
+// part is what one service contributes to a Config.
 type part struct {
 	service  *signalbox.Service
 	backend  *Backend // nil: the service is refused
-	claims   []claim
+	claims   []*claim // sorted
 	problems []signalbox.Problem
 }
 
@@ -31,14 +40,18 @@ func Build(t *signalbox.Table, o *Options, prev *Config) *Config {
 	if prev == nil {
 		prev = &Config{}
 	}
-	c := &Config{Options: o}
-	b := builder{prev: prev, next: c, floor: floor(o, len(t.Services)), reload: prev.Options == nil || !prev.Options.equal(o)}
+	b := builder{prev: prev, next: &Config{Options: o}, floor: floor(o, len(t.Services))}
+	b.reload = prev.Options == nil || !prev.Options.equal(o)
 	b.readParts(t)
 	b.placeBackends()
-	b.resolveRoutes()
 	b.bindListeners()
-	b.settle()
-	return c
+	if b.reload || b.next.made.retired > max(16, len(b.next.Backends)/8) {
+		b.tidy()
+	}
+	b.nameBackends()
+	b.resolveRoutes()
+	b.collectProblems()
+	return b.next
 }
 
 // floor returns how many slots a new backend has at least.
@@ -59,48 +72,52 @@ type builder struct {
 	reload     bool    // a reload has to happen
 	changed    []*part // parts that prev does not have
 	gone       []*part // parts that only prev has
-	same       bool    // next.parts holds what prev.parts holds
+	moved      bool    // the set of backends is another one
 }
 
 // readParts takes over the parts of services that did not change, and makes those of the others.
 func (b *builder) readParts(t *signalbox.Table) {
+	was, next := &b.prev.made, &b.next.made
 	var byID map[signalbox.ServiceID]*Backend
-	if len(b.prev.parts) == 0 {
+	if len(was.services) == 0 {
 		byID = make(map[signalbox.ServiceID]*Backend, len(b.prev.Backends))
 		for _, be := range b.prev.Backends {
 			byID[be.Service] = be
 		}
 	}
-	old := b.prev.parts
-	parts := make([]*part, 0, len(t.Services))
+	next.services = t.Services
+	next.parts = make([]*part, 0, len(t.Services))
+	i := 0
 	for _, s := range t.Services {
-		for len(old) > 0 && old[0].service.ID < s.ID {
-			b.gone = append(b.gone, old[0])
-			old = old[1:]
-		}
-		var was *part
-		if len(old) > 0 && old[0].service.ID == s.ID {
-			was = old[0]
-			old = old[1:]
-		}
-		if was != nil && was.service == s {
-			parts = append(parts, was)
+		if i < len(was.services) && was.services[i] == s {
+			next.parts = append(next.parts, was.parts[i])
+			i++
 			continue
 		}
-		p := b.newPart(s, was, byID[s.ID])
-		parts = append(parts, p)
-		b.changed = append(b.changed, p)
-		if was != nil {
-			b.gone = append(b.gone, was)
+		for i < len(was.services) && was.services[i].ID < s.ID {
+			b.gone = append(b.gone, was.parts[i])
+			i++
 		}
+		if i < len(was.services) && was.services[i] == s {
+			next.parts = append(next.parts, was.parts[i])
+			i++
+			continue
+		}
+		be := byID[s.ID]
+		if i < len(was.services) && was.services[i].ID == s.ID {
+			b.gone = append(b.gone, was.parts[i])
+			be = was.parts[i].backend
+			i++
+		}
+		p := b.newPart(s, be)
+		next.parts = append(next.parts, p)
+		b.changed = append(b.changed, p)
 	}
-	b.gone = append(b.gone, old...)
-	b.next.parts = parts
-	b.same = len(b.changed) == 0 && len(b.gone) == 0
+	b.gone = append(b.gone, was.parts[i:]...)
 }
 
-// newPart makes the part of a service whose backend was be, or that of the part was.
-func (b *builder) newPart(s *signalbox.Service, was *part, be *Backend) *part {
+// newPart makes the part of a service whose backend was be, if it had one.
+func (b *builder) newPart(s *signalbox.Service, be *Backend) *part {
 	p := &part{service: s}
 	if !validID(s.ID) {
 		p.problems = append(p.problems, signalbox.Problem{
@@ -110,16 +127,14 @@ func (b *builder) newPart(s *signalbox.Service, was *part, be *Backend) *part {
 		return p
 	}
 	name := backendName(s)
-	if was != nil && was.backend != nil {
-		be = was.backend
-	} else if be == nil {
+	if be == nil {
 		be = b.prev.Backend(name) // a retired one
 	}
-	if be != nil && be.Service != s.ID {
+	if be != nil && (be.Service != s.ID || be.Name != name) {
 		be = nil
 	}
 	p.backend, p.problems = newBackend(name, s, be, b.floor)
-	p.claims = p.claim()
+	p.claim()
 	return p
 }
 
@@ -174,17 +189,15 @@ func bound(d, low, high time.Duration) time.Duration {
 
 // placeBackends merges the backends of changed services into the previous order, and retires those of services that left.
 func (b *builder) placeBackends() {
-	if b.same {
-		b.next.Backends, b.next.Names = b.prev.Backends, b.prev.Names
-		return
-	}
+	b.next.made.retired = b.prev.made.retired
 	change := make(map[string]*Backend, len(b.changed)+len(b.gone))
 	for _, p := range b.gone {
 		if p.backend != nil {
 			change[p.backend.Name] = p.backend.retire()
 		}
 	}
-	if len(b.prev.parts) == 0 {
+	if len(b.prev.made.services) == 0 {
+		b.next.made.retired = 0
 		for _, be := range b.prev.Backends {
 			change[be.Name] = be.retire()
 		}
@@ -203,25 +216,39 @@ func (b *builder) placeBackends() {
 		}
 		change[p.backend.Name] = p.backend
 	}
-	b.next.Backends = make([]*Backend, 0, len(b.prev.Backends)+len(b.changed))
-	for _, was := range b.prev.Backends {
-		be, ok := change[was.Name]
+	if len(change) == 0 {
+		b.next.Backends = b.prev.Backends
+		return
+	}
+	b.next.Backends = slices.Clone(b.prev.Backends)
+	added := false
+	for name, be := range change {
+		i, ok := slices.BinarySearchFunc(b.prev.Backends, name, func(b *Backend, name string) int { return cmp.Compare(b.Name, name) })
 		if !ok {
-			be = was
+			b.next.Backends = append(b.next.Backends, be)
+			added = true
+			continue
 		}
-		delete(change, was.Name)
-		b.next.Backends = append(b.next.Backends, be)
+		was := b.prev.Backends[i]
+		b.next.Backends[i] = be
+		b.next.made.retired += count(be.Retired) - count(was.Retired && len(b.prev.made.services) > 0)
 		b.reload = b.reload || len(be.Slots) != len(was.Slots) || be.Mode != was.Mode || be.Check != was.Check
 	}
-	if len(change) > 0 {
-		b.reload = true
-		for _, be := range change {
-			if !be.Retired {
-				b.next.Backends = append(b.next.Backends, be)
-			}
-		}
-		slices.SortFunc(b.next.Backends, func(x, y *Backend) int { return cmp.Compare(x.Name, y.Name) })
+	if added {
+		b.reload, b.moved = true, true
+		sortBackends(b.next.Backends)
 	}
+}
+
+func sortBackends(all []*Backend) {
+	slices.SortFunc(all, func(x, y *Backend) int { return cmp.Compare(x.Name, y.Name) })
+}
+
+func count(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // refuse gives the backend up: another service's has its name.
@@ -233,37 +260,14 @@ func (p *part) refuse(be *Backend) {
 	p.backend, p.claims = nil, nil
 }
 
-// settle uses a reload that has to happen anyway, and collects names and problems.
-func (b *builder) settle() {
+// tidy uses a reload that has to happen anyway: retired backends go, and nearly full ones grow.
+func (b *builder) tidy() {
 	c := b.next
-	retired := 0
-	for _, be := range c.Backends {
-		if be.Retired {
-			retired++
-		}
-	}
-	if retired > max(16, len(c.Backends)/8) {
-		b.reload = true
-	}
-	if b.reload {
-		b.tidy(retired)
-	}
-	if !b.same || b.reload {
-		c.Names = names(c.Backends, b.prev.Names)
-	}
-	for _, p := range c.parts {
-		c.Problems = append(c.Problems, p.problems...)
-	}
-	slices.SortFunc(c.Problems, signalbox.Problem.Compare)
-}
-
-// tidy drops retired backends and lets nearly full ones grow.
-func (b *builder) tidy(retired int) {
-	c := b.next
-	kept := make([]*Backend, 0, len(c.Backends)-retired)
+	kept := make([]*Backend, 0, len(c.Backends))
 	grown := make(map[*Backend]*Backend)
 	for _, be := range c.Backends {
 		if be.Retired {
+			b.moved = true
 			continue
 		}
 		if size := roomy(len(be.Slots), be.used()); size > len(be.Slots) {
@@ -274,34 +278,54 @@ func (b *builder) tidy(retired int) {
 		}
 		kept = append(kept, be)
 	}
-	c.Backends = kept
+	c.Backends, c.made.retired = kept, 0
 	if len(grown) == 0 {
 		return
 	}
-	c.parts = slices.Clone(c.parts)
-	for i, p := range c.parts {
+	// A part belongs to an earlier Config too: it is replaced, not changed.
+	for i, p := range c.made.parts {
 		if g := grown[p.backend]; g != nil {
 			q := *p
 			q.backend = g
-			c.parts[i] = &q
+			c.made.parts[i] = &q
 		}
 	}
 }
 
-// names returns the map of names, which is prev if it says the same.
-func names(backends []*Backend, prev []MapEntry) []MapEntry {
-	same := len(backends) == len(prev)
-	for i := 0; same && i < len(prev); i++ {
-		same = prev[i] == MapEntry{backends[i].Name, string(backends[i].Service)}
+// nameBackends makes the map of names, or takes it over.
+func (b *builder) nameBackends() {
+	c := b.next
+	if !b.moved && len(c.Backends) == len(b.prev.Names) {
+		c.Names = b.prev.Names
+		return
 	}
-	if same {
-		return prev
+	c.Names = make([]MapEntry, len(c.Backends))
+	for i, be := range c.Backends {
+		c.Names[i] = MapEntry{be.Name, string(be.Service)}
 	}
-	out := make([]MapEntry, len(backends))
-	for i, be := range backends {
-		out[i] = MapEntry{be.Name, string(be.Service)}
+}
+
+// collectProblems adds the problems of parts to those of conflicts between them.
+func (b *builder) collectProblems() {
+	c := b.next
+	gone := make(map[signalbox.ServiceID]bool, len(b.gone))
+	for _, p := range b.gone {
+		gone[p.service.ID] = true
 	}
-	return out
+	for _, p := range b.prev.made.troubled {
+		if !gone[p.service.ID] {
+			c.made.troubled = append(c.made.troubled, p)
+		}
+	}
+	for _, p := range b.changed {
+		if len(p.problems) > 0 {
+			c.made.troubled = append(c.made.troubled, p)
+		}
+	}
+	for _, p := range c.made.troubled {
+		c.Problems = append(c.Problems, p.problems...)
+	}
+	slices.SortFunc(c.Problems, signalbox.Problem.Compare)
 }
 
 // Backend returns the backend with a name, or nil.

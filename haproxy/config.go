@@ -18,10 +18,9 @@ type Config struct {
 	Paths     []MapEntry  // sorted by Key; the hosts whose paths tell services apart, "*" for every host
 	Problems  []signalbox.Problem
 
-	// parts and claims are what Build made this Config from, so that the next one can take over what did not change. A Config
-	// that was read back from disk has none, and is built anew around its slots.
-	parts  []*part
-	claims []claim
+	// made is what Build made this Config from, so that the next one can take over what did not change. A Config that was read
+	// back from disk has none, and is built anew around its slots.
+	made made
 }
 
 // Backend is one service as HAProxy sees it.

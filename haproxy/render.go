@@ -25,7 +25,8 @@ const (
 	appPrefix = "# app "
 )
 
-// Files are what Render makes of a Config. The configuration names the maps, so they must be there first.
+// Files are what Render makes of a Config. The configuration names the maps, so they must be there first. The bytes are shared
+// with later calls, and must not be changed.
 type Files struct {
 	Maps   []File
 	Config []byte // haproxy.cfg
@@ -182,10 +183,7 @@ func Render(t *Template, c *Config) (*Files, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rendering: %w", err)
 	}
-	return &Files{
-		Maps:   []File{{NamesMap, mapText(c.Names)}, {PathsMap, mapText(c.Paths)}, {HostsMap, mapText(c.Hosts)}},
-		Config: config,
-	}, nil
+	return &Files{Maps: []File{{NamesMap, mapText(c.Names)}, {PathsMap, mapText(c.Paths)}, {HostsMap, mapText(c.Hosts)}}, Config: config}, nil
 }
 
 func (t *Template) render(c *Config) ([]byte, error) {
@@ -219,7 +217,7 @@ func (t *Template) render(c *Config) ([]byte, error) {
 	sum := sha256.Sum256(out.Bytes())
 	out.WriteString(trailer + hex.EncodeToString(sum[:]) + "\n")
 	t.last = rendered{backends: c.Backends, at: at, text: out.Bytes()}
-	return bytes.Clone(out.Bytes()), nil
+	return out.Bytes(), nil
 }
 
 // block writes one backend, under the comment that leads from a line back to its app.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"signalbox"
 )
@@ -16,28 +17,29 @@ type claim struct {
 	key     string // host + path + "/", with one slash for the path "/": the key of the map
 	host    string
 	backend string
-	service *signalbox.Service
+	service signalbox.ServiceID
+	app     string
+	since   time.Time
 }
 
 // compare orders claims by key; of those with one key the oldest comes first.
-func (c claim) compare(o claim) int {
+func (c *claim) compare(o *claim) int {
 	if n := cmp.Compare(c.key, o.key); n != 0 {
 		return n
 	}
-	return cmp.Or(c.service.Since.Compare(o.service.Since), cmp.Compare(c.service.ID, o.service.ID))
+	return cmp.Or(c.since.Compare(o.since), cmp.Compare(c.service, o.service))
 }
 
-func (c claim) route() string {
+func (c *claim) route() string {
 	path := strings.TrimSuffix(c.key[len(c.host):], "/")
 	return signalbox.Route{Host: c.host, Path: cmp.Or(path, "/")}.String()
 }
 
-// claim returns the claims of a part's service, sorted, and notes the routes that no map can carry.
-func (p *part) claim() []claim {
-	if p.service.Mode == signalbox.TCP {
-		return nil
+// claim makes the claims of a part's service, and notes the routes that no map can carry.
+func (p *part) claim() {
+	if p.backend.Mode == signalbox.TCP {
+		return
 	}
-	var claims []claim
 	for _, r := range p.service.Routes {
 		if !validHost(r.Host) || !validPath(r.Path) {
 			p.problems = append(p.problems, signalbox.Problem{
@@ -50,27 +52,31 @@ func (p *part) claim() []claim {
 		if r.Path != "/" {
 			key += "/"
 		}
-		claims = append(claims, claim{key: key, host: r.Host, backend: p.backend.Name, service: p.service})
+		p.claims = append(p.claims, &claim{
+			key: key, host: r.Host, backend: p.backend.Name, service: p.service.ID, app: p.service.App, since: p.service.Since,
+		})
 	}
-	slices.SortFunc(claims, claim.compare)
-	return slices.CompactFunc(claims, func(a, b claim) bool { return a.key == b.key })
+	slices.SortFunc(p.claims, (*claim).compare)
+	p.claims = slices.CompactFunc(p.claims, func(a, b *claim) bool { return a.key == b.key })
 }
 
 // resolveRoutes decides who has which host and path.
 func (b *builder) resolveRoutes() {
 	c := b.next
-	if b.same {
-		c.claims, c.Hosts, c.Paths = b.prev.claims, b.prev.Hosts, b.prev.Paths
+	if b.claimsStand() {
+		c.made.claims, c.Hosts, c.Paths = b.prev.made.claims, b.prev.Hosts, b.prev.Paths
 		b.takeProblems("SB203")
 		return
 	}
-	c.claims = b.mergeClaims()
-	for i := 0; i < len(c.claims); {
+	claims := b.mergeClaims()
+	c.made.claims = claims
+	c.Hosts = make([]MapEntry, 0, len(claims)+16)
+	for i := 0; i < len(claims); {
 		j := i + 1
-		for j < len(c.claims) && c.claims[j].host == c.claims[i].host {
+		for j < len(claims) && claims[j].host == claims[i].host {
 			j++
 		}
-		b.resolveHost(c.claims[i:j])
+		b.resolveHost(claims[i:j])
 		i = j
 	}
 	slices.SortFunc(c.Paths, func(x, y MapEntry) int { return cmp.Compare(x.Key, y.Key) })
@@ -82,46 +88,71 @@ func (b *builder) resolveRoutes() {
 	}
 }
 
-// mergeClaims returns the previous claims less those of parts that went, with those of parts that came.
-func (b *builder) mergeClaims() []claim {
-	gone := make(map[*signalbox.Service]bool, len(b.gone))
-	for _, p := range b.gone {
-		gone[p.service] = true
+// claimsStand reports whether the changed services claim what they claimed before.
+func (b *builder) claimsStand() bool {
+	if len(b.prev.made.services) == 0 {
+		return false
 	}
-	var fresh []claim
+	before := make(map[signalbox.ServiceID][]*claim, len(b.gone))
+	for _, p := range b.gone {
+		if len(p.claims) > 0 {
+			before[p.service.ID] = p.claims
+		}
+	}
+	for _, p := range b.changed {
+		was := before[p.service.ID]
+		if !slices.EqualFunc(was, p.claims, func(a, b *claim) bool { return *a == *b }) {
+			return false
+		}
+		p.claims = was // claims are told apart by pointer
+		delete(before, p.service.ID)
+	}
+	return len(before) == 0
+}
+
+// mergeClaims returns the previous claims less those of parts that went, with those of parts that came.
+func (b *builder) mergeClaims() []*claim {
+	gone := make(map[*claim]bool, len(b.gone))
+	for _, p := range b.gone {
+		for _, cl := range p.claims {
+			gone[cl] = true
+		}
+	}
+	var fresh []*claim
 	for _, p := range b.changed {
 		fresh = append(fresh, p.claims...)
 	}
-	slices.SortFunc(fresh, claim.compare)
-	out := make([]claim, 0, len(b.prev.claims)+len(fresh))
-	for _, old := range b.prev.claims {
-		if gone[old.service] {
+	slices.SortFunc(fresh, (*claim).compare)
+	old := b.prev.made.claims
+	out := make([]*claim, 0, len(old)+len(fresh))
+	for _, cl := range old {
+		if gone[cl] {
 			continue
 		}
-		for len(fresh) > 0 && fresh[0].compare(old) < 0 {
+		for len(fresh) > 0 && fresh[0].compare(cl) < 0 {
 			out = append(out, fresh[0])
 			fresh = fresh[1:]
 		}
-		out = append(out, old)
+		out = append(out, cl)
 	}
 	return append(out, fresh...)
 }
 
 // resolveHost enters the claims on one host, which are sorted. A host that has no backend for "/" gets an entry that answers 404
 // for the paths that nobody claimed, so that they do not fall through to a wildcard.
-func (b *builder) resolveHost(claims []claim) {
+func (b *builder) resolveHost(claims []*claim) {
 	c, host := b.next, claims[0].host
-	if host != "" && claims[0].key != host+"/" {
+	if host != "" && len(claims[0].key) > len(host)+1 {
 		c.Hosts = append(c.Hosts, MapEntry{claims[0].key[:len(host)+1], noPath})
 	}
-	var owner claim
+	var owner *claim
 	paths := false
 	for i, cl := range claims {
 		if i > 0 && cl.key == owner.key {
 			c.Problems = append(c.Problems, signalbox.Problem{
-				Code: "SB203", Severity: signalbox.SeverityError, App: cl.service.App, Value: cut(cl.route()),
-				Message: fmt.Sprintf("%s belongs to %s, which is older", cl.route(), owner.service.ID),
-				Action:  fmt.Sprintf("%s is not reached under this name", cl.service.ID),
+				Code: "SB203", Severity: signalbox.SeverityError, App: cl.app, Value: cut(cl.route()),
+				Message: fmt.Sprintf("%s belongs to %s, which is older", cl.route(), owner.service),
+				Action:  fmt.Sprintf("%s is not reached under this name", cl.service),
 			})
 			continue
 		}
@@ -134,10 +165,10 @@ func (b *builder) resolveHost(claims []claim) {
 	}
 }
 
-// takeProblems takes over the previous problems with a code.
-func (b *builder) takeProblems(code string) {
+// takeProblems takes over the previous problems with some codes.
+func (b *builder) takeProblems(codes ...string) {
 	for _, p := range b.prev.Problems {
-		if p.Code == code {
+		if slices.Contains(codes, p.Code) {
 			b.next.Problems = append(b.next.Problems, p)
 		}
 	}
@@ -146,9 +177,14 @@ func (b *builder) takeProblems(code string) {
 // bindListeners decides who has which service port.
 func (b *builder) bindListeners() {
 	c := b.next
+	if b.listenersStand() {
+		c.Listeners = b.prev.Listeners
+		b.takeProblems("SB202", "SB204")
+		return
+	}
 	taken := entryPorts(c.Options)
 	var asking []*part
-	for _, p := range c.parts {
+	for _, p := range c.made.parts {
 		if p.service.Listen != 0 && p.backend != nil {
 			asking = append(asking, p)
 		}
@@ -190,6 +226,37 @@ func (b *builder) bindListeners() {
 		c.Listeners = b.prev.Listeners
 	}
 	b.reload = b.reload || !same
+}
+
+// listenersStand reports whether the options are the same, and no service that came or went asks for a service port, other than
+// the one it had.
+func (b *builder) listenersStand() bool {
+	if len(b.prev.made.services) == 0 || !b.prev.Options.equal(b.next.Options) {
+		return false
+	}
+	type wish struct {
+		id    signalbox.ServiceID
+		port  int
+		mode  signalbox.Mode
+		since time.Time
+	}
+	before := make(map[wish]bool)
+	for _, p := range b.gone {
+		if p.service.Listen != 0 && p.backend != nil {
+			before[wish{p.service.ID, p.service.Listen, p.backend.Mode, p.service.Since}] = true
+		}
+	}
+	for _, p := range b.changed {
+		if p.service.Listen == 0 || p.backend == nil {
+			continue
+		}
+		w := wish{p.service.ID, p.service.Listen, p.backend.Mode, p.service.Since}
+		if !before[w] {
+			return false
+		}
+		delete(before, w)
+	}
+	return len(before) == 0
 }
 
 // entryPorts returns the ports of our own entries.
