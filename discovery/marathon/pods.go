@@ -1,0 +1,72 @@
+package marathon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"signalbox"
+)
+
+// allPods reads the status of all pods. A Marathon older than pods has none.
+func (s *Source) allPods(ctx context.Context, o Options) ([]reading, error) {
+	var pods []*Pod
+	var bad []BadApp
+	err := s.client.get(ctx, "pods", "/v2/pods/::status", nil, func(r io.Reader) (err error) {
+		pods, bad, err = DecodePods(r, s.cfg.MaxBody)
+		return err
+	})
+	if withoutPods(err) {
+		s.hasPods.Store(false)
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.hasPods.Store(true)
+	out := make([]reading, 0, len(pods)+len(bad))
+	for _, p := range pods {
+		out = append(out, s.podReading(ctx, p, o))
+	}
+	for _, b := range bad {
+		out = append(out, reading{app: b.ID, pod: true, bad: true, problems: []signalbox.Problem{BadProblem(b)}})
+	}
+	return out, nil
+}
+
+// withoutPods reports whether an answer says that there is no such thing as a pod there: an old Marathon answers an unknown route
+// with 404, or with 500 and "URI not found".
+func withoutPods(err error) bool {
+	var s *statusError
+	return errors.Is(err, errNotFound) ||
+		errors.As(err, &s) && (s.code == 404 || s.code == 405 || s.code == 500 && s.text == `{"message":"URI not found"}`)
+}
+
+// onePod reads the status of one pod. errNotFound says that there is none.
+func (s *Source) onePod(ctx context.Context, id string) (reading, error) {
+	var pod *Pod
+	err := s.client.get(ctx, "pod", "/v2/pods/"+escapePath(id)+"::status", nil, func(r io.Reader) (err error) {
+		pod, err = DecodePod(r, s.cfg.MaxBody)
+		return err
+	})
+	if err != nil {
+		return reading{}, err
+	}
+	if pod.ID != id {
+		return reading{}, fmt.Errorf("reading the pod %s: the answer is about %s", id, pod.ID)
+	}
+	return s.podReading(ctx, pod, s.options(s.previous(), map[string]bool{})), nil
+}
+
+func (s *Source) podReading(ctx context.Context, p *Pod, o Options) reading {
+	missing := map[string]bool{}
+	o.Resolve = s.resolve(missing)
+	r := reading{app: p.ID, pod: true}
+	r.services, r.problems = ConvertPod(p, o)
+	if s.lookUp(ctx, missing) {
+		r.services, r.problems = ConvertPod(p, o)
+	}
+	s.verdicts.learn(p.Verdicts())
+	return r
+}
