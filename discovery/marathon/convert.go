@@ -49,7 +49,7 @@ func Convert(app *App, o Options) ([]*signalbox.Service, []signalbox.Problem) {
 		if !ok {
 			continue
 		}
-		e := signalbox.Endpoint{Task: t.ID, Host: t.Host, Version: t.Version, State: state, Why: why}
+		e := signalbox.Endpoint{Task: t.ID, Host: wordOrNone(t.Host), Version: t.Version, State: state, Why: why}
 		for port, at := range app.places(t, mode, ports, &o) {
 			b.add(port, e, at)
 		}
@@ -171,6 +171,13 @@ func (b *builder) refuse(task string) {
 	})
 }
 
+func wordOrNone(s string) string {
+	if isWord(s) {
+		return s
+	}
+	return ""
+}
+
 func (b *builder) done() ([]*signalbox.Service, []signalbox.Problem) {
 	slices.SortFunc(b.problems, signalbox.Problem.Compare)
 	b.problems = slices.Compact(b.problems)
@@ -214,6 +221,6 @@ func isWord(s string) bool {
 func BadProblem(bad BadApp) signalbox.Problem {
 	return signalbox.Problem{
 		Code: "SB300", Severity: signalbox.SeverityError, App: bad.ID,
-		Message: shown(bad.Err.Error()), Action: "its last good services stay",
+		Message: "it cannot be read: " + shown(bad.Err.Error()), Action: "its last good services stay",
 	}
 }

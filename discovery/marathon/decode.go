@@ -17,10 +17,25 @@ var (
 	ErrSyntax    = errors.New("body is not well-formed JSON")
 )
 
-// BadApp is an app that could not be read. The others of the same body are not affected.
+// BadApp is an app or a pod that could not be read. The others of the same body are not affected.
 type BadApp struct {
 	ID  string // "" if even that could not be read
 	Err error
+}
+
+func badApp(id string, err error) BadApp {
+	if checkID(id) != nil {
+		id = ""
+	}
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		field := wrong.Field
+		if field == "" {
+			field = "value"
+		}
+		err = fmt.Errorf("its %s is a %s", field, wrong.Value)
+	}
+	return BadApp{ID: id, Err: err}
 }
 
 // DecodeApps reads the body of /v2/apps, of at most limit bytes, without holding it whole. Apps are in the order of the body,
@@ -30,43 +45,47 @@ func DecodeApps(r io.Reader, limit int64) ([]*App, []BadApp, error) {
 	var bad []BadApp
 	seen := map[string]int{}
 	found := false
-	err := decodeObject(r, limit, func(dec *json.Decoder, key string) error {
+	b := newBody(r, limit, 64<<10)
+	err := b.members(func(key string) error {
 		if key != "apps" {
-			return skip(dec)
+			return b.skip()
 		}
-		isList, err := openList(dec)
-		if err != nil || !isList {
-			return err
+		switch c, err := b.peek(); {
+		case err != nil:
+			return truncated(err)
+		case c == 'n':
+			return b.skip()
+		case c != '[':
+			return ErrNoApps
 		}
 		found = true
-		for dec.More() {
-			app := &App{}
-			err := dec.Decode(app)
-			if err != nil && !isLocal(err) {
+		return b.elements(func() error {
+			raw, err := b.value()
+			if err != nil {
 				return err
 			}
-			if err == nil {
-				err = app.check()
-			}
-			if err != nil {
-				bad = append(bad, BadApp{ID: app.ID, Err: fmt.Errorf("reading app %.200q: %w", app.ID, err)})
-				continue
+			app, err := readApp(raw)
+			switch {
+			case errors.Is(err, ErrSyntax):
+				return err
+			case err != nil:
+				bad = append(bad, badApp(app.ID, err))
+				return nil
 			}
 			if at, again := seen[app.ID]; again {
 				apps[at] = app
-				continue
+				return nil
 			}
 			seen[app.ID] = len(apps)
 			apps = append(apps, app)
-		}
-		_, err = dec.Token()
-		return err
+			return nil
+		})
 	})
+	if err == nil && !found {
+		err = ErrNoApps
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading apps: %w", err)
-	}
-	if !found {
-		return nil, nil, fmt.Errorf("reading apps: %w", ErrNoApps)
 	}
 	return apps, bad, nil
 }
@@ -74,22 +93,142 @@ func DecodeApps(r io.Reader, limit int64) ([]*App, []BadApp, error) {
 // DecodeApp reads the body of /v2/apps/{id}, of at most limit bytes.
 func DecodeApp(r io.Reader, limit int64) (*App, error) {
 	var app *App
-	err := decodeObject(r, limit, func(dec *json.Decoder, key string) error {
+	b := newBody(r, limit, 4<<10)
+	var wrong error
+	err := b.members(func(key string) error {
 		if key != "app" {
-			return skip(dec)
+			return b.skip()
 		}
-		return dec.Decode(&app)
+		raw, err := b.value()
+		if err != nil {
+			return err
+		}
+		if string(raw) == "null" {
+			return nil
+		}
+		app, err = readApp(raw)
+		if errors.Is(err, ErrSyntax) {
+			return err
+		}
+		wrong = err
+		return nil
 	})
-	if err == nil && app == nil {
+	switch {
+	case err != nil:
+	case app == nil:
 		err = ErrNoApps
-	}
-	if err == nil {
-		err = app.check()
+	default:
+		err = wrong
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading an app: %w", err)
 	}
 	return app, nil
+}
+
+// readApp reads one app. With an error other than ErrSyntax it returns what it could read.
+func readApp(raw []byte) (*App, error) {
+	c := cursor{b: raw}
+	a := &App{}
+	c.app(a)
+	if c.finish(); c.broken {
+		return a, ErrSyntax
+	}
+	if c.wrong != "" {
+		return a, errors.New(c.wrong)
+	}
+	return a, a.check()
+}
+
+func (c *cursor) app(a *App) {
+	c.fields("value", func(key []byte) {
+		switch string(key) {
+		case "id":
+			c.str("id", &a.ID)
+		case "labels":
+			c.texts(&a.Labels)
+		case "version":
+			c.str("version", &a.Version)
+		case "versionInfo":
+			c.other("versionInfo", &a.VersionInfo)
+		case "ports":
+			a.Ports = c.nums("ports")
+		case "portDefinitions":
+			c.other("portDefinitions", &a.PortDefinitions)
+		case "container":
+			c.other("container", &a.Container)
+		case "networks":
+			c.other("networks", &a.Networks)
+		case "ipAddress":
+			c.other("ipAddress", &a.IPAddress)
+		case "healthChecks":
+			c.other("healthChecks", &a.HealthChecks)
+		case "readinessChecks":
+			c.other("readinessChecks", &a.ReadinessChecks)
+		case "readinessCheckResults":
+			c.other("readinessCheckResults", &a.ReadinessResults)
+		case "deployments":
+			c.other("deployments", &a.Deployments)
+		case "tasks":
+			a.Tasks = nil
+			c.list("tasks", func() {
+				a.Tasks = append(a.Tasks, Task{})
+				c.task(&a.Tasks[len(a.Tasks)-1])
+			})
+		default:
+			c.skip()
+		}
+	})
+}
+
+func (c *cursor) task(t *Task) {
+	c.fields("task", func(key []byte) {
+		switch string(key) {
+		case "id":
+			c.str("task's id", &t.ID)
+		case "host":
+			c.str("task's host", &t.Host)
+		case "ports":
+			t.Ports = c.nums("task's ports")
+		case "state":
+			c.str("task's state", &t.State)
+		case "startedAt":
+			c.str("task's startedAt", &t.StartedAt)
+		case "version":
+			c.str("task's version", &t.Version)
+		case "ipAddresses":
+			t.IPAddresses = nil
+			c.list("task's ipAddresses", func() {
+				var addr taskAddress
+				c.fields("task's ipAddresses", func(key []byte) {
+					if string(key) == "ipAddress" {
+						c.str("task's ipAddress", &addr.IPAddress)
+						return
+					}
+					c.skip()
+				})
+				t.IPAddresses = append(t.IPAddresses, addr)
+			})
+		case "healthCheckResults":
+			t.HealthResults = nil
+			c.list("task's healthCheckResults", func() {
+				var r healthResult
+				c.fields("task's healthCheckResults", func(key []byte) {
+					switch string(key) {
+					case "alive":
+						c.flag("task's alive", &r.Alive)
+					case "consecutiveFailures":
+						c.num(&r.ConsecutiveFailures)
+					default:
+						c.skip()
+					}
+				})
+				t.HealthResults = append(t.HealthResults, r)
+			})
+		default:
+			c.skip()
+		}
+	})
 }
 
 // check refuses an app that nothing can be said about.
@@ -117,41 +256,15 @@ func checkID(id string) error {
 	return nil
 }
 
-// decodeObject walks the members of the one JSON object that r holds. member reads exactly one value.
-func decodeObject(r io.Reader, limit int64, member func(dec *json.Decoder, key string) error) error {
-	dec := json.NewDecoder(&cappedReader{r: r, left: limit})
-	first, err := dec.Token()
-	switch {
-	case errors.Is(err, io.EOF): // nothing, or white space only
-		return ErrEmpty
+// atEnd refuses a body in which something follows its one value.
+func atEnd(dec *json.Decoder) error {
+	switch _, err := dec.Token(); {
+	case errors.Is(err, io.EOF):
+		return nil
 	case err != nil:
 		return bodyError(err)
-	case first != json.Delim('{'):
-		return ErrNotObject
 	}
-	for dec.More() {
-		key, err := dec.Token()
-		if err != nil {
-			return bodyError(err)
-		}
-		name, ok := key.(string)
-		if !ok {
-			return ErrSyntax
-		}
-		if err := member(dec, name); err != nil {
-			return bodyError(err)
-		}
-	}
-	if _, err := dec.Token(); err != nil {
-		return bodyError(err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		if err == nil {
-			return fmt.Errorf("%w: something follows the object", ErrSyntax)
-		}
-		return bodyError(err)
-	}
-	return nil
+	return fmt.Errorf("%w: something follows its value", ErrSyntax)
 }
 
 // bodyError names the kind of failure. Errors of the reader itself pass through.
@@ -170,25 +283,6 @@ func bodyError(err error) error {
 func isLocal(err error) bool {
 	var wrongType *json.UnmarshalTypeError
 	return errors.As(err, &wrongType)
-}
-
-func skip(dec *json.Decoder) error {
-	var raw json.RawMessage
-	return dec.Decode(&raw)
-}
-
-// openList consumes the opening bracket of a list, or null.
-func openList(dec *json.Decoder) (bool, error) {
-	t, err := dec.Token()
-	switch {
-	case err != nil:
-		return false, err
-	case t == nil:
-		return false, nil
-	case t != json.Delim('['):
-		return false, ErrNoApps
-	}
-	return true, nil
 }
 
 // cappedReader fails with ErrTooLarge instead of ending when more than left bytes come.

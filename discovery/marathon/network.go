@@ -94,9 +94,7 @@ func (a *App) ports() []portSpec {
 	var specs []portSpec
 	add := func(p portSpec) {
 		p.index = len(specs)
-		if !isWord(p.name) {
-			p.name = ""
-		}
+		p.name = wordOrNone(p.name)
 		specs = append(specs, p)
 	}
 	mode := a.networking()

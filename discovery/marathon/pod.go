@@ -110,7 +110,7 @@ func decodePods(dec *json.Decoder) ([]*Pod, []BadApp, error) {
 			err = pod.check()
 		}
 		if err != nil {
-			bad = append(bad, BadApp{ID: pod.ID, Err: fmt.Errorf("reading pod %.200q: %w", pod.ID, err)})
+			bad = append(bad, badApp(pod.ID, err))
 			continue
 		}
 		pods = append(pods, pod)
@@ -118,8 +118,8 @@ func decodePods(dec *json.Decoder) ([]*Pod, []BadApp, error) {
 	if _, err := dec.Token(); err != nil {
 		return nil, nil, bodyError(err)
 	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, nil, fmt.Errorf("%w: something follows the list", ErrSyntax)
+	if err := atEnd(dec); err != nil {
+		return nil, nil, err
 	}
 	return pods, bad, nil
 }
@@ -168,11 +168,8 @@ func (p *Pod) ports() []podPort {
 		for _, e := range c.Endpoints {
 			port := podPort{of: c.Name, endpoint: e.Name, checked: c.HealthCheck != nil}
 			port.portSpec = portSpec{
-				index: len(ports), name: e.Name, protocol: strings.Join(e.Protocol, ","), container: int(e.ContainerPort),
+				index: len(ports), name: wordOrNone(e.Name), protocol: strings.Join(e.Protocol, ","), container: int(e.ContainerPort),
 				networkNames: e.NetworkNames, labels: e.Labels.byName,
-			}
-			if !isWord(e.Name) {
-				port.name = ""
 			}
 			if h := c.HealthCheck; h != nil {
 				port.check = signalbox.Check{
@@ -233,7 +230,7 @@ func ConvertPod(pod *Pod, o Options) ([]*signalbox.Service, []signalbox.Problem)
 				if !ok {
 					continue
 				}
-				b.add(k, signalbox.Endpoint{Task: id, Host: in.AgentHostname, Version: version, State: state, Why: why}, in.place(port, host, &o))
+				b.add(k, signalbox.Endpoint{Task: id, Host: wordOrNone(in.AgentHostname), Version: version, State: state, Why: why}, in.place(port, host, &o))
 			}
 		}
 	}
