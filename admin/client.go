@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -81,12 +82,13 @@ func ask[T any](ctx context.Context, c *Client, path string) (T, error) {
 	if err != nil {
 		return out, fmt.Errorf("asking the controller: %w", err)
 	}
+	var noToken error
 	if c.addr.Socket == "" {
-		token, err := ReadToken(c.tokenFile)
-		if err != nil {
-			return out, fmt.Errorf("%w: %w", ErrRefused, err)
+		// Without a token it asks all the same: that nobody answers is the better thing to say.
+		var token string
+		if token, noToken = ReadToken(c.tokenFile); noToken == nil {
+			req.Header.Set("Authorization", "Bearer "+token)
 		}
-		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -100,8 +102,10 @@ func ask[T any](ctx context.Context, c *Client, path string) (T, error) {
 	switch {
 	case err != nil:
 		return out, fmt.Errorf("%w at %s: reading its answer: %w", ErrUnreachable, c.addr, err)
+	case resp.StatusCode == http.StatusUnauthorized && noToken != nil:
+		return out, fmt.Errorf("%w at %s: %w", ErrRefused, c.addr, noToken)
 	case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden:
-		return out, fmt.Errorf("%w: the token in %s is not that of the controller at %s", ErrRefused, c.tokenFile, c.addr)
+		return out, fmt.Errorf("%w at %s: the token in %s is not the one it uses", ErrRefused, c.addr, c.tokenFile)
 	case resp.StatusCode != http.StatusOK:
 		return out, fmt.Errorf("asking the controller at %s for %s: %s: %s", c.addr, path, resp.Status, complaint(body))
 	}
@@ -113,8 +117,12 @@ func ask[T any](ctx context.Context, c *Client, path string) (T, error) {
 
 // cause is the part of a transport's error that the sentence around it doesn't say already.
 func cause(err error) error {
+	var number syscall.Errno
 	var op *net.OpError
-	if errors.As(err, &op) && op.Err != nil {
+	switch {
+	case errors.As(err, &number):
+		return number
+	case errors.As(err, &op):
 		return op.Err
 	}
 	return err

@@ -75,9 +75,12 @@ func (a Address) listen(group string) (net.Listener, error) {
 	return l, nil
 }
 
-// listenSocket binds under a temporary name in a folder that nobody else may enter, so that the socket is never open to more
+// listenSocket makes the folder if it is missing, binds under a temporary name in a folder that nobody else may enter, so that the socket is never open to more
 // than its final mode allows, and then moves it into place.
 func listenSocket(path, group string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
 	private, err := os.MkdirTemp(filepath.Dir(path), ".sb")
 	if err != nil {
 		return nil, err

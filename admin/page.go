@@ -27,7 +27,7 @@ func newPages(web fs.FS) (*pages, error) {
 		return nil, fmt.Errorf("reading the pages' style sheet: %w", err)
 	}
 	t, err := template.New("").Funcs(template.FuncMap{
-		"ago": ago, "moment": moment, "number": number, "duration": secondsText,
+		"ago": Ago, "moment": moment, "number": number, "duration": Span,
 	}).ParseFS(web, "*.html")
 	if err != nil {
 		return nil, fmt.Errorf("reading the pages: %w", err)
@@ -74,30 +74,6 @@ func (p *pages) write(w http.ResponseWriter, code int, name string, v view) {
 	w.Header().Set("Content-Security-Policy", p.policy)
 	w.WriteHeader(code)
 	_, _ = w.Write(b.Bytes()) // a client that is gone is nobody's loss
-}
-
-// ago words how long before a moment something was: "3m12s ago", "never".
-func ago(t, at time.Time) string {
-	if t.IsZero() {
-		return "never"
-	}
-	return durationText(age(t, at)) + " ago"
-}
-
-func secondsText(s float64) string { return durationText(time.Duration(s * float64(time.Second))) }
-
-// durationText words a duration with two units at most: "0s", "12s", "3m12s", "5h3m", "12d4h".
-func durationText(d time.Duration) string {
-	day := 24 * time.Hour
-	switch d = d.Truncate(time.Second); {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", d/time.Second)
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%ds", d/time.Minute, d%time.Minute/time.Second)
-	case d < day:
-		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
-	}
-	return fmt.Sprintf("%dd%dh", d/day, d%day/time.Hour)
 }
 
 func moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }
