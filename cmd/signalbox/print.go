@@ -1,0 +1,135 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// addOutput gives a verb the flag for the form of what it prints.
+func addOutput(cmd *cobra.Command, to *string) {
+	*to = "table"
+	cmd.Flags().VarP(oneOf(to, "table", "json"), "output", "o", "form of the output: `table|json`")
+}
+
+// printJSON prints what machines read.
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("printing the answer: %w", err)
+	}
+	return nil
+}
+
+// table prints columns for people. Cells can't forge lines, columns or terminal commands.
+type table struct {
+	w *tabwriter.Writer
+}
+
+func newTable(w io.Writer, header ...string) *table {
+	t := &table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+	t.row(header...)
+	return t
+}
+
+func (t *table) row(cells ...string) {
+	for i, c := range cells {
+		if i > 0 {
+			fmt.Fprint(t.w, "\t")
+		}
+		fmt.Fprint(t.w, clean(c))
+	}
+	fmt.Fprint(t.w, "\n")
+}
+
+// painted is row with a last cell in the colour of a word.
+func (t *table) painted(colour bool, word string, cells ...string) {
+	last := len(cells) - 1
+	for _, c := range cells[:last] {
+		fmt.Fprint(t.w, clean(c)+"\t")
+	}
+	fmt.Fprint(t.w, paint(colour, word, clean(cells[last]))+"\n")
+}
+
+func (t *table) flush() error {
+	if err := t.w.Flush(); err != nil {
+		return fmt.Errorf("printing the answer: %w", err)
+	}
+	return nil
+}
+
+// clean escapes what is not to be printed: what tasks and labels say reaches the terminal through it.
+func clean(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsGraphic(r) || r == unicode.ReplacementChar }) < 0 {
+		return s
+	}
+	q := strconv.QuoteToGraphic(s)
+	return strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
+}
+
+// span prints a duration in seconds with three digits at most: "450µs", "8.12ms", "1.2s".
+func span(seconds float64) string {
+	switch d := time.Duration(seconds * float64(time.Second)); {
+	case d < time.Millisecond:
+		return strconv.FormatFloat(seconds*1e6, 'f', 0, 64) + "µs"
+	case d < time.Second:
+		return digits(seconds*1e3) + "ms"
+	default:
+		return digits(seconds) + "s"
+	}
+}
+
+// digits prints a number with up to three significant digits, and all of those before the point.
+func digits(x float64) string {
+	switch {
+	case x >= 100:
+		return strconv.FormatFloat(x, 'f', 0, 64)
+	case x >= 10:
+		return trimZeros(strconv.FormatFloat(x, 'f', 1, 64))
+	}
+	return trimZeros(strconv.FormatFloat(x, 'f', 2, 64))
+}
+
+func trimZeros(s string) string { return strings.TrimRight(strings.TrimRight(s, "0"), ".") }
+
+// plural prints "1 problem", "2 problems".
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return strconv.Itoa(n) + " " + noun + "s"
+}
+
+// onTerminal reports whether something is a terminal that shows colours to somebody who wants them.
+func onTerminal(w any) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+func wantsColour(w any) bool {
+	return onTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
+
+// paint colours a verdict: good ones green, odd ones yellow, bad ones red. Cells of the last column only: others would lose
+// their width.
+func paint(on bool, word, text string) string {
+	if !on {
+		return text
+	}
+	colour := map[string]string{"ok": "32", "degraded": "33", "empty": "33", "unrouted": "2", "failing": "31", "down": "31", "problem": "31"}[word]
+	if colour == "" {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}

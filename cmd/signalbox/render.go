@@ -1,0 +1,90 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"signalbox/admin"
+)
+
+func newRenderCommand(p *program) *cobra.Command {
+	s := defaults()
+	var output, name string
+	var offline bool
+	cmd := &cobra.Command{
+		Use:   "render",
+		Short: "The HAProxy configuration as it would be written now",
+		Long: `Prints the files of the configuration that the running controller wants: haproxy.cfg and the maps. With --offline it asks
+Marathon itself, once, with the settings of run, and needs no controller.`,
+		GroupID: groupCheck,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			files, err := p.render(cmd, &s, offline)
+			if err != nil {
+				return err
+			}
+			if name != "" {
+				return p.printFile(files, name, output)
+			}
+			if output == "json" {
+				return printJSON(p.stdout, admin.Render{APIVersion: admin.APIVersion, Files: files})
+			}
+			for i, f := range files {
+				if i > 0 {
+					fmt.Fprintln(p.stdout)
+				}
+				fmt.Fprintf(p.stdout, "# ==> %s <==\n%s", clean(f.Name), withLineEnd(f.Content))
+			}
+			return nil
+		},
+	}
+	addOutput(cmd, &output)
+	cmd.Flags().Var(textOf(&name), "file", "only the file with this `name`, without a heading")
+	cmd.Flags().Var(boolOf(&offline), "offline", "without a controller: ask Marathon itself")
+	cmd.Flags().Lookup("offline").NoOptDefVal = "true"
+	addSettings(cmd.Flags(), &s)
+	return cmd
+}
+
+func (p *program) render(cmd *cobra.Command, s *settings, offline bool) ([]admin.File, error) {
+	if offline {
+		if p.offline == nil {
+			return nil, usageError("--offline: this build has no way to ask Marathon itself")
+		}
+		if err := s.validate(); err != nil {
+			return nil, &exitError{code: exitUsage, err: err, try: "signalbox config"}
+		}
+		return p.offline(cmd.Context(), s)
+	}
+	client, err := p.client(s)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := client.Render(cmd.Context())
+	return answer.Files, err
+}
+
+func (p *program) printFile(files []admin.File, name, output string) error {
+	var names []string
+	for _, f := range files {
+		if f.Name != name {
+			names = append(names, f.Name)
+			continue
+		}
+		if output == "json" {
+			return printJSON(p.stdout, admin.Render{APIVersion: admin.APIVersion, Files: []admin.File{f}})
+		}
+		fmt.Fprint(p.stdout, f.Content)
+		return nil
+	}
+	return usageError("--file: there is no %q; there are %s", name, strings.Join(names, ", "))
+}
+
+func withLineEnd(s string) string {
+	if s == "" || strings.HasSuffix(s, "\n") {
+		return s
+	}
+	return s + "\n"
+}

@@ -1,0 +1,316 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"signalbox/admin"
+	"signalbox/discovery/labels"
+)
+
+// settings is all that an operator chooses for run. Paths that are left empty follow from others: use the methods below.
+type settings struct {
+	Marathon             []string // base URLs, without credentials
+	MarathonUser         string
+	MarathonPasswordFile string
+	MarathonTokenFile    string
+	MarathonCAFile       string
+	Resync               time.Duration
+	FleetSize            int
+	Health               string // any, all
+
+	Labels        []string
+	Group         []string
+	ServicePorts  string // all, labelled, off
+	AllowLoopback bool
+
+	Settle          time.Duration
+	QuarantineTasks float64 // share, 0 to 1
+	QuarantineApps  float64 // share, 0 to 1
+	QuarantineMin   int
+	QuarantineReads int
+	QuarantineSpan  time.Duration
+
+	HAProxy             string // supervise, attach
+	HAProxyBin          string
+	HAProxyDir          string
+	HAProxyMasterSocket string
+	HAProxyUser         string
+	HAProxyGroup        string
+	CheckUser           string
+	Template            string
+	HTTPBind            []string
+	ServiceBind         string
+	MaxConn             int
+	Slots               int
+	ReloadInterval      time.Duration
+	HardStopAfter       time.Duration
+	MaxReloads          int
+
+	StateDir         string
+	Admin            []string
+	AdminTokenFile   string
+	AdminSocketGroup string
+	LogSocketGroup   string
+	LogLevel         string
+	LogFormat        string // auto, text, json
+
+	// What dev sets, and no flag.
+	grace         time.Duration // what HAProxy gets to end in; 0: the supervisor's default
+	dieWithParent bool          // HAProxy ends when this process is killed
+}
+
+// defaults returns the settings that hold unless a flag or a variable says otherwise.
+func defaults() settings {
+	return settings{
+		Marathon:        []string{"http://127.0.0.1:8080"},
+		Resync:          time.Minute,
+		FleetSize:       1,
+		Health:          "all",
+		Labels:          labels.Dialects(),
+		ServicePorts:    "labelled",
+		Settle:          2 * time.Millisecond,
+		QuarantineTasks: 0.5,
+		QuarantineApps:  0.2,
+		QuarantineMin:   10,
+		QuarantineReads: 3,
+		QuarantineSpan:  15 * time.Second,
+		HAProxy:         "supervise",
+		HAProxyBin:      "haproxy",
+		HTTPBind:        []string{":80"},
+		ServiceBind:     "*",
+		ReloadInterval:  time.Second,
+		HardStopAfter:   30 * time.Minute,
+		MaxReloads:      50,
+		StateDir:        "/var/lib/signalbox",
+		Admin:           []string{"127.0.0.1:9901"},
+		LogLevel:        "info",
+		LogFormat:       "auto",
+	}
+}
+
+// setting is one row of the table that flags, variables, `signalbox config` and docs/configuration.md come from.
+type setting struct {
+	section string
+	name    string // the flag; the variable follows from it
+	help    string
+	value   func(*settings) pflag.Value
+}
+
+// settingTable lists every setting of run, in the order of the documentation.
+var settingTable = []setting{
+	{"Marathon", "marathon", "Marathon's `URLs`, all members of one cluster", func(s *settings) pflag.Value { return listOf(&s.Marathon) }},
+	{"Marathon", "marathon-user", "`user` for basic authentication", func(s *settings) pflag.Value { return textOf(&s.MarathonUser) }},
+	{"Marathon", "marathon-password-file", "`file` with the password for basic authentication", func(s *settings) pflag.Value { return textOf(&s.MarathonPasswordFile) }},
+	{"Marathon", "marathon-token-file", "`file` with a DC/OS token", func(s *settings) pflag.Value { return textOf(&s.MarathonTokenFile) }},
+	{"Marathon", "marathon-ca-file", "PEM `file` of the authorities that sign Marathon's certificate, instead of the system's", func(s *settings) pflag.Value { return textOf(&s.MarathonCAFile) }},
+	{"Marathon", "resync", "mean `time` between two reads of everything; the event stream carries what happens between", func(s *settings) pflag.Value { return durationOf(&s.Resync, time.Second, 24*time.Hour) }},
+	{"Marathon", "fleet-size", "`number` of machines that run signalbox against this Marathon; a larger fleet refetches more gently", func(s *settings) pflag.Value { return intOf(&s.FleetSize, 1, 1_000_000) }},
+	{"Marathon", "health", "which of a task's health checks must pass: `any|all`", func(s *settings) pflag.Value { return oneOf(&s.Health, "any", "all") }},
+
+	{"Routes", "labels", "label `dialects` to read, signalbox and haproxy (marathon-lb's)", func(s *settings) pflag.Value { return listOf(&s.Labels) }},
+	{"Routes", "group", "only apps of these `groups` (signalbox.group, HAPROXY_GROUP); empty or * for every app", func(s *settings) pflag.Value { return listOf(&s.Group) }},
+	{"Routes", "service-ports", "which service ports are bound, `all|labelled|off`: all, those that a label asks for, none", func(s *settings) pflag.Value { return oneOf(&s.ServicePorts, "all", "labelled", "off") }},
+	{"Routes", "allow-loopback", "accept tasks with loopback addresses, as a cluster on one machine has them", func(s *settings) pflag.Value { return boolOf(&s.AllowLoopback) }},
+
+	{"Safety", "settle", "shortest `time` between two tables; the first change of a burst passes at once", func(s *settings) pflag.Value { return durationOf(&s.Settle, 0, time.Minute) }},
+	{"Safety", "quarantine-tasks", "`share` of the tasks whose unexplained absence is suspicious when exceeded", func(s *settings) pflag.Value { return shareOf(&s.QuarantineTasks) }},
+	{"Safety", "quarantine-apps", "`share` of the apps whose unexplained absence is suspicious when exceeded", func(s *settings) pflag.Value { return shareOf(&s.QuarantineApps) }},
+	{"Safety", "quarantine-min", "`number` of apps or tasks that must be missing for a share to count", func(s *settings) pflag.Value { return intOf(&s.QuarantineMin, 0, 1_000_000) }},
+	{"Safety", "quarantine-reads", "`number` of equal reads that confirm a suspicious state", func(s *settings) pflag.Value { return intOf(&s.QuarantineReads, 1, 1000) }},
+	{"Safety", "quarantine-span", "`time` over which these reads must stretch", func(s *settings) pflag.Value { return durationOf(&s.QuarantineSpan, 0, 24*time.Hour) }},
+
+	{"HAProxy", "haproxy", "`supervise|attach`: run an HAProxy of its own, or drive one that systemd started", func(s *settings) pflag.Value { return oneOf(&s.HAProxy, "supervise", "attach") }},
+	{"HAProxy", "haproxy-bin", "the `program`", func(s *settings) pflag.Value { return textOf(&s.HAProxyBin) }},
+	{"HAProxy", "haproxy-dir", "`directory` of the configuration, the maps and the sockets (default STATE-DIR/haproxy)", func(s *settings) pflag.Value { return textOf(&s.HAProxyDir) }},
+	{"HAProxy", "haproxy-master-socket", "`path` of the master socket (default HAPROXY-DIR/master.sock)", func(s *settings) pflag.Value { return textOf(&s.HAProxyMasterSocket) }},
+	{"HAProxy", "haproxy-user", "`user` that HAProxy changes to; empty: it stays", func(s *settings) pflag.Value { return textOf(&s.HAProxyUser) }},
+	{"HAProxy", "haproxy-group", "`group` that HAProxy changes to; empty: it stays", func(s *settings) pflag.Value { return textOf(&s.HAProxyGroup) }},
+	{"HAProxy", "check-user", "unprivileged `user` that `haproxy -c` runs as when signalbox runs as root (default nobody)", func(s *settings) pflag.Value { return textOf(&s.CheckUser) }},
+	{"HAProxy", "template", "`file` that replaces the built-in template of haproxy.cfg", func(s *settings) pflag.Value { return textOf(&s.Template) }},
+	{"HAProxy", "http-bind", "`addresses` of the HTTP entry", func(s *settings) pflag.Value { return listOf(&s.HTTPBind) }},
+	{"HAProxy", "service-bind", "`address` of the service ports, * for every one", func(s *settings) pflag.Value { return textOf(&s.ServiceBind) }},
+	{"HAProxy", "maxconn", "`number` of connections; 0: what fits the limit of file descriptors", func(s *settings) pflag.Value { return intOf(&s.MaxConn, 0, 10_000_000) }},
+	{"HAProxy", "slots", "least `number` of server slots of a service; 0: by the number of services", func(s *settings) pflag.Value { return intOf(&s.Slots, 0, 4096) }},
+	{"HAProxy", "reload-interval", "shortest `time` between two reloads", func(s *settings) pflag.Value { return durationOf(&s.ReloadInterval, 0, time.Hour) }},
+	{"HAProxy", "hard-stop-after", "`time` after which a worker of an earlier configuration is ended", func(s *settings) pflag.Value { return durationOf(&s.HardStopAfter, time.Second, 7*24*time.Hour) }},
+	{"HAProxy", "max-reloads", "`number` of reloads that a worker of an earlier configuration survives", func(s *settings) pflag.Value { return intOf(&s.MaxReloads, 1, 10_000) }},
+
+	{"Program", "state-dir", "`directory` of what must survive a restart", func(s *settings) pflag.Value { return textOf(&s.StateDir) }},
+	{"Program", "admin", "`addresses` of the admin listener: unix:/path or loopback address and port", func(s *settings) pflag.Value { return listOf(&s.Admin) }},
+	{"Program", "admin-token-file", "`file` with the token of the admin listener, made if missing (default STATE-DIR/admin-token)", func(s *settings) pflag.Value { return textOf(&s.AdminTokenFile) }},
+	{"Program", "admin-socket-group", "`group` of the admin socket; empty: the program's own", func(s *settings) pflag.Value { return textOf(&s.AdminSocketGroup) }},
+	{"Program", "log-socket-group", "`group` of the socket that takes the access log; empty: the program's own", func(s *settings) pflag.Value { return textOf(&s.LogSocketGroup) }},
+	{"Program", "log-level", "least level that is logged: `debug|info|warning|error`", func(s *settings) pflag.Value { return oneOf(&s.LogLevel, "debug", "info", "warning", "error") }},
+	{"Program", "log-format", "format of the log, `auto|text|json`; auto is text on a terminal and JSON elsewhere", func(s *settings) pflag.Value { return oneOf(&s.LogFormat, "auto", "text", "json") }},
+}
+
+// addSettings gives a command every flag of run, with the defaults as they stand in s, which the flags then change.
+func addSettings(fs *pflag.FlagSet, s *settings) {
+	for _, row := range settingTable {
+		flag := fs.VarPF(row.value(s), row.name, "", row.help)
+		if flag.Value.Type() == "bool" {
+			flag.NoOptDefVal = "true"
+		}
+	}
+}
+
+// addClientSettings gives a command the flags that lead to a running controller.
+func addClientSettings(fs *pflag.FlagSet, s *settings) {
+	for _, row := range settingTable {
+		switch row.name {
+		case "admin", "admin-token-file", "state-dir":
+			fs.Var(row.value(s), row.name, row.help)
+		}
+	}
+}
+
+func (s *settings) haproxyDir() string {
+	if s.HAProxyDir != "" {
+		return s.HAProxyDir
+	}
+	return filepath.Join(s.StateDir, "haproxy")
+}
+
+func (s *settings) masterSocket() string {
+	if s.HAProxyMasterSocket != "" {
+		return s.HAProxyMasterSocket
+	}
+	return filepath.Join(s.haproxyDir(), "master.sock")
+}
+
+func (s *settings) adminTokenFile() string {
+	if s.AdminTokenFile != "" {
+		return s.AdminTokenFile
+	}
+	return filepath.Join(s.StateDir, "admin-token")
+}
+
+// adminAddresses returns the parsed addresses of the admin listener.
+func (s *settings) adminAddresses() ([]admin.Address, error) {
+	var out []admin.Address
+	var errs []error
+	for _, text := range s.Admin {
+		a, err := admin.ParseAddress(text)
+		out, errs = append(out, a), append(errs, err)
+	}
+	return out, errors.Join(errs...)
+}
+
+// validate checks what a single value can't show, and returns all that is wrong.
+func (s *settings) validate() error {
+	var errs []error
+	wrong := func(flag, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("--%s: "+format, append([]any{flag}, args...)...))
+	}
+	if len(s.Marathon) == 0 {
+		wrong("marathon", "no URL is given")
+	}
+	for _, text := range s.Marathon {
+		u, err := url.Parse(text)
+		switch {
+		case err != nil:
+			wrong("marathon", "a value is no URL") // the value may hold a password
+		case u.User != nil:
+			wrong("marathon", "the URL of %q holds credentials, which every list of processes would show; use --marathon-user and --marathon-password-file", u.Host)
+		case u.Scheme != "http" && u.Scheme != "https", u.Host == "", u.RawQuery != "", u.Fragment != "":
+			wrong("marathon", "%q is not of the form http://host:8080 or https://host:8443", mask(text))
+		}
+	}
+	if (s.MarathonUser == "") != (s.MarathonPasswordFile == "") {
+		wrong("marathon-user", "goes together with --marathon-password-file; one of them is missing")
+	}
+	if s.MarathonTokenFile != "" && s.MarathonUser != "" {
+		wrong("marathon-token-file", "excludes --marathon-user: Marathon takes one or the other")
+	}
+	if err := labels.CheckDialects(s.Labels); err != nil {
+		wrong("labels", "%w", err)
+	}
+	if len(s.Labels) == 0 {
+		wrong("labels", "without a dialect no app gets a route")
+	}
+	if len(s.HTTPBind) == 0 {
+		wrong("http-bind", "no address is given")
+	}
+	for _, text := range s.HTTPBind {
+		host, port, err := net.SplitHostPort(text)
+		if err != nil || !validPort(port) || host != "" && host != "*" && net.ParseIP(host) == nil {
+			wrong("http-bind", "%q is not of the form :80 or 127.0.0.1:8000", text)
+		}
+	}
+	if s.ServiceBind != "*" && net.ParseIP(s.ServiceBind) == nil {
+		wrong("service-bind", "%q is neither * nor an IP address", s.ServiceBind)
+	}
+	if s.HAProxy == "attach" && s.HAProxyMasterSocket == "" {
+		wrong("haproxy", "attach needs --haproxy-master-socket, the path that HAProxy was started with (-S)")
+	}
+	for _, f := range []struct{ flag, path string }{
+		{"state-dir", s.StateDir}, {"haproxy-dir", s.haproxyDir()}, {"haproxy-master-socket", s.masterSocket()},
+	} {
+		if !filepath.IsAbs(f.path) {
+			wrong(f.flag, "%q is not an absolute path", f.path)
+		}
+	}
+	if len(s.Admin) == 0 {
+		wrong("admin", "no address is given")
+	}
+	if _, err := s.adminAddresses(); err != nil {
+		wrong("admin", "%w", err)
+	}
+	return errors.Join(errs...)
+}
+
+// effective returns the text of a setting, for a path that is left empty what follows from others.
+func (s *settings) effective(name, text string) string {
+	if text == "" {
+		switch name {
+		case "haproxy-dir":
+			return s.haproxyDir()
+		case "haproxy-master-socket":
+			return s.masterSocket()
+		case "admin-token-file":
+			return s.adminTokenFile()
+		}
+	}
+	return mask(text)
+}
+
+// mask hides what stands before an @ in URLs: a password that does not belong there.
+func mask(text string) string {
+	parts := strings.Split(text, ",")
+	for i, part := range parts {
+		if at := strings.LastIndex(part, "@"); at >= 0 {
+			parts[i] = "…" + part[at:]
+		}
+	}
+	return strings.Join(parts, ",")
+}
+
+func validPort(s string) bool {
+	n, err := net.LookupPort("tcp", s)
+	return err == nil && n > 0 && strings.Trim(s, "0123456789") == ""
+}
+
+// readSecret returns the content of a secret's file, without the line's end. An empty path holds no secret.
+func readSecret(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("reading a secret: %w", err)
+	}
+	secret := strings.TrimRight(string(b), "\r\n")
+	if secret == "" || strings.ContainsAny(secret, "\r\n\x00") {
+		return "", fmt.Errorf("reading a secret: %s is empty or has several lines", path)
+	}
+	return secret, nil
+}
