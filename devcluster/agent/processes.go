@@ -89,7 +89,8 @@ func NewProcesses(cfg Config, report func(Status)) (*Processes, error) {
 	}
 	p.cmd = &exec.Cmd{
 		Path: "/proc/self/exe", Args: []string{supervisorName}, Dir: "/",
-		Env:        append(os.Environ(), supervisorVariable+"=1"),
+		// A race detector would delay its exit by a second, and the agent's end with it.
+		Env:        append(os.Environ(), supervisorVariable+"=1", "GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0"),
 		ExtraFiles: []*os.File{ordersR, eventsW}, Stderr: &p.stderr,
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
@@ -143,6 +144,9 @@ func (p *Processes) Launch(spec Spec) error {
 		return fmt.Errorf("launching %s: %w", spec.ID, errClosed)
 	case p.tasks[spec.ID] != nil:
 		return fmt.Errorf("launching %s: a task of this id runs", spec.ID)
+	}
+	if len(spec.Fetch) > 0 {
+		p.cfg.Log.WithField("task", spec.ID).WithField("uris", spec.Fetch).Warn("what the app asks to fetch is not fetched")
 	}
 	p.tasks[spec.ID] = &running{addr: spec.Addr}
 	p.reporter.put(spec.ID, Starting, "")

@@ -156,7 +156,7 @@ func (s *supervisor) launch(spec Spec) {
 	if spec.Shell != "" || len(argv) == 0 {
 		argv = []string{"/bin/sh", "-c", spec.Shell}
 	}
-	err := os.Mkdir(dir, 0o755)
+	err := s.makeSandbox(dir)
 	var as *syscall.Credential
 	if err == nil && spec.User != "" {
 		as, err = credential(spec.User)
@@ -168,12 +168,28 @@ func (s *supervisor) launch(spec Spec) {
 		err = s.start(j, argv, as, filepath.Join(dir, "stdout"), filepath.Join(dir, "stderr"))
 	}
 	if err != nil {
-		s.bury(dir)
+		if !s.uses(dir) {
+			s.bury(dir)
+		}
 		s.tell(event{Is: isEnded, Task: spec.ID, State: Failed, Message: "Failed to launch the command: " + err.Error()})
 		return
 	}
 	s.tasks[spec.ID] = j
 	s.tell(event{Is: isStarted, Task: spec.ID, PID: j.pid})
+}
+
+// makeSandbox makes a directory that must be new: one of an ended task of the same id gives way, one of a live task does not.
+func (s *supervisor) makeSandbox(dir string) error {
+	if i := slices.Index(s.past, dir); i >= 0 {
+		s.past = slices.Delete(s.past, i, i+1)
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("making room for the sandbox: %w", err)
+		}
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return fmt.Errorf("making the sandbox: %w", err)
+	}
+	return nil
 }
 
 func (s *supervisor) probe(o order) {
@@ -186,6 +202,16 @@ func (s *supervisor) probe(o order) {
 	if err := s.start(j, []string{"/bin/sh", "-c", o.Shell}, nil, "", ""); err != nil {
 		s.tell(event{Is: isProbed, Probe: o.Probe, Message: err.Error()})
 	}
+}
+
+// uses reports whether a live task has a sandbox.
+func (s *supervisor) uses(dir string) bool {
+	for _, j := range s.tasks {
+		if j.dir == dir {
+			return true
+		}
+	}
+	return false
 }
 
 // start runs argv as the leader of a process group of its own. Its output goes to two files; a name of "" discards it.
