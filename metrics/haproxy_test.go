@@ -292,7 +292,7 @@ func counted(s *Snapshot) map[string]uint64 {
 
 // pipeline is an Aggregator behind a Receiver that can be stopped and started again.
 type pipeline struct {
-	t      *testing.T
+	t      testing.TB
 	agg    *Aggregator
 	socket string
 	cancel context.CancelFunc
@@ -313,6 +313,10 @@ func (p *pipeline) start() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	p.run(r)
+}
+
+func (p *pipeline) run(r *Receiver) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel, p.done = cancel, make(chan error, 1)
 	go func() { p.done <- r.Run(ctx) }()

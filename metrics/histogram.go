@@ -42,7 +42,7 @@ var upper = func() (u [indexCount]uint64) {
 
 // cells maps the leading seven bits of a value and its magnitude to the bucket of the smallest such value. A cell is narrower than
 // a bucket, so the value lies in that bucket or in the next.
-var cells = func() (t [(64 - 6) * 64]uint16) {
+var cells = func() (t [(64 - 5) * 64]uint16) {
 	slow := func(v uint64) uint16 {
 		i := 0
 		for i < indexCount-1 && v > upper[i] {
