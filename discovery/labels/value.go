@@ -2,12 +2,11 @@ package labels
 
 import (
 	"fmt"
-	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/net/idna"
 )
 
 // Limits of what one label may hold.
@@ -152,7 +151,7 @@ func isHostName(s string) bool {
 	return label > 0
 }
 
-// toASCII lower-cases a name and turns its international labels into A-labels.
+// toASCII lower-cases a name and turns its international labels into A-labels, as browsers do.
 func toASCII(host string) (string, bool) {
 	ascii := true
 	for i := range len(host) {
@@ -166,21 +165,8 @@ func toASCII(host string) (string, bool) {
 	if !utf8.ValidString(host) || len(host) > 4*maxHost {
 		return "", false
 	}
-	// What browsers do with an international name (UTS 46) the standard library does as well, and shows it in one place only:
-	// the Host header of a request that is written.
-	for _, r := range host {
-		if !(unicode.IsLetter(r) || unicode.IsMark(r) || unicode.IsDigit(r) || strings.ContainsRune(".-_。．｡", r)) {
-			return "", false
-		}
-	}
-	var b strings.Builder
-	req := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/"}, Host: host}
-	if err := req.Write(&b); err != nil {
-		return "", false
-	}
-	_, after, ok := strings.Cut(b.String(), "\r\nHost: ")
-	name, _, ok2 := strings.Cut(after, "\r\n")
-	return strings.ToLower(name), ok && ok2
+	name, err := idna.Lookup.ToASCII(host)
+	return name, err == nil
 }
 
 // parsePath returns a path prefix without a trailing slash, "/" for all. What it lets through is one reading only: no dot
