@@ -10,9 +10,12 @@ import (
 	"signalbox/discovery"
 )
 
-// intentHolds is for how long a kill event outweighs reads that still show the task as running: Marathon lists it so until the
-// grace period has passed.
-const intentHolds = time.Minute
+// deathHolds is for how long after a death reads that still show the task as running are not believed: ids are never used again.
+// intentHolds is the same for a task that is about to be killed: Marathon lists it until the grace period has passed.
+const (
+	deathHolds  = 10 * time.Second
+	intentHolds = time.Minute
+)
 
 // marksKept is for how long a mark is remembered after it was last needed.
 const marksKept = 10 * time.Minute
@@ -168,11 +171,11 @@ func worse(a, b signalbox.State) bool {
 
 // mark applies what an event says of a task, or of every task of an instance, and reports whether a service changed.
 func (m *model) mark(n notice) bool {
-	k := mark{state: signalbox.Draining, why: n.Why, at: n.At, until: n.At}
-	if n.Action == actSuspect {
-		k.state = signalbox.Suspect
-	}
-	if n.Intent {
+	k := mark{state: signalbox.Draining, why: n.Why, at: n.At, until: n.At.Add(deathHolds)}
+	switch {
+	case n.Action == actSuspect:
+		k.state, k.until = signalbox.Suspect, n.At
+	case n.Intent:
 		k.until = n.At.Add(intentHolds)
 	}
 	note := func(task string) {

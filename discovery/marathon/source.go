@@ -1,6 +1,7 @@
 package marathon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -137,22 +138,26 @@ func (s *Source) Seed(state []*signalbox.Service) {
 // loop is one run of a source.
 type loop struct {
 	*Source
-	ctx      context.Context
-	sched    *schedule
-	stream   *stream
-	results  chan result
-	wg       *sync.WaitGroup
-	resyncAt time.Time            // when the next whole read is due
-	whole    bool                 // one is under way
-	running  int                  // reads of single apps under way
-	tookAll  time.Duration        // by the last whole read
-	endedAll time.Time            // when it ended
-	groupAt  map[string]time.Time // versions of group changes whose apps are not known yet
-	posted   map[string]time.Time // apps that an api_post_event named
-	keys     map[string]keyed     // by app
-	health   discovery.Health
-	pending  *discovery.Update
-	lastErr  string
+	ctx                context.Context
+	sched              *schedule
+	stream             *stream
+	results            chan result
+	wg                 *sync.WaitGroup
+	resyncAt           time.Time            // when the next whole read is due
+	whole              bool                 // one is under way
+	flooded            bool                 // so many apps are due that one read of everything asks for less
+	running            int                  // reads of single apps under way
+	tookAll            time.Duration        // by the last whole read
+	failed             int                  // whole reads that failed in a row, at most 4
+	endedAll           time.Time            // when it ended
+	groupAt            map[string]time.Time // versions of group changes whose apps are not known yet
+	posted             map[string]time.Time // apps that an api_post_event named
+	keys               map[string]keyed     // by app
+	health             discovery.Health
+	pending            *discovery.Update
+	readErr, streamErr string // why the last one failed, "" if it did not
+	logged             string
+	loggedAt           time.Time
 }
 
 // keyed is the last event of an app that may come in two forms.
@@ -241,7 +246,7 @@ func (s *Source) Run(ctx context.Context, out chan<- discovery.Update, again <-c
 // sleep returns how long nothing is due.
 func (l *loop) sleep(now time.Time) time.Duration {
 	wait := 5 * time.Second
-	if at, ok := l.sched.next(now); ok && l.running < maxReads {
+	if at, ok := l.sched.next(now); ok && l.running < maxReads && !l.flooded {
 		wait = min(wait, at.Sub(now))
 	}
 	if !l.whole {
@@ -255,7 +260,9 @@ func (l *loop) start(now time.Time) {
 	if l.stream.lost.Swap(false) {
 		l.resyncSoon(0)
 	}
-	if n := l.sched.waiting(); n > 20 && n > len(l.model.apps)/4 {
+	n := l.sched.waiting()
+	l.flooded = n > 20 && n > len(l.model.apps)/4
+	if l.flooded {
 		l.resyncSoon(0)
 	}
 	if !l.whole && !now.Before(l.resyncAt) {
@@ -263,7 +270,7 @@ func (l *loop) start(now time.Time) {
 		l.metrics.resyncs.Inc()
 		l.wg.Go(func() { l.readAll(now) })
 	}
-	if l.running >= maxReads {
+	if l.flooded || l.running >= maxReads {
 		return
 	}
 	for app, j := range l.sched.take(now, maxReads-l.running) {
@@ -290,11 +297,14 @@ func (l *loop) resyncSoon(wait time.Duration) {
 // planResync sets the next whole read after one that ended at now.
 func (l *loop) planResync(now time.Time, failed bool) {
 	mean := l.cfg.Resync
-	if !l.health.Connected || failed {
+	if !l.health.Connected {
 		mean = min(mean, l.cfg.ResyncDown)
 	}
-	if failed {
-		mean = min(mean, 2*time.Second<<l.sched.refused)
+	if !failed {
+		l.failed = 0
+	} else {
+		l.failed = min(l.failed+1, 4)
+		mean = min(mean, max(l.sched.spacing(), min(500*time.Millisecond<<l.failed, 5*time.Second)))
 	}
 	l.resyncAt = now.Add(mean/2 + rand.N(mean))
 }
@@ -303,20 +313,25 @@ func (l *loop) streamChanged(st streamState, now time.Time) {
 	l.health.Connected = st.connected
 	if st.connected {
 		l.log.WithField("endpoint", st.endpoint).Info("the event stream stands")
-		l.health.Endpoint = st.endpoint
+		l.health.Endpoint, l.streamErr = st.endpoint, ""
 		l.resyncSoon(0) // events are not repeated: what happened meanwhile is read
 	} else {
-		l.log.WithError(st.err).Warn("the event stream is down")
+		l.streamErr = st.err.Error()
+		l.complain("the event stream is down", st.err, now)
 		if next := now.Add(l.cfg.ResyncDown/2 + rand.N(l.cfg.ResyncDown)); next.Before(l.resyncAt) {
 			l.resyncAt = next
 		}
 	}
-	if st.err != nil {
-		l.lastErr = st.err.Error()
-	} else {
-		l.lastErr = ""
-	}
 	l.report()
+}
+
+// complain logs a failure, unless the same was logged within a minute.
+func (l *loop) complain(what string, err error, now time.Time) {
+	if err.Error() == l.logged && now.Sub(l.loggedAt) < time.Minute {
+		return
+	}
+	l.logged, l.loggedAt = err.Error(), now
+	l.log.WithError(err).Warn(what)
 }
 
 // notice acts on one event.
@@ -413,10 +428,10 @@ func (l *loop) want(app string, event time.Time, cause string, now time.Time) {
 // finish takes the outcome of a read in.
 func (l *loop) finish(r result, now time.Time) {
 	if r.err == nil || r.deleted {
-		l.health.LastRead, l.lastErr = now, ""
+		l.health.LastRead, l.readErr = now, ""
 	} else if l.ctx.Err() == nil {
-		l.lastErr = r.err.Error()
-		l.log.WithError(r.err).Warn("Marathon could not be read; the state before stands")
+		l.readErr = r.err.Error()
+		l.complain("Marathon could not be read; the state before stands", r.err, now)
 	}
 	if r.app == "" {
 		l.whole = false
@@ -529,7 +544,7 @@ func (l *loop) healthNow() discovery.Health {
 	if e := l.client.members.answering(); e != "" {
 		h.Endpoint = e
 	}
-	h.Err = l.lastErr
+	h.Err = cmp.Or(l.readErr, l.streamErr)
 	if lead := l.client.members.unconfiguredLeader(); lead != "" && h.Err != "" {
 		h.Err += fmt.Sprintf(" (the leader %s is not among the configured URLs)", lead)
 	}

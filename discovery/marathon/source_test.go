@@ -207,7 +207,7 @@ func TestReadBeforeDeathDoesNotResurrect(t *testing.T) {
 						t.Fatalf("the dead task is back: %s", f.text())
 					}
 				}
-				f.expect("/shop: 2=up", time.Second)
+				f.expect("/shop: 2=up", 2*time.Minute)
 			})
 		})
 	}
@@ -297,15 +297,16 @@ func TestManyAppsAreOneResync(t *testing.T) {
 		f.again <- struct{}{}
 		time.Sleep(time.Second)
 		before := m.count("/v2/apps")
+		m.setFault(func(http.ResponseWriter, *http.Request) bool { time.Sleep(20 * time.Millisecond); return false })
 		for i := range 200 {
 			m.status(fmt.Sprintf("/app-%03d", i), "x", "TASK_RUNNING")
 		}
 		time.Sleep(2 * time.Second)
-		if n := m.count("/v2/apps/*"); n > 30 {
+		if n := m.count("/v2/apps/*"); n > 60 {
 			t.Errorf("%d reads of single apps, want a whole read instead", n)
 		}
-		if n := m.count("/v2/apps") - before; n != 1 {
-			t.Errorf("%d whole reads, want 1", n)
+		if n := m.count("/v2/apps") - before; n < 1 || n > 2 {
+			t.Errorf("%d whole reads, want one or two", n)
 		}
 		_ = f
 	})
@@ -359,24 +360,25 @@ func TestSourceFaults(t *testing.T) {
 		name  string
 		fault func(http.ResponseWriter, *http.Request) bool
 		err   string // part of what health says
+		slow  bool   // a request that is stuck must end first
 	}{
-		{"401", status(401, "application/json", `{"message":"no"}`), "401"},
-		{"500", status(500, "application/json", `{"message":"URI not found"}`), "500"},
-		{"502 without a leader", status(502, "text/html", "<html>Could not determine the current leader</html>"), "502"},
-		{"503 busy", status(503, "application/json", `{"message":"Too many concurrent requests! Allowed: 1."}`), "503"},
-		{"200 with an empty body", status(200, "application/json", ""), "empty"},
-		{"200 with white space", status(200, "application/json", " \n"), "empty"},
-		{"HTML", status(200, "text/html", "<html><body>login</body></html>"), "not JSON"},
-		{"half JSON", status(200, "application/json", `{"apps":[`+appJSON("/shop", nil, 1)[:40]), "too early"},
-		{"a body cut between apps", status(200, "application/json", `{"apps":[`+appJSON("/shop", nil, 1)+`,`), "too early"},
-		{"no apps", status(200, "application/json", `{"message":"hello"}`), "no apps"},
+		{"401", status(401, "application/json", `{"message":"no"}`), "401", false},
+		{"500", status(500, "application/json", `{"message":"URI not found"}`), "500", false},
+		{"502 without a leader", status(502, "text/html", "<html>Could not determine the current leader</html>"), "502", false},
+		{"503 busy", status(503, "application/json", `{"message":"Too many concurrent requests! Allowed: 1."}`), "503", false},
+		{"200 with an empty body", status(200, "application/json", ""), "empty", false},
+		{"200 with white space", status(200, "application/json", " \n"), "empty", false},
+		{"HTML", status(200, "text/html", "<html><body>login</body></html>"), "not JSON", false},
+		{"half JSON", status(200, "application/json", `{"apps":[`+appJSON("/shop", nil, 1)[:40]), "too early", false},
+		{"a body cut between apps", status(200, "application/json", `{"apps":[`+appJSON("/shop", nil, 1)+`,`), "too early", false},
+		{"no apps", status(200, "application/json", `{"message":"hello"}`), "no apps", false},
 		{"a redirect", func(w http.ResponseWriter, r *http.Request) bool {
 			if r.URL.Path == "/v2/events" {
 				return false
 			}
 			http.Redirect(w, r, "http://elsewhere/", http.StatusFound)
 			return true
-		}, "302"},
+		}, "302", false},
 		{"one byte a second", func(w http.ResponseWriter, r *http.Request) bool {
 			if r.URL.Path == "/v2/events" {
 				return false
@@ -393,14 +395,14 @@ func TestSourceFaults(t *testing.T) {
 				}
 			}
 			return true
-		}, "deadline"},
+		}, "deadline", true},
 		{"silence", func(w http.ResponseWriter, r *http.Request) bool {
 			if r.URL.Path == "/v2/events" {
 				return false
 			}
 			<-r.Context().Done()
 			return true
-		}, "silent"},
+		}, "silent", true},
 		{"a connection cut in the body", func(w http.ResponseWriter, r *http.Request) bool {
 			if r.URL.Path == "/v2/events" {
 				return false
@@ -409,7 +411,7 @@ func TestSourceFaults(t *testing.T) {
 			io.WriteString(w, `{"apps":[`)
 			http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
-		}, "too early"},
+		}, "too early", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -437,7 +439,7 @@ func TestSourceFaults(t *testing.T) {
 				}
 				m.setFault(nil)
 				m.put("/shop", 2, 3)
-				if d := f.expect("/shop: 2=up 3=up", time.Minute); d > 15*time.Second {
+				if d := f.expect("/shop: 2=up 3=up", 2*time.Minute); d > 10*time.Second && !c.slow {
 					t.Errorf("healed after %s", d)
 				}
 				f.expect("/shop: 2=up 3=up", 0)
@@ -719,9 +721,9 @@ func TestStreamResetEachSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, f := one(t, Config{})
 		for i := range 120 {
+			m.put("/shop", i)
 			m.drop()
 			time.Sleep(time.Second)
-			m.put("/shop", i)
 		}
 		if n := m.count("/v2/events"); n < 5 || n > 80 {
 			t.Errorf("%d connections in 2 minutes", n)

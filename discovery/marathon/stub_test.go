@@ -16,10 +16,13 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"go.uber.org/goleak"
 
 	"signalbox"
 	"signalbox/discovery"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // world is a network of Marathons in memory, so that tests of time run on the fake clock of a synctest bubble.
 type world struct {
