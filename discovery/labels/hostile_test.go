@@ -75,7 +75,7 @@ func TestHostileNames(t *testing.T) {
 		if len(s) > 4000 {
 			s = s[:4000]
 		}
-		for _, name := range []string{s, "signalbox." + s, "signalbox." + s + ".host", "signalbox.0." + s, "HAPROXY_" + s, "HAPROXY_0_" + s, "HAPROXY_" + s + "_VHOST", s + "signalbox.host"} {
+		for _, name := range []string{s, "signalbox." + s, "signalbox." + s + ".host", "signalbox." + s + ".hots", "signalbox.0." + s, "HAPROXY_" + s, "HAPROXY_0_" + s, "HAPROXY_" + s + "_VHOST", s + "signalbox.host"} {
 			if why := unsafe(Parse("/app", map[string]string{name: "shop.local"}, twoPorts, Options{})); why != "" {
 				t.Errorf("%.80q: %s", name, why)
 			}
