@@ -122,7 +122,7 @@ func unsafe(r Result) string {
 	}
 	for _, p := range problems {
 		if s := p.String(); !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) || len(s) > 2000 {
-			return fmt.Sprintf("problem %q", s)
+			return fmt.Sprintf("problem %.200q", s)
 		}
 		if p.Code == "" || p.Severity == "" || p.App == "" || p.Message == "" || p.Action == "" {
 			return fmt.Sprintf("problem with gaps: %+v", p)

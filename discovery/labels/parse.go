@@ -356,7 +356,7 @@ func (c claim) problem(code string, s signalbox.Severity, text, action string) s
 	}
 	return signalbox.Problem{
 		Code: code, Severity: s, Label: printable(cut(c.label, maxShown)), Value: cut(c.value, maxShown),
-		Message: printable(text), Action: printable(action),
+		Message: printable(cut(text, maxText)), Action: printable(cut(action, maxText)),
 	}
 }
 
@@ -367,7 +367,11 @@ func severity(warn bool) signalbox.Severity {
 	return signalbox.SeverityError
 }
 
-const maxShown = 200 // bytes of a value in a problem
+// Bounds of what a problem shows, in bytes.
+const (
+	maxShown = 200 // of a label and its value
+	maxText  = 400
+)
 
 // cut returns at most n bytes of s, as valid UTF-8.
 func cut(s string, n int) string {
