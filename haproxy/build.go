@@ -45,11 +45,11 @@ func Build(t *signalbox.Table, o *Options, prev *Config) *Config {
 	b.readParts(t)
 	b.placeBackends()
 	b.bindListeners()
+	b.resolveRoutes()
 	if b.reload || b.next.made.retired > max(16, len(b.next.Backends)/8) {
 		b.tidy()
 	}
 	b.nameBackends()
-	b.resolveRoutes()
 	b.collectProblems()
 	return b.next
 }

@@ -38,7 +38,7 @@ type Backend struct {
 // Server is one slot of a backend. A free slot has no task, is in maintenance, and keeps its last address and weight.
 type Server struct {
 	Name  string         // "s1"
-	Addr  netip.AddrPort // zero in a slot that never had a task
+	Addr  netip.AddrPort // zero in a free slot that may have any
 	Task  string
 	Admin AdminState
 	// Weight is 0 to 256.

@@ -85,7 +85,7 @@ func (s *Server) take(e signalbox.Endpoint, was *Server, checked bool) {
 	gated := served && was.Gated
 	switch e.State {
 	case signalbox.Draining:
-		s.Admin, s.Gated = Drain, false
+		s.Admin, s.Gated = Drain, was != nil && was.Gated
 	case signalbox.Down:
 		s.Admin, s.Gated = Maint, false
 	case signalbox.Suspect:

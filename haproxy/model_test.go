@@ -1,0 +1,278 @@
+package haproxy
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"signalbox"
+)
+
+// model is what a HAProxy knows, changed by runtime commands as the real one changes it. It is strict: what does not exist can't
+// be set, added or removed.
+type model struct {
+	servers map[string]Server
+	maps    map[string]map[string]string
+}
+
+func load(c *Config) *model {
+	m := &model{servers: make(map[string]Server), maps: make(map[string]map[string]string)}
+	for _, b := range c.Backends {
+		for _, s := range b.Slots {
+			s.Task = ""
+			m.servers[b.Name+"/"+s.Name] = s
+		}
+	}
+	for name, entries := range map[string][]MapEntry{HostsMap: c.Hosts, NamesMap: c.Names, PathsMap: c.Paths} {
+		m.maps[c.Options.MapPath(name)] = make(map[string]string)
+		for _, e := range entries {
+			m.maps[c.Options.MapPath(name)][e.Key] = e.Value
+		}
+	}
+	return m
+}
+
+func (m *model) apply(c Command) error {
+	f := strings.Split(c.Text, " ")
+	switch f[0] + " " + f[1] {
+	case "set server":
+		s, ok := m.servers[f[2]]
+		if !ok {
+			return fmt.Errorf("%s: no such server", c.Text)
+		}
+		switch f[3] {
+		case "addr":
+			port, err := strconv.ParseUint(f[6], 10, 16)
+			if err != nil || f[5] != "port" {
+				return fmt.Errorf("%s: bad port", c.Text)
+			}
+			s.Addr = netip.AddrPortFrom(netip.MustParseAddr(f[4]), uint16(port))
+		case "weight":
+			s.Weight, _ = strconv.Atoi(f[4])
+		case "state":
+			s.Admin = AdminState(f[4])
+			if s.Admin == Maint {
+				s.Gated = false
+			}
+		case "health":
+			s.Gated = f[4] == "down"
+		default:
+			return fmt.Errorf("%s: unknown", c.Text)
+		}
+		m.servers[f[2]] = s
+		return nil
+	case "add map", "set map", "del map":
+		entries, ok := m.maps[f[2]]
+		if !ok {
+			return fmt.Errorf("%s: no such map", c.Text)
+		}
+		if _, has := entries[f[3]]; has == (f[0] == "add") {
+			return fmt.Errorf("%s: the entry is there: %v", c.Text, has)
+		}
+		if f[0] == "del" {
+			delete(entries, f[3])
+			return nil
+		}
+		if len(f) != 5 {
+			return fmt.Errorf("%s: wants a key and a value", c.Text)
+		}
+		entries[f[3]] = f[4]
+		return nil
+	}
+	return fmt.Errorf("%s: unknown", c.Text)
+}
+
+// drawService draws one service of few possible ones, so that conflicts and returns are frequent.
+func drawService(t *rapid.T, i int) *signalbox.Service {
+	app := fmt.Sprintf("/a%d", i)
+	s := &signalbox.Service{
+		ID: signalbox.NewServiceID(app, 0), Source: "test", App: app, Mode: signalbox.HTTP,
+		Since: time.Unix(int64(rapid.IntRange(0, 2).Draw(t, "since")), 0),
+	}
+	if rapid.IntRange(0, 9).Draw(t, "tcp") == 0 {
+		s.Mode = signalbox.TCP
+	}
+	if rapid.IntRange(0, 5).Draw(t, "listens") == 0 {
+		s.Listen = rapid.SampledFrom([]int{10000, 10001, 18000, 70000}).Draw(t, "port")
+	}
+	s.Check.Kind = rapid.SampledFrom([]signalbox.CheckKind{"", "", "", "", signalbox.CheckOff, signalbox.CheckHTTP}).Draw(t, "check")
+	hosts := []string{"", "a.x", "b.x", "*.x", "a.x-y", "bad host"}
+	for range rapid.IntRange(0, 3).Draw(t, "routes") {
+		s.Routes = append(s.Routes, signalbox.Route{
+			Host: rapid.SampledFrom(hosts).Draw(t, "host"), Path: rapid.SampledFrom([]string{"/", "/c", "/c/d", "bad"}).Draw(t, "path"),
+		})
+	}
+	states := []signalbox.State{signalbox.Up, signalbox.Up, signalbox.Unknown, signalbox.Suspect, signalbox.Down, signalbox.Draining}
+	for _, n := range rapid.SliceOfNDistinct(rapid.IntRange(0, 30), 0, 20, rapid.ID).Draw(t, "tasks") {
+		s.Endpoints = append(s.Endpoints, signalbox.Endpoint{
+			Task: fmt.Sprintf("t%d", n), State: rapid.SampledFrom(states).Draw(t, "state"),
+			Addr: netip.AddrPortFrom(netip.MustParseAddr("10.0.0.1"), uint16(1000+n+rapid.IntRange(0, 1).Draw(t, "moved"))),
+		})
+	}
+	slices.SortFunc(s.Endpoints, signalbox.Endpoint.Compare)
+	return s
+}
+
+// drawStep draws the next table: services come, go, change or stay, the latter with their pointer.
+func drawStep(t *rapid.T, now map[int]*signalbox.Service) *signalbox.Table {
+	for range rapid.IntRange(0, 3).Draw(t, "changes") {
+		i := rapid.IntRange(0, 7).Draw(t, "service")
+		switch {
+		case now[i] != nil && rapid.IntRange(0, 2).Draw(t, "goes") == 0:
+			delete(now, i)
+		case now[i] != nil && rapid.Bool().Draw(t, "scales"):
+			s := *now[i]
+			s.Endpoints = drawService(t, i).Endpoints
+			now[i] = &s
+		default:
+			now[i] = drawService(t, i)
+		}
+	}
+	return signalbox.NewTable(slices.Collect(maps.Values(now)), nil)
+}
+
+var private = cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".made" }, cmp.Ignore())
+
+func equalConfigs() []cmp.Option {
+	return []cmp.Option{private, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmp.Transformer("nil", func(in []MapEntry) []MapEntry {
+		if len(in) == 0 {
+			return []MapEntry{}
+		}
+		return slices.Clip(in)
+	})}
+}
+
+// What HAProxy has after the commands is what Applied says, and what was wanted if no reason to reload remains; and a Config
+// built step by step says what one built at once around the same slots says.
+func TestCommandsLeadToWhatWasBuilt(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		o := testOptions("/d")
+		o.MinSlots = 4
+		now := make(map[int]*signalbox.Service)
+		running := Build(drawStep(t, now), o, nil)
+		last := running
+		for range rapid.IntRange(1, 12).Draw(t, "steps") {
+			table := drawStep(t, now)
+			want := Build(table, o, last)
+			last = want
+			checkBuilt(t, table, want)
+			if again := Build(table, o, want); len(Diff(want, again).Commands) != 0 || !samePointers(want, again) {
+				t.Fatalf("built again, the same table changes %v", Diff(want, again))
+			}
+			m := load(running)
+			plan := Diff(running, want)
+			for _, c := range plan.Commands {
+				if err := m.apply(c); err != nil {
+					t.Fatalf("%v\nall: %v", err, plan)
+				}
+			}
+			applied := Applied(running, want)
+			says := load(applied)
+			for name, s := range says.servers {
+				if !s.Addr.IsValid() { // a free slot that may have any
+					s.Addr = m.servers[name].Addr
+					says.servers[name] = s
+				}
+			}
+			if diff := cmp.Diff(says, m, cmp.AllowUnexported(model{}), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+				t.Fatalf("what runs after %v (-Applied +commands):\n%s", plan, diff)
+			}
+			if len(plan.Reasons) == 0 && applied != want {
+				t.Fatal("without a reason to reload the wanted state runs")
+			}
+			if rest := Diff(applied, want); len(plan.Reasons) > 0 && !slices.Equal(rest.Reasons, plan.Reasons) {
+				t.Fatalf("the reasons that remain are %v, want %v", rest.Reasons, plan.Reasons)
+			}
+			// Some reloads fail, or are put off: then the commands are all that happened.
+			running = want
+			if rapid.IntRange(0, 2).Draw(t, "no reload") == 0 {
+				running = applied
+			}
+		}
+	})
+}
+
+// checkBuilt holds a Config against its table and against one that is built without what the earlier one remembers.
+func checkBuilt(t *rapid.T, table *signalbox.Table, c *Config) {
+	forgetful := *c
+	forgetful.made = made{}
+	if diff := cmp.Diff(Build(table, c.Options, &forgetful), c, equalConfigs()...); diff != "" {
+		t.Fatalf("(-anew +step by step):\n%s", diff)
+	}
+	for _, s := range table.Services {
+		b := c.Backend(backendName(s))
+		if b == nil || b.Service != s.ID || b.Retired {
+			t.Fatalf("%s has the backend %v", s.ID, b)
+		}
+		for _, e := range s.Endpoints {
+			i := slices.IndexFunc(b.Slots, func(x Server) bool { return x.Task == e.Task && x.Addr == e.Addr })
+			if i < 0 && e.State != signalbox.Draining {
+				t.Fatalf("%s has no slot for %s", s.ID, e.Task)
+			}
+			if i >= 0 && (b.Slots[i].Admin == Ready) != (e.State == signalbox.Up || e.State == signalbox.Unknown || e.State == signalbox.Suspect) {
+				t.Fatalf("%s is %s in the slot %v", e.Task, e.State, b.Slots[i])
+			}
+		}
+		if used := b.used(); used > len(s.Endpoints) {
+			t.Fatalf("%s: %d slots are taken by %d tasks", s.ID, used, len(s.Endpoints))
+		}
+	}
+	for _, list := range [][]MapEntry{c.Hosts, c.Names, c.Paths} {
+		for i := 1; i < len(list); i++ {
+			if list[i-1].Key >= list[i].Key {
+				t.Fatalf("the map is not sorted: %v", list)
+			}
+		}
+	}
+	for _, h := range c.Hosts {
+		if b := c.Backend(h.Value); h.Value != noPath && (b == nil || b.Retired) {
+			t.Fatalf("the host %q leads nowhere: %q", h.Key, h.Value)
+		}
+	}
+}
+
+func samePointers(a, b *Config) bool {
+	return slices.Equal(a.Backends, b.Backends) && slices.Equal(a.Listeners, b.Listeners) && slices.Equal(a.Hosts, b.Hosts) &&
+		slices.Equal(a.Names, b.Names) && slices.Equal(a.Paths, b.Paths) && slices.Equal(a.Problems, b.Problems)
+}
+
+func TestOrderDoesNotMatter(t *testing.T) {
+	tmpl := DefaultTemplate()
+	rapid.Check(t, func(t *rapid.T) {
+		now := make(map[int]*signalbox.Service)
+		for range 4 {
+			drawStep(t, now)
+		}
+		services := slices.Collect(maps.Values(now))
+		var shuffled []*signalbox.Service
+		for _, s := range rapid.Permutation(services).Draw(t, "services") {
+			c := *s
+			c.Endpoints = rapid.Permutation(s.Endpoints).Draw(t, "tasks")
+			c.Routes = rapid.Permutation(s.Routes).Draw(t, "routes")
+			shuffled = append(shuffled, &c)
+		}
+		o := testOptions("/d")
+		a, err := Render(tmpl, Build(signalbox.NewTable(services, nil), o, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := Render(DefaultTemplate(), Build(signalbox.NewTable(shuffled, nil), o, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(a, b); diff != "" {
+			t.Fatalf("order matters (-first +shuffled):\n%s", diff)
+		}
+		if err := Verify(a.Config); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
