@@ -457,6 +457,43 @@ func TestAClosedIdleConnectionIsNoFailure(t *testing.T) {
 	})
 }
 
+func TestOnlyWhatIsSafeIsSentAgain(t *testing.T) {
+	for _, c := range []struct {
+		name, method, second string
+	}{
+		{"an answer had begun", "GET", "HTTP/1.1 200 OK\r\nContent-"},
+		{"it is no question", "POST", ""},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			asked := 0
+			g := piped(t, Config{
+				Targets: []Target{{Name: "a", URL: "http://server/", Method: c.method}},
+				Rate:    1, Requests: 2, KeepAlive: true,
+			}, func(conn net.Conn) {
+				r := bufio.NewReader(conn)
+				for {
+					if _, err := http.ReadRequest(r); err != nil {
+						return
+					}
+					if asked++; asked == 2 {
+						_, _ = io.WriteString(conn, c.second)
+						return
+					}
+					_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+				}
+			})
+			if err := g.Run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			all := g.Report().Total()
+			want := []ErrorCount{{Reset, 1}}
+			if diff := cmp.Diff(want, all.Errors); diff != "" || asked != 2 || all.Reconnects != 0 {
+				t.Errorf("%s: asked %d times, %+v", c.name, asked, all)
+			}
+		})
+	}
+}
+
 func TestHTTPS(t *testing.T) {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS.ServerName != "shop.local" {

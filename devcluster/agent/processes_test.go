@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -410,6 +411,7 @@ func startHelper(t *testing.T) (helper *exec.Cmd, base string, pids []int) {
 	helper = exec.Command(self, "-test.run=^TestHelperRunsAnAgent$")
 	helper.Env = append(os.Environ(), "AGENT_TEST_BASE="+base)
 	helper.Stderr = os.Stderr
+	helper.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := helper.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -480,11 +482,21 @@ func expectNothingLeft(t *testing.T, base string, pids []int) {
 }
 
 func TestNothingIsLeftAfterKill9(t *testing.T) {
-	helper, base, pids := startHelper(t)
-	if err := helper.Process.Kill(); err != nil {
-		t.Fatal(err)
+	for _, c := range []struct {
+		name string
+		whom func(*exec.Cmd) int
+	}{
+		{"of the program", func(helper *exec.Cmd) int { return helper.Process.Pid }},
+		{"of its whole process group", func(helper *exec.Cmd) int { return -helper.Process.Pid }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			helper, base, pids := startHelper(t)
+			if err := unix.Kill(c.whom(helper), unix.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			expectNothingLeft(t, base, pids)
+		})
 	}
-	expectNothingLeft(t, base, pids)
 }
 
 func TestNothingIsLeftAfterKill9OfTheSupervisor(t *testing.T) {

@@ -139,6 +139,49 @@ func TestVirtualServerIsNotOnTheNetwork(t *testing.T) {
 	}
 }
 
+// oneConn is a listener that hands out one connection, which claims to have come to an address.
+type oneConn struct {
+	net.Listener
+	conn net.Conn
+	to   net.Addr
+	cut  bool
+}
+
+func (o *oneConn) Accept() (net.Conn, error) {
+	if o.conn == nil {
+		return nil, net.ErrClosed
+	}
+	defer func() { o.conn = nil }()
+	return o, nil
+}
+func (o *oneConn) LocalAddr() net.Addr              { return o.to }
+func (o *oneConn) RemoteAddr() net.Addr             { return o.to }
+func (o *oneConn) Close() error                     { o.cut = true; return nil }
+func (*oneConn) Read([]byte) (int, error)           { return 0, io.EOF }
+func (*oneConn) Write([]byte) (int, error)          { return 0, io.EOF }
+func (*oneConn) SetDeadline(time.Time) error        { return nil }
+func (*oneConn) SetReadDeadline(time.Time) error    { return nil }
+func (*oneConn) SetWriteDeadline(t time.Time) error { return nil }
+
+func TestConnectionsToOtherAddressesAreCut(t *testing.T) {
+	for _, c := range []struct {
+		to   net.IP
+		want bool
+	}{
+		{net.IPv4(127, 1, 0, 1), true},
+		{net.IPv4(127, 0, 0, 1), true},
+		{net.IPv4(10, 0, 0, 1), false},
+		{net.IPv4(128, 0, 0, 1), false},
+	} {
+		l := &oneConn{to: &net.TCPAddr{IP: c.to, Port: 80}}
+		l.conn = l
+		_, err := localOnly{l}.Accept()
+		if (err == nil) != c.want || l.cut == c.want {
+			t.Errorf("%s: accepted %v, cut %v", c.to, err == nil, l.cut)
+		}
+	}
+}
+
 func TestVirtualRefuses(t *testing.T) {
 	v, _ := startVirtual(t, Config{})
 	if err := v.Launch(Spec{ID: "a"}); err != nil {
