@@ -125,8 +125,8 @@ func (a *Aggregator) Consume(b *Batch) {
 }
 
 func (a *Aggregator) record(r *Record, b *Batch) {
-	if r.Accounted {
-		a.ledger.observe(r, b.Source)
+	if r.Accounted && !a.ledger.observe(r, b.Source) {
+		a.overflow["worker"]++
 	}
 	if r.Reason != ReasonNone {
 		return
@@ -297,8 +297,8 @@ func classIndex(r *Record) int {
 }
 
 // Reconcile compares the account of lines with what HAProxy's workers count themselves. It is called about once a second, with
-// the statistics of every worker that lives; the old ones' come through the master socket. A list that could not be read
-// whole must not be passed. Two calls with a moment between them, after the last request, close the account.
+// the statistics of every worker that lives; the old ones' come through the master socket. An empty list says that none
+// lives; one that could not be read whole must not be passed. Two calls with a moment between them, after the last request, close the account.
 func (a *Aggregator) Reconcile(workers []WorkerStat) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

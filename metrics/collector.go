@@ -66,7 +66,7 @@ func (a *Aggregator) Collect(ch chan<- prometheus.Metric) {
 			counter(descNotices, n, severities[i])
 		}
 	}
-	for _, dimension := range []string{"service", "address", "task"} {
+	for _, dimension := range []string{"service", "address", "task", "worker"} {
 		counter(descOverflow, s.Overflow[dimension], dimension)
 	}
 	for i := range s.Services {

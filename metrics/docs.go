@@ -28,7 +28,7 @@ var metricDocs = []MetricDoc{
 	{"signalbox_log_received_bytes_total", "counter", "Bytes of the access log that arrived.", nil},
 	{"signalbox_log_streams_broken_total", "counter", "Log streams given up: framing (not octet-counted), unfinished (ended within a line), refused (too many at once).", []string{"reason"}},
 	{"signalbox_log_unsure", "gauge", "Upper bound of further log lines that workers may have lost when they ended.", nil},
-	{"signalbox_series_overflow_total", "counter", "Records counted under other because a dimension had too many values.", []string{"dimension"}},
+	{"signalbox_series_overflow_total", "counter", "Records counted under other because a dimension (service, address, task) had too many values; for worker, records left out of the account of losses.", []string{"dimension"}},
 	{"signalbox_service_connect_time_seconds", "histogram", "Time to connect to the task. Measured in whole milliseconds.", []string{"service"}},
 	{"signalbox_service_queue_time_seconds", "histogram", "Time in HAProxy's queues. Measured in whole milliseconds.", []string{"service"}},
 	{"signalbox_service_redispatches_total", "counter", "Requests that went to another task after a failed attempt.", []string{"service"}},

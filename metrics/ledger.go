@@ -57,8 +57,9 @@ type ledger struct {
 	trackers map[string]*tracker // by Record.Source
 	workers  map[int]*worker
 	closed   Loss   // of workers that have ended
-	foreign  uint64 // lines beyond the limit of trackers
 	last     *tracker
+	ended    map[string]uint64 // tracker.next of closed ones, should they go on after all
+	pending  map[uint64]uint64 // dropped lines that a connection announced before it named its worker
 }
 
 type tracker struct {
@@ -68,6 +69,7 @@ type tracker struct {
 	counted  uint64
 	bad      uint64
 	base     uint64 // the lowest number seen
+	resumed  uint64 // the numbers below it belong to a closed account of the same worker
 	next     uint64 // the highest number seen, plus one
 	floor    uint64 // what HAProxy's own counter proves to have been written
 	stat     FrontendStat
@@ -97,6 +99,7 @@ func newLedger(started time.Time) *ledger {
 	return &ledger{
 		started: started, ring: RingBytes / minLine, limit: 1 << 16,
 		trackers: map[string]*tracker{}, workers: map[int]*worker{},
+		ended: map[string]uint64{}, pending: map[uint64]uint64{},
 	}
 }
 
@@ -110,15 +113,22 @@ func (l *ledger) observe(r *Record, conn uint64) bool {
 		var ok bool
 		if t, ok = l.trackers[string(r.Source)]; !ok {
 			if len(l.trackers) >= l.limit {
-				l.foreign++
 				return false
 			}
 			t = l.track(r.PID, string(r.Source), string(r.Frontend))
 			t.base = r.Seq
+			if next, ok := l.ended[t.key]; ok && r.Seq >= next {
+				t.resumed = next
+			}
+			delete(l.ended, t.key)
 		}
 		l.last = t
 	}
-	t.worker.source, t.worker.hungUp = conn, false
+	if t.worker.source != conn || t.worker.hungUp {
+		t.worker.source, t.worker.hungUp = conn, false
+		t.worker.dropped += l.pending[conn]
+		delete(l.pending, conn)
+	}
 	t.worker.lines++
 	if r.Reason == ReasonNone {
 		t.counted++
@@ -150,10 +160,12 @@ func (l *ledger) dropped(n, conn uint64) {
 			return
 		}
 	}
+	l.pending[conn] += n
 }
 
 // hangUp notes that a connection ended.
 func (l *ledger) hangUp(conn uint64) {
+	delete(l.pending, conn)
 	for _, w := range l.workers {
 		if w.source == conn {
 			w.hungUp = true
@@ -163,11 +175,11 @@ func (l *ledger) hangUp(conn uint64) {
 
 // sent returns how many lines of this frontend should have arrived.
 func (t *tracker) sent() uint64 {
-	sent := max(t.next, t.floor)
+	sent, from := max(t.next, t.floor), t.resumed
 	if t.worker.old {
-		return sent - min(t.base, sent)
+		from = max(from, t.base)
 	}
-	return sent
+	return sent - min(from, sent)
 }
 
 func (w *worker) loss() Loss {
@@ -195,7 +207,8 @@ func (l *ledger) loss() Loss {
 	return sum
 }
 
-// reconcile compares with HAProxy's own counters. The list must name every worker that lives, old ones too.
+// reconcile compares with HAProxy's own counters. A worker that the list leaves out counts as ended once nothing comes from it
+// any more; should something come after all, its account goes on where it was closed. The list must name every worker that lives, old ones too.
 func (l *ledger) reconcile(live []WorkerStat) {
 	alive := make(map[int]bool, len(live))
 	for i := range live {
@@ -262,6 +275,13 @@ func (l *ledger) close(w *worker) {
 		}
 		conns += t.stat.Current
 		delete(l.trackers, t.key)
+		for key := range l.ended {
+			if len(l.ended) < l.limit {
+				break
+			}
+			delete(l.ended, key)
+		}
+		l.ended[t.key] = max(t.next, t.floor)
 	}
 	switch {
 	case w.stat != nil && w.stat.Stopping:

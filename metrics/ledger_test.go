@@ -71,6 +71,13 @@ func TestLedger(t *testing.T) {
 		"a worker dies unseen": {
 			[]step{rec(1, 0, 1), look(stat(1, 4, 2)), look(), look(), look()}, Loss{Sent: 2, Counted: 2, Unsure: 2 + ring},
 		},
+		"a worker that was missing goes on": {
+			[]step{rec(1, 0, 1), look(stopping(stat(1, 2, 0))), look(), look(), look(), rec(1, 2, 4)},
+			Loss{Sent: 5, Counted: 4, Lost: 1},
+		},
+		"the ring speaks first on a new connection": {
+			[]step{func(l *ledger) { l.dropped(3, 1) }, rec(1, 3)}, Loss{Sent: 4, Counted: 1, Lost: 3, Ring: 3},
+		},
 		"a process id comes again": {
 			[]step{rec(1, 0, 1, 2), look(stopping(stat(1, 3, 0))), look(), look(), look(), rec(1, 0, 1)},
 			Loss{Sent: 5, Counted: 5},

@@ -7,15 +7,17 @@ import "bytes"
 //
 // A line is only ever what its beginning says it is: text further in can't make it another one.
 func Parse(line []byte, r *Record) error {
-	*r = Record{
-		Severity: -1, Status: -1, Read: -1, Queue: -1, Connect: -1, Response: -1, Total: -1,
-		ResponseMicros: -1, TotalMicros: -1,
-	}
+	*r = blank
 	if reason := parse(line, r); reason != ReasonNone {
 		r.Reason = reason
 		return reason
 	}
 	return nil
+}
+
+// blank is a Record of which nothing is known.
+var blank = Record{
+	Severity: -1, Status: -1, Read: -1, Queue: -1, Connect: -1, Response: -1, Total: -1, ResponseMicros: -1, TotalMicros: -1,
 }
 
 // maxParse is the longest line that is looked at: a ring's largest message on 2.6.
@@ -218,9 +220,22 @@ func (s *scanner) last() []byte {
 
 // number returns the next field, which must be a whole number.
 func (s *scanner) number() uint64 {
+	if s.pos < len(s.line) && s.line[s.pos] == '-' {
+		s.fail(ReasonField)
+		return 0
+	}
+	return uint64(s.signed())
+}
+
+// signed returns the next field, which must be a number with or without a sign; "-" alone is -1.
+func (s *scanner) signed() int64 {
 	line, i := s.line, s.pos
-	n := uint64(0)
-	for i < len(line) && digit(line[i]) {
+	minus := i < len(line) && line[i] == '-'
+	if minus {
+		i++
+	}
+	start, n := i, uint64(0)
+	for i < len(line) && line[i]-'0' < 10 {
 		n = n*10 + uint64(line[i]-'0')
 		i++
 	}
@@ -228,25 +243,18 @@ func (s *scanner) number() uint64 {
 		s.end()
 		return 0
 	}
-	if line[i] != ' ' || i == s.pos || i-s.pos > 19 {
+	if line[i] != ' ' || i == start && !minus || i-start > 18 {
 		s.fail(ReasonField)
 		return 0
 	}
 	s.pos = i + 1
-	return n
-}
-
-// signed returns the next field, which must be a number with or without a sign; "-" alone is -1.
-func (s *scanner) signed() int64 {
-	if s.pos >= len(s.line) || s.line[s.pos] != '-' {
-		return int64(s.number() & (1<<63 - 1))
-	}
-	if s.pos+1 < len(s.line) && s.line[s.pos+1] == ' ' {
-		s.pos += 2
+	switch {
+	case !minus:
+		return int64(n)
+	case i == start:
 		return -1
 	}
-	s.pos++
-	return -int64(s.number() & (1<<63 - 1))
+	return -int64(n)
 }
 
 // timer sets *t, unless the line ends before the field is complete.
