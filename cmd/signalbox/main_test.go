@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
+	"go.uber.org/goleak"
 	"golang.org/x/tools/txtar"
 
 	"signalbox"
@@ -25,6 +26,8 @@ import (
 )
 
 var update = flag.Bool("update", false, "write what the program prints into the golden files")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fakeController answers on a unix socket with a status in which each part has something to say.
 func fakeController(t *testing.T) (socket string, status *signalbox.Status) {
