@@ -1,0 +1,237 @@
+package control
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"signalbox"
+	"signalbox/haproxy"
+)
+
+// The reasons for a reload that this package adds to those of haproxy.Diff.
+const (
+	ReasonStart      haproxy.Reason = "HAProxy does not run"
+	ReasonUnknown    haproxy.Reason = "running configuration unknown"
+	ReasonUnexpected haproxy.Reason = "unexpected answer"
+	ReasonShape      haproxy.Reason = "running shape differs"
+)
+
+// Settings are what an Applier needs. Dir, the two sockets, and Template or Render are required.
+type Settings struct {
+	Dir          string // absolute; holds haproxy.cfg, hosts.map, paths.map, names.map and the persisted state
+	StatsSocket  string
+	MasterSocket string
+
+	// Template renders the files. Another one than the persisted state was made with leads to a reload.
+	Template *haproxy.Template
+
+	// What haproxy decides; nil takes haproxy's own functions. Render is called by one goroutine at a time.
+	Render func(*haproxy.Config) ([]File, error)
+	Diff   func(running, want *haproxy.Config) haproxy.Plan
+	AppAt  func(cfg []byte, line int) string
+
+	Publisher  *Publisher  // nil: one for Dir, with the writer's own group
+	Checker    *Checker    // nil: one with its defaults
+	Supervisor *Supervisor // nil: somebody else starts HAProxy
+
+	ReloadInterval time.Duration // least time between two reloads; 1 s if zero
+	ReloadBurst    int           // reloads at that interval before ReloadRefill counts; 5 if zero
+	ReloadRefill   time.Duration // time for one more of them; 10 s if zero
+	ReloadTimeout  time.Duration // for the proof; 30 s if zero
+	FileInterval   time.Duration // least time between two writes of the file; 1 s if zero
+	CheckInterval  time.Duration // between background checks of a changed file; 60 s if zero
+	AuditInterval  time.Duration // 60 s if zero
+	StateInterval  time.Duration // least time between two writes of the persisted state, unless the shape changes; 10 s if zero
+
+	Log logrus.FieldLogger
+}
+
+// Outcome is what one change led to.
+type Outcome struct {
+	Generation uint64           // counts the changes of the running state
+	Commands   int              // accepted
+	Reloaded   bool             //
+	Reasons    []haproxy.Reason // of the reload
+	Took       time.Duration    // from the request on
+	Problems   []signalbox.Problem
+}
+
+// Applier makes HAProxy run what it is told to: over the runtime socket at once, by a reload only with a reason. It compares with what
+// runs, never with the file. All its work is done by Run; the other methods may be called by anyone.
+type Applier struct {
+	cfg    Settings
+	rt     *Runtime
+	master *Master
+	pub    *Publisher
+	check  *Checker
+	log    logrus.FieldLogger
+	met    *counters
+	// template identifies the template by what it makes of a sample.
+	template string
+
+	mail chan struct{} // something is in box
+	mu   sync.Mutex
+	box  struct {
+		want    *haproxy.Config
+		waiters []*waiter
+		seq     uint64
+	}
+	status   signalbox.HAProxyStatus
+	problems []signalbox.Problem
+	public   *haproxy.Config // running, for Running
+
+	state // owned by Run, or by Recover before it
+}
+
+type waiter struct {
+	seq   uint64
+	since time.Time
+	done  chan applied
+	out   Outcome
+}
+
+type applied struct {
+	out Outcome
+	err error
+}
+
+// New returns an Applier. It touches nothing before Recover or Run.
+func New(s Settings) *Applier {
+	if s.Render == nil {
+		s.Render = func(c *haproxy.Config) ([]File, error) { return render(s.Template, c) }
+	}
+	if s.Diff == nil {
+		s.Diff = haproxy.Diff
+	}
+	if s.AppAt == nil {
+		s.AppAt = haproxy.AppAt
+	}
+	s.ReloadInterval = cmp.Or(s.ReloadInterval, time.Second)
+	s.ReloadBurst = cmp.Or(s.ReloadBurst, 5)
+	s.ReloadRefill = cmp.Or(s.ReloadRefill, 10*time.Second)
+	s.ReloadTimeout = cmp.Or(s.ReloadTimeout, 30*time.Second)
+	s.FileInterval = cmp.Or(s.FileInterval, time.Second)
+	s.CheckInterval = cmp.Or(s.CheckInterval, time.Minute)
+	s.AuditInterval = cmp.Or(s.AuditInterval, time.Minute)
+	s.StateInterval = cmp.Or(s.StateInterval, 10*time.Second)
+	a := &Applier{
+		cfg: s, rt: NewRuntime(s.StatsSocket), master: NewMaster(s.MasterSocket),
+		pub: s.Publisher, check: s.Checker, log: loggerOr(s.Log), met: newCounters(),
+		mail: make(chan struct{}, 1),
+	}
+	if a.pub == nil {
+		a.pub = NewPublisher(s.Dir, -1)
+	}
+	if a.check == nil {
+		a.check = &Checker{}
+	}
+	if a.check.Dir == "" {
+		a.check.Dir = s.Dir
+	}
+	a.state = newState(s)
+	a.template = templateID(s.Template)
+	a.status.Level, a.status.Detail = signalbox.Degraded, "not connected yet"
+	return a
+}
+
+// ErrSuperseded is what Apply returns when a newer configuration took the place of its own before that was in force.
+var ErrSuperseded = errors.New("a newer configuration took its place")
+
+// Update hands over the wanted configuration and returns at once. Of several only the newest counts.
+func (a *Applier) Update(want *haproxy.Config) { a.put(want, nil) }
+
+// Apply hands over the wanted configuration and waits until it, or a newer one, is in force, until it turns out that it can't
+// be (the Applier keeps trying), or until ctx ends. Run must be running.
+func (a *Applier) Apply(ctx context.Context, want *haproxy.Config) (Outcome, error) {
+	w := &waiter{since: time.Now(), done: make(chan applied, 1)}
+	a.put(want, w)
+	select {
+	case r := <-w.done:
+		return r.out, r.err
+	case <-ctx.Done():
+		return Outcome{}, ctx.Err()
+	}
+}
+
+func (a *Applier) put(want *haproxy.Config, w *waiter) {
+	a.mu.Lock()
+	a.box.seq++
+	a.box.want = want
+	if w != nil {
+		w.seq = a.box.seq
+		a.box.waiters = append(a.box.waiters, w)
+	}
+	a.mu.Unlock()
+	select {
+	case a.mail <- struct{}{}:
+	default:
+	}
+}
+
+// Status returns the state of HAProxy as of now.
+func (a *Applier) Status() signalbox.HAProxyStatus {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.status
+}
+
+// Problems returns what HAProxy's check rejected and what was done instead, sorted.
+func (a *Applier) Problems() []signalbox.Problem {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.problems
+}
+
+// Running returns the acknowledged running configuration, or nil while it is unknown.
+func (a *Applier) Running() *haproxy.Config {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.public
+}
+
+// WorkerStats returns the counters of every live worker, old ones included.
+func (a *Applier) WorkerStats(ctx context.Context) ([]WorkerStats, error) {
+	return a.master.WorkerStats(ctx)
+}
+
+// render returns what haproxy.Render makes, the maps first.
+func render(t *haproxy.Template, c *haproxy.Config) ([]File, error) {
+	made, err := haproxy.Render(t, c)
+	if err != nil {
+		return nil, err
+	}
+	files := make([]File, 0, len(made.Maps)+1)
+	for _, m := range made.Maps {
+		files = append(files, File(m))
+	}
+	return append(files, File{configName, made.Config}), nil
+}
+
+// templateID returns the sha256 of what a template makes of a sample, "" without one.
+func templateID(t *haproxy.Template) string {
+	if t == nil {
+		return ""
+	}
+	var services []*signalbox.Service
+	for i, mode := range []signalbox.Mode{signalbox.HTTP, signalbox.TCP} {
+		services = append(services, &signalbox.Service{
+			ID: signalbox.NewServiceID("/sample", i), App: "/sample", Port: i, Mode: mode, Listen: 10000 + i,
+			Check: signalbox.Check{Kind: signalbox.CheckHTTP, Path: "/"},
+		})
+	}
+	made, err := haproxy.Render(t, haproxy.Build(signalbox.NewTable(services, nil), &haproxy.Options{
+		Dir: "/sample", HTTPBind: []string{":80"}, ServiceBind: "*", StatsSocket: "/sample/stats.sock",
+		LogSocket: "/sample/log.sock", LogFormat: "%ci", LogFormatTCP: "%ci",
+	}, nil))
+	if err != nil {
+		return "unknown: " + err.Error()
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(made.Config))
+}

@@ -1,0 +1,445 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"signalbox/haproxy"
+)
+
+// jobKind is slow work that is done beside the loop, one job at a time.
+type jobKind string
+
+const (
+	idle      jobKind = ""
+	following jobKind = "file"
+	checking  jobKind = "check"
+	reloading jobKind = "reload"
+)
+
+type jobResult struct {
+	kind    jobKind
+	config  *haproxy.Config // rendered
+	files   []File
+	verdict Verdict
+	err     error
+
+	published bool // at least one file was replaced
+	publishAt time.Time
+	occupied  []int // ports of new listeners that somebody else holds
+	proc      Proc
+	worker    Worker
+	unstarted bool  // the files are in place and nobody started HAProxy
+	started   bool  // HAProxy was started, not reloaded
+	saved     bool  // the state was persisted
+	keepErr   error // of keeping the last good files and of persisting the state
+	took      time.Duration
+}
+
+// background starts the most urgent slow work that is due.
+func (a *Applier) background(ctx context.Context) {
+	if a.busy != idle {
+		return
+	}
+	now := time.Now()
+	switch {
+	case len(a.reasons) > 0 && a.effective != nil && a.mayReload(now):
+		a.startReload(ctx, now)
+	case a.running != nil && a.onDisk != a.running && now.Sub(a.fileAt) >= a.cfg.FileInterval:
+		a.fileAt = now
+		a.startFollow(ctx)
+	case a.unchecked && a.onDisk != nil && now.Sub(a.checkAt) >= a.cfg.CheckInterval:
+		a.checkAt = now
+		config := a.onDisk
+		a.job(checking, func() jobResult { return a.checkFiles(ctx, config) })
+	case a.running != nil && a.running == a.effective && now.Sub(a.auditAt) >= a.cfg.AuditInterval:
+		a.auditAt = now
+		a.audit(ctx)
+	}
+}
+
+func (a *Applier) job(kind jobKind, do func() jobResult) {
+	a.busy = kind
+	began := time.Now()
+	go func() {
+		r := do()
+		r.kind, r.took = kind, time.Since(began)
+		a.done <- r
+	}()
+}
+
+// mayReload holds reloads to their interval and budget.
+func (a *Applier) mayReload(now time.Time) bool {
+	a.bucket = min(float64(a.cfg.ReloadBurst), a.bucket+now.Sub(a.bucketAt).Seconds()/a.cfg.ReloadRefill.Seconds())
+	a.bucketAt = now
+	if now.Before(a.retryAt) || now.Sub(a.lastTry) < a.cfg.ReloadInterval {
+		return false
+	}
+	if a.bucket < 1 {
+		return false
+	}
+	a.bucket--
+	return true
+}
+
+func (a *Applier) startReload(ctx context.Context, now time.Time) {
+	a.lastTry = now
+	config, loaded := a.effective, a.loaded
+	a.log.WithField("reasons", a.reasons).Info("reloading HAProxy")
+	a.job(reloading, func() jobResult {
+		ctx, cancel := context.WithTimeout(ctx, a.cfg.ReloadTimeout)
+		defer cancel()
+		return a.reload(ctx, config, loaded)
+	})
+}
+
+// reload renders, checks, publishes, makes HAProxy load the files and proves it.
+func (a *Applier) reload(ctx context.Context, config, loaded *haproxy.Config) (r jobResult) {
+	r.config = config
+	if r.files, r.err = a.cfg.Render(config); r.err != nil {
+		r.err = fmt.Errorf("rendering: %w", r.err)
+		return r
+	}
+	r.verdict, r.err = a.check.Check(ctx, r.files, false)
+	if r.err != nil || len(r.verdict.Rejections) > 0 {
+		return r
+	}
+	_, masterErr := a.master.Proc(ctx)
+	if loaded != nil || masterErr != nil {
+		if r.occupied = occupied(config, loaded); len(r.occupied) > 0 {
+			return r
+		}
+	}
+	if r.err = a.pub.write(markName, []byte("reloading\n")); r.err != nil {
+		return r
+	}
+	r.publishAt, r.published = time.Now(), true
+	if _, r.err = a.pub.Publish(r.files); r.err != nil {
+		return r
+	}
+	if masterErr == nil {
+		r.proc, r.err = a.master.Reload(ctx)
+	} else {
+		r.started = true
+		r.proc, r.err = a.start(ctx, masterErr)
+		r.unstarted = r.err != nil
+	}
+	if r.err != nil {
+		return r
+	}
+	if r.worker, r.err = a.meet(ctx, r.proc.Workers[0].PID); r.err != nil {
+		return r
+	}
+	r.keepErr = errors.Join(a.pub.Keep(), a.writeState(persisted{
+		Template: a.template, Worker: r.worker, ShapeAt: r.publishAt, Config: config,
+	}))
+	return r
+}
+
+// start lets the supervisor start HAProxy, or waits a little for whoever else does.
+func (a *Applier) start(ctx context.Context, why error) (Proc, error) {
+	if a.cfg.Supervisor != nil {
+		a.cfg.Supervisor.Allow()
+	} else {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+	}
+	for {
+		p, err := a.master.Proc(ctx)
+		if err == nil && len(p.Workers) > 0 {
+			return p, nil
+		}
+		select {
+		case <-ctx.Done():
+			return Proc{}, fmt.Errorf("HAProxy does not run: %w", why)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// meet waits until the worker pid answers at the stats socket: until then an older one may.
+func (a *Applier) meet(ctx context.Context, pid int) (Worker, error) {
+	for {
+		rt := NewRuntime(a.cfg.StatsSocket)
+		info, err := rt.Connect(ctx)
+		rt.Close()
+		if err == nil && info.PID == pid {
+			return info.Worker(), nil
+		}
+		if err == nil {
+			err = fmt.Errorf("pid %d answers instead of %d", info.PID, pid)
+		}
+		select {
+		case <-ctx.Done():
+			return Worker{}, fmt.Errorf("%w: %w", ErrReloadUnproven, err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// occupied returns the ports of listeners that are not in loaded and that somebody else holds. HAProxy itself would find out only
+// after it had paused the running worker's listeners.
+func occupied(config, loaded *haproxy.Config) []int {
+	var out []int
+	for _, l := range config.Listeners {
+		if loaded != nil && slices.ContainsFunc(loaded.Listeners, func(o *haproxy.Listener) bool { return o.Port == l.Port }) {
+			continue
+		}
+		host := ""
+		if config.Options != nil && config.Options.ServiceBind != "*" {
+			host = config.Options.ServiceBind
+		}
+		ln, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(l.Port)))
+		if err == nil {
+			_ = ln.Close()
+		} else if errors.Is(err, syscall.EADDRINUSE) {
+			out = append(out, l.Port)
+		}
+	}
+	return out
+}
+
+func (a *Applier) startFollow(ctx context.Context) {
+	config := a.running
+	var p *persisted
+	if a.shapeMoved || time.Since(a.stateAt) >= a.cfg.StateInterval {
+		p = a.persist(config)
+	}
+	moved := a.shapeMoved
+	a.job(following, func() jobResult { return a.follow(config, p, moved) })
+}
+
+// follow writes the files of what runs, and the state unless p is nil. moved says that files of another shape are in place.
+func (a *Applier) follow(config *haproxy.Config, p *persisted, moved bool) jobResult {
+	r := jobResult{config: config}
+	if r.files, r.err = a.cfg.Render(config); r.err != nil {
+		return r
+	}
+	_, r.err = a.pub.Publish(r.files)
+	r.publishAt, r.published = time.Now(), true // a worker that started before may have read the earlier shape
+	if r.err != nil || p == nil {
+		return r
+	}
+	if moved {
+		p.ShapeAt = r.publishAt
+	}
+	r.err = a.writeState(*p)
+	r.saved = r.err == nil
+	return r
+}
+
+func (a *Applier) checkFiles(ctx context.Context, config *haproxy.Config) jobResult {
+	r := jobResult{config: config}
+	if r.files, r.err = a.cfg.Render(config); r.err != nil {
+		return r
+	}
+	r.verdict, r.err = a.check.Check(ctx, r.files, true)
+	return r
+}
+
+// finished takes in what a job led to.
+func (a *Applier) finished(ctx context.Context, r jobResult) {
+	if r.verdict.Took > 0 {
+		result := "accepted"
+		if len(r.verdict.Rejections) > 0 {
+			result = "rejected"
+		}
+		a.met.checks.WithLabelValues(result).Inc()
+	} else if errors.Is(r.err, ErrCheckTime) {
+		a.met.checks.WithLabelValues("timeout").Inc()
+	}
+	for _, w := range r.verdict.Warnings {
+		a.log.WithField("from", "haproxy -c").Debug(w)
+	}
+	switch r.kind {
+	case following:
+		a.followed(r)
+	case checking:
+		if r.err != nil {
+			a.log.WithError(r.err).Warn("the published files could not be checked")
+			return
+		}
+		a.unchecked = a.onDisk != r.config
+		if len(r.verdict.Rejections) > 0 {
+			a.rejected(r)
+		}
+	case reloading:
+		a.reloaded(ctx, r)
+	}
+}
+
+func (a *Applier) followed(r jobResult) {
+	if r.err != nil {
+		a.met.fileErrors.Inc()
+		a.log.WithError(r.err).Error("the file does not follow the running state")
+		a.onDisk = nil
+		return
+	}
+	if a.shapeMoved {
+		a.shapeMoved, a.shapeAt = false, r.publishAt
+	}
+	a.onDisk, a.unchecked = r.config, true
+	a.behind = time.Time{}
+	if a.running != r.config {
+		a.behind = time.Now()
+	}
+	if r.saved {
+		a.stateAt = r.publishAt
+	}
+}
+
+func (a *Applier) reloaded(ctx context.Context, r jobResult) {
+	reasons := a.reasons
+	count := func(result string) {
+		for _, reason := range reasons {
+			a.met.reloads.WithLabelValues(string(reason), result).Inc()
+		}
+	}
+	if r.published {
+		// Files that nothing has loaded yet are as good as any; files that a running HAProxy refused have to go.
+		a.shapeAt, a.shapeMoved, a.onDisk = r.publishAt, r.err != nil && !r.unstarted, nil
+		if !a.shapeMoved {
+			a.onDisk = r.config
+		}
+	}
+	switch {
+	case len(r.verdict.Rejections) > 0:
+		count("rejected")
+		a.rejected(r)
+		return
+	case len(r.occupied) > 0:
+		count("occupied")
+		for _, port := range r.occupied {
+			a.withheld.port(r.config, port, time.Now())
+			a.log.WithField("port", port).Error("a service port is held by another process; it is left out for now")
+		}
+		a.effective = a.withheld.apply(a.want, a.loaded)
+		return
+	case r.err != nil:
+		count("failed")
+		a.reloadFailed(r.err)
+		return
+	}
+	count("done")
+	a.met.reloadSeconds.Observe(r.took.Seconds())
+	a.retryWait, a.retryAt = 0, time.Time{}
+	a.rt.Close()
+	a.worker, a.loaded = r.worker, r.config
+	a.reasons, a.forced, a.refused, a.unchecked = nil, nil, 0, false
+	a.withheld.accepted()
+	a.gen++
+	was := a.earlier
+	a.setRunning(r.config)
+	a.behind = time.Time{}
+	a.completeReload(ctx, was, r.config)
+	a.auditAt = time.Now().Add(time.Second - a.cfg.AuditInterval) // soon
+	for _, w := range a.waiters {
+		w.out.Reloaded, w.out.Reasons = true, merge(w.out.Reasons, reasons)
+	}
+	a.mu.Lock()
+	a.status.PID, a.status.Version, a.status.OldWorkers = r.worker.PID, r.proc.Version, len(r.proc.Old)
+	a.status.LastReload, a.status.ReloadReason = time.Now(), join(reasons)
+	a.status.Reloads++
+	a.mu.Unlock()
+	a.met.oldWorkers.Set(float64(len(r.proc.Old)))
+	a.log.WithFields(map[string]any{
+		"generation": a.gen, "reasons": join(reasons), "pid": r.worker.PID, "started": r.started, "old_workers": len(r.proc.Old),
+		"took": r.took.Round(time.Millisecond).String(),
+	}).Info("HAProxy runs the new configuration")
+	a.stateAt = r.publishAt
+	if r.keepErr != nil {
+		a.met.fileErrors.Inc()
+		a.log.WithError(r.keepErr).Error("the last good files or the state are not kept")
+	}
+}
+
+// completeReload tells a new worker what the file can't say. If that fails, the next comparison finds the difference.
+func (a *Applier) completeReload(ctx context.Context, was, now *haproxy.Config) {
+	commands := haproxy.AfterReload(was, now)
+	if len(commands) == 0 {
+		return
+	}
+	texts := make([]string, len(commands))
+	for i, c := range commands {
+		texts[i] = c.Text
+	}
+	n, err := a.rt.Batch(ctx, a.worker, texts)
+	a.met.commands.WithLabelValues("accepted").Add(float64(n))
+	if err != nil {
+		a.met.commands.WithLabelValues("refused").Inc()
+		a.log.WithError(err).Error("the new worker did not accept what the file can't say")
+		a.lost(err)
+	}
+}
+
+func (a *Applier) reloadFailed(err error) {
+	a.retryWait = min(max(2*a.retryWait, retryWaitMin), retryWaitMax)
+	a.retryAt = time.Now().Add(a.retryWait)
+	a.log.WithError(err).WithField("again_in", a.retryWait.String()).Error("the reload failed; the earlier configuration goes on")
+	a.settle(fmt.Errorf("reloading HAProxy: %w", err))
+}
+
+// rejected withholds what a check complained about and tries again without it.
+func (a *Applier) rejected(r jobResult) {
+	for _, rej := range r.verdict.Rejections {
+		a.log.WithField("from", "haproxy -c").Error(rej.String())
+	}
+	if a.want != nil && a.withheld.reject(r, a.cfg.AppAt) {
+		a.effective = a.withheld.apply(a.want, a.loaded)
+		if !r.verdict.Known {
+			a.lastTry = time.Time{} // nothing was reloaded
+		}
+		return
+	}
+	a.reloadFailed(fmt.Errorf("the check rejects it: %s", r.verdict.Rejections[0]))
+}
+
+// audit compares what runs with the model. What differs becomes the running state, so the next comparison repairs it.
+func (a *Applier) audit(ctx context.Context) {
+	if p, err := a.master.Proc(ctx); err == nil {
+		a.met.oldWorkers.Set(float64(len(p.Old)))
+		a.mu.Lock()
+		a.status.OldWorkers = len(p.Old)
+		a.mu.Unlock()
+	}
+	act, err := a.observe(ctx)
+	if err != nil {
+		a.lost(err)
+		return
+	}
+	cfg, diffs, err := readBack(a.running, a.effective, act)
+	a.met.audits.Inc()
+	if err != nil {
+		a.met.repairs.WithLabelValues("shape").Inc()
+		a.log.WithError(err).Error("audit: the running state is not what it should be")
+		a.loaded, a.running = nil, nil
+		a.force(ReasonShape)
+		return
+	}
+	for i, d := range diffs {
+		a.met.repairs.WithLabelValues(d.kind).Inc()
+		if i < 20 {
+			a.log.WithField("kind", d.kind).Warn("audit: " + d.what)
+		}
+	}
+	if len(diffs) > 0 {
+		a.setRunning(cfg)
+		a.converge(ctx)
+	}
+}
+
+func join(reasons []haproxy.Reason) string {
+	words := make([]string, len(reasons))
+	for i, r := range reasons {
+		words[i] = string(r)
+	}
+	return strings.Join(words, ", ")
+}

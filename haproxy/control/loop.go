@@ -1,0 +1,334 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"signalbox"
+	"signalbox/haproxy"
+)
+
+// state is what the loop knows. Only the goroutine of Run touches it.
+type state struct {
+	want      *haproxy.Config // as handed over
+	effective *haproxy.Config // want less what is withheld
+	seq       uint64          // of want
+	waiters   []*waiter
+
+	worker  Worker           // whose state running is
+	loaded  *haproxy.Config  // the configuration, for its shape, that worker loaded; nil when unknown
+	running *haproxy.Config  // acknowledged state of worker; nil when unknown
+	earlier *haproxy.Config  // the last running that was known
+	reasons []haproxy.Reason // why a reload is due now
+	forced  []haproxy.Reason // those that no comparison takes back
+	refused uint64           // seq of the want whose commands were refused; they are not sent again
+
+	onDisk     *haproxy.Config // what the published files say; nil when unknown
+	shapeAt    time.Time       // when the published shape last changed
+	shapeMoved bool            // the published shape is not that of loaded, because a reload failed
+	behind     time.Time       // since when the file differs from running; zero: it does not
+	fileAt     time.Time       // of the last write
+	stateAt    time.Time       // of the last write of the persisted state
+	unchecked  bool            // the published files were never checked as they are
+	checkAt    time.Time
+	auditAt    time.Time
+
+	busy      jobKind
+	done      chan jobResult
+	retryAt   time.Time // no reload before
+	retryWait time.Duration
+	connectAt time.Time // no connection attempt before
+	linkWait  time.Duration
+	bucket    float64
+	bucketAt  time.Time
+	lastTry   time.Time
+
+	withheld  withheld
+	recovered bool
+	gen       uint64
+}
+
+func newState(s Settings) state {
+	return state{done: make(chan jobResult, 1), bucket: float64(s.ReloadBurst), bucketAt: time.Now(), withheld: newWithheld()}
+}
+
+const (
+	linkWaitMin  = 20 * time.Millisecond
+	linkWaitMax  = time.Second
+	retryWaitMin = time.Second
+	retryWaitMax = time.Minute
+	tick         = 100 * time.Millisecond
+)
+
+// Run applies what it is given until ctx ends. On return the files and the persisted state say what runs; HAProxy goes on.
+func (a *Applier) Run(ctx context.Context) error {
+	if !a.recovered {
+		if _, err := a.Recover(ctx); err != nil {
+			a.log.WithError(err).Warn("the earlier state is not used")
+		}
+	}
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	defer a.rt.Close()
+	for {
+		a.converge(ctx)
+		a.background(ctx)
+		a.publishStatus()
+		select {
+		case <-ctx.Done():
+			a.finish()
+			return nil
+		case <-a.mail:
+			a.take()
+		case r := <-a.done:
+			a.busy = idle
+			a.finished(ctx, r)
+		case <-ticker.C:
+			if a.running != nil && a.busy != reloading && !a.rt.Alive() {
+				a.lost(errors.New("HAProxy closed the connection"))
+			}
+			if a.withheld.expired(time.Now()) {
+				a.effective = a.withheld.apply(a.want, a.loaded)
+			}
+		}
+	}
+}
+
+// take moves what was handed over into the loop.
+func (a *Applier) take() {
+	a.mu.Lock()
+	want, seq, waiters := a.box.want, a.box.seq, a.box.waiters
+	a.box.waiters = nil
+	a.mu.Unlock()
+	a.waiters = append(a.waiters, waiters...)
+	if seq == a.seq {
+		return
+	}
+	a.want, a.seq = want, seq
+	a.effective = a.withheld.apply(want, a.loaded)
+}
+
+// converge does all that can be done at once: connect, read back, send commands.
+func (a *Applier) converge(ctx context.Context) {
+	if a.effective == nil {
+		return
+	}
+	a.reasons = slices.Clone(a.forced)
+	if a.running == nil && !a.attach(ctx) {
+		a.reasons = slices.Clone(a.forced)
+		return
+	}
+	a.reasons = slices.Clone(a.forced)
+	if a.running == a.effective {
+		a.settle(nil)
+		return
+	}
+	began := time.Now()
+	plan := a.cfg.Diff(a.running, a.effective)
+	a.reasons = merge(a.reasons, plan.Reasons)
+	if len(plan.Commands) > 0 {
+		if a.refused == a.seq && len(a.forced) > 0 {
+			return // until the reload, or until something else is wanted
+		}
+		if !a.send(ctx, plan, began) {
+			a.reasons = merge(a.reasons, a.forced)
+			return
+		}
+	}
+	switch {
+	case len(plan.Reasons) == 0:
+		a.setRunning(a.effective)
+		a.settle(nil)
+	case len(plan.Commands) > 0:
+		a.refresh(ctx, a.loaded) // what could be done without the reload
+	}
+}
+
+// force asks for a reload that no comparison takes back.
+func (a *Applier) force(r haproxy.Reason) { a.forced = merge(a.forced, []haproxy.Reason{r}) }
+
+// unforce takes reasons back.
+func (a *Applier) unforce(rs ...haproxy.Reason) {
+	a.forced = slices.DeleteFunc(a.forced, func(r haproxy.Reason) bool { return slices.Contains(rs, r) })
+}
+
+// send sends a plan's commands and reports whether all were accepted.
+func (a *Applier) send(ctx context.Context, plan haproxy.Plan, began time.Time) bool {
+	texts := make([]string, len(plan.Commands))
+	for i, c := range plan.Commands {
+		texts[i] = c.Text
+	}
+	n, err := a.rt.Batch(ctx, a.worker, texts)
+	a.met.commands.WithLabelValues("accepted").Add(float64(n))
+	for _, w := range a.waiters {
+		w.out.Commands += n
+	}
+	a.mu.Lock()
+	a.status.Updates += uint64(n)
+	a.mu.Unlock()
+	if err == nil {
+		a.met.applySeconds.Observe(time.Since(began).Seconds())
+		a.gen++
+		a.log.WithFields(map[string]any{
+			"generation": a.gen, "commands": n, "first": texts[0], "why": plan.Commands[0].Why,
+			"took": time.Since(began).Round(time.Microsecond).String(),
+		}).Info("applied over the runtime socket")
+		return true
+	}
+	a.met.commands.WithLabelValues("refused").Inc()
+	a.log.WithError(err).Error("a runtime command was not accepted")
+	var unexpected *UnexpectedError
+	if !errors.As(err, &unexpected) && !errors.Is(err, ErrCommand) {
+		a.lost(err)
+		return false
+	}
+	a.force(ReasonUnexpected)
+	a.refused = a.seq
+	a.refresh(ctx, a.loaded)
+	return false
+}
+
+// refresh reads back what runs, on the shape of base.
+func (a *Applier) refresh(ctx context.Context, base *haproxy.Config) bool {
+	act, err := a.observe(ctx)
+	if err != nil {
+		a.lost(err)
+		return false
+	}
+	cfg, _, err := readBack(base, a.effective, act)
+	if err != nil {
+		a.log.WithError(err).Error("the running state is not what it should be")
+		a.loaded, a.running = nil, nil
+		a.force(ReasonShape)
+		return false
+	}
+	a.setRunning(cfg)
+	return true
+}
+
+// lost forgets the running state: it has to be read again.
+func (a *Applier) lost(err error) {
+	if a.running != nil {
+		a.log.WithError(err).Warn("lost the connection to HAProxy")
+	}
+	a.rt.Close()
+	a.running = nil
+	a.connectAt = time.Now().Add(linkWaitMin)
+	a.linkWait = linkWaitMin
+}
+
+// attach connects to whichever worker runs and reads back its state. It reports whether running is known.
+func (a *Applier) attach(ctx context.Context) bool {
+	if a.busy == reloading || time.Now().Before(a.connectAt) {
+		return false
+	}
+	info, err := a.rt.Connect(ctx)
+	if err != nil {
+		a.linkWait = min(max(2*a.linkWait, linkWaitMin), linkWaitMax)
+		a.connectAt = time.Now().Add(a.linkWait)
+		// With files of the wanted shape in place, whoever supervises HAProxy brings it back.
+		if a.onDisk == nil || len(a.cfg.Diff(a.onDisk, a.effective).Reasons) > 0 {
+			a.force(ReasonStart)
+		}
+		return false
+	}
+	w := info.Worker()
+	if w != a.worker || a.loaded == nil {
+		if w != a.worker && a.worker != (Worker{}) {
+			a.met.workersChanged.Inc()
+			a.log.WithField("pid", w.PID).Warn("HAProxy has another worker than before")
+		}
+		a.loaded = a.loadedBy(w)
+		a.worker = w
+	}
+	a.mu.Lock()
+	a.status.PID, a.status.Version = info.PID, info.Version
+	a.mu.Unlock()
+	if a.loaded == nil {
+		a.force(ReasonUnknown)
+		return false
+	}
+	if !a.refresh(ctx, a.loaded) {
+		return false
+	}
+	a.linkWait = 0
+	a.unforce(ReasonStart, ReasonUnknown, ReasonShape)
+	return true
+}
+
+// loadedBy returns the configuration that a worker loaded that we did not start: the published one, if the worker is younger than
+// its shape. A worker's start is known to the second only, so within that second nothing is certain.
+func (a *Applier) loadedBy(w Worker) *haproxy.Config {
+	if a.onDisk == nil || w.Started <= a.shapeAt.Unix() {
+		return nil
+	}
+	return a.onDisk
+}
+
+func (a *Applier) setRunning(c *haproxy.Config) {
+	a.running, a.earlier = c, c
+	if a.onDisk == c {
+		a.behind = time.Time{}
+	} else if a.behind.IsZero() {
+		a.behind = time.Now()
+	}
+	a.mu.Lock()
+	a.public = c
+	a.status.AppliedAt = time.Now()
+	a.mu.Unlock()
+}
+
+// settle tells those who wait what became of their configuration.
+func (a *Applier) settle(err error) {
+	if len(a.waiters) == 0 {
+		return
+	}
+	for _, w := range a.waiters {
+		w.out.Generation, w.out.Took, w.out.Problems = a.gen, time.Since(w.since), a.withheld.problems()
+		w.done <- applied{w.out, err}
+	}
+	a.waiters = nil
+}
+
+func merge(into, more []haproxy.Reason) []haproxy.Reason {
+	for _, r := range more {
+		if !slices.Contains(into, r) {
+			into = append(into, r)
+		}
+	}
+	return into
+}
+
+// publishStatus makes what the loop knows visible.
+func (a *Applier) publishStatus() {
+	problems := a.withheld.problems()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := &a.status
+	s.Generation = a.gen
+	s.FileBehind = 0
+	if !a.behind.IsZero() {
+		s.FileBehind = time.Since(a.behind)
+	}
+	a.problems = problems
+	if a.running == nil {
+		a.public = nil
+	}
+	switch {
+	case a.running == nil && a.busy != reloading:
+		s.Level, s.Detail = signalbox.Failing, "HAProxy's state is not known"
+	case a.retryWait > 0:
+		s.Level, s.Detail = signalbox.Degraded, fmt.Sprintf("the last reload failed; the earlier configuration runs; next try in %s",
+			time.Until(a.retryAt).Round(time.Second))
+	case len(problems) > 0:
+		s.Level, s.Detail = signalbox.Degraded, fmt.Sprintf("%d apps or ports are withheld", len(problems))
+	case s.FileBehind > 10*time.Second:
+		s.Level, s.Detail = signalbox.Degraded, "the file can't be written"
+	default:
+		s.Level, s.Detail = signalbox.OK, ""
+	}
+	a.met.fileBehind.Set(s.FileBehind.Seconds())
+}

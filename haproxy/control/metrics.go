@@ -1,0 +1,83 @@
+package control
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// counters are the Applier's own metrics.
+type counters struct {
+	reloads        *prometheus.CounterVec
+	commands       *prometheus.CounterVec
+	checks         *prometheus.CounterVec
+	repairs        *prometheus.CounterVec
+	audits         prometheus.Counter
+	fileErrors     prometheus.Counter
+	workersChanged prometheus.Counter
+	applySeconds   prometheus.Histogram
+	reloadSeconds  prometheus.Histogram
+	fileBehind     prometheus.Gauge
+	oldWorkers     prometheus.Gauge
+}
+
+func newCounters() *counters {
+	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+	}
+	return &counters{
+		reloads: vec("signalbox_haproxy_reloads_total",
+			"Reloads of HAProxy by reason and result (done, failed, rejected, occupied).", "reason", "result"),
+		commands: vec("signalbox_haproxy_commands_total", "Runtime commands by result (accepted, refused).", "result"),
+		checks:   vec("signalbox_haproxy_checks_total", "Runs of haproxy -c by result (accepted, rejected, timeout).", "result"),
+		repairs: vec("signalbox_haproxy_audit_repairs_total",
+			"Places where the running state was not the model's, by kind (server, hosts, names, shape).", "kind"),
+		audits:         counter("signalbox_haproxy_audits_total", "Comparisons of the running state with the model."),
+		fileErrors:     counter("signalbox_haproxy_file_errors_total", "Failures to render or write HAProxy's files."),
+		workersChanged: counter("signalbox_haproxy_worker_changes_total", "Workers that appeared without a reload of ours."),
+		applySeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "signalbox_haproxy_apply_seconds", Help: "Time from comparing to the last accepted runtime command of a change.",
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1},
+		}),
+		reloadSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "signalbox_haproxy_reload_seconds", Help: "Time of a reload, from rendering to its proof.",
+			Buckets: []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}),
+		fileBehind: gauge("signalbox_haproxy_file_behind_seconds", "How long the file has not said what runs."),
+		oldWorkers: gauge("signalbox_haproxy_old_workers", "Workers of earlier configurations that still serve connections."),
+	}
+}
+
+func (m *counters) all() []prometheus.Collector {
+	return []prometheus.Collector{
+		m.reloads, m.commands, m.checks, m.repairs, m.audits, m.fileErrors, m.workersChanged, m.applySeconds, m.reloadSeconds,
+		m.fileBehind, m.oldWorkers,
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (a *Applier) Describe(ch chan<- *prometheus.Desc) {
+	for _, c := range a.met.all() {
+		c.Describe(ch)
+	}
+	ch <- startsDesc
+	ch <- deathsDesc
+}
+
+// Collect implements prometheus.Collector.
+func (a *Applier) Collect(ch chan<- prometheus.Metric) {
+	for _, c := range a.met.all() {
+		c.Collect(ch)
+	}
+	if s := a.cfg.Supervisor; s != nil {
+		ch <- prometheus.MustNewConstMetric(startsDesc, prometheus.CounterValue, float64(s.starts.Load()))
+		ch <- prometheus.MustNewConstMetric(deathsDesc, prometheus.CounterValue, float64(s.deaths.Load()))
+	}
+}
+
+var (
+	startsDesc = prometheus.NewDesc("signalbox_haproxy_starts_total", "Starts of the supervised HAProxy.", nil, nil)
+	deathsDesc = prometheus.NewDesc("signalbox_haproxy_deaths_total", "Unwanted ends of the supervised HAProxy.", nil, nil)
+)

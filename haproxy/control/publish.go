@@ -1,0 +1,307 @@
+package control
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// File is one file of the set that HAProxy reads.
+type File struct {
+	Name string // within the directory, without a slash
+	Data []byte
+}
+
+// manifest lists the sha256 of every file of a set in the form of sha256sum(1). It is written last, so a set that matches its
+// manifest is whole.
+const manifest = "manifest.sha256"
+
+// The last good sets, newest first.
+var generations = []string{"good.1", "good.2"}
+
+// ErrTorn says that a set of files does not match its manifest.
+var ErrTorn = errors.New("the published files do not belong together")
+
+// disk is what publishing needs of a file system. It exists so that tests can fail every step.
+type disk interface {
+	// WriteTemp writes data to a new file in dir, durably, and returns its path.
+	WriteTemp(dir, prefix string, data []byte, mode fs.FileMode, gid int) (string, error)
+	Rename(from, to string) error
+	Link(from, to string) error
+	Mkdir(path string, mode fs.FileMode) error
+	Remove(path string) error
+	RemoveAll(path string) error
+	SyncDir(path string) error
+	ReadFile(path string) ([]byte, error)
+	ReadDir(path string) ([]fs.DirEntry, error)
+}
+
+// Publisher replaces a set of files such that whoever reads one finds the old or the new one, whole, after a crash too.
+//
+// All new files are written and synced before the first is renamed, so a full disk changes nothing. Maps are renamed before
+// haproxy.cfg, and the manifest comes last. A HAProxy that starts between two renames reads a mixture that is harmless: a map entry
+// whose backend does not exist counts as no entry, and the controller sees the new worker and corrects it.
+type Publisher struct {
+	dir  string
+	gid  int // group that may read, -1 for the writer's own
+	disk disk
+
+	published map[string][]byte // what is on disk, nil when unknown
+}
+
+// NewPublisher returns a Publisher for an existing directory. Files get the mode 0640 and the group gid, unless that is -1.
+func NewPublisher(dir string, gid int) *Publisher {
+	return &Publisher{dir: dir, gid: gid, disk: osDisk{}}
+}
+
+// Publish puts a set of files in place and returns the names of those that changed. haproxy.cfg is renamed last of all whatever
+// the order of files. On an error the files on disk are each whole, old or new, and the next Publish repeats what is missing.
+func (p *Publisher) Publish(files []File) (changed []string, err error) {
+	if p.published == nil {
+		// What Load finds is what the comparison is made with; a torn or missing set is written anew.
+		p.published = map[string][]byte{}
+		if old, err := p.load(p.dir); err == nil {
+			for _, f := range old {
+				p.published[f.Name] = f.Data
+			}
+		}
+	}
+	var todo []File
+	for _, f := range files {
+		if f.Name == "" || f.Name != filepath.Base(f.Name) || strings.HasPrefix(f.Name, ".") || f.Name == manifest {
+			return nil, fmt.Errorf("publishing: %q is not a file name", f.Name)
+		}
+		if old, ok := p.published[f.Name]; !ok || !bytes.Equal(old, f.Data) {
+			todo = append(todo, f)
+		}
+	}
+	if len(todo) == 0 && len(files) == len(p.published) {
+		return nil, nil
+	}
+	slices.SortStableFunc(todo, func(a, b File) int { return boolRank(a.Name == configName) - boolRank(b.Name == configName) })
+	todo = append(todo, File{manifest, manifestOf(files)})
+
+	temps := make([]string, 0, len(todo))
+	defer func() {
+		for _, t := range temps {
+			_ = p.disk.Remove(t)
+		}
+	}()
+	for _, f := range todo {
+		t, err := p.disk.WriteTemp(p.dir, "."+f.Name+".tmp-", f.Data, 0o640, p.gid)
+		if err != nil {
+			return nil, fmt.Errorf("publishing %s: %w", f.Name, err)
+		}
+		temps = append(temps, t)
+	}
+	for _, f := range todo {
+		if err := p.disk.Rename(temps[0], filepath.Join(p.dir, f.Name)); err != nil {
+			p.published = nil
+			return changed, fmt.Errorf("publishing %s: %w", f.Name, err)
+		}
+		temps = temps[1:]
+		changed = append(changed, f.Name)
+	}
+	for name := range p.published {
+		if !slices.ContainsFunc(files, func(f File) bool { return f.Name == name }) {
+			_ = p.disk.Remove(filepath.Join(p.dir, name))
+		}
+	}
+	if err := p.disk.SyncDir(p.dir); err != nil {
+		p.published = nil
+		return changed, fmt.Errorf("publishing: syncing %s: %w", p.dir, err)
+	}
+	p.published = make(map[string][]byte, len(files))
+	for _, f := range files {
+		p.published[f.Name] = f.Data
+	}
+	return changed[:len(changed)-1], nil
+}
+
+func boolRank(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func manifestOf(files []File) []byte {
+	sorted := slices.Clone(files)
+	slices.SortFunc(sorted, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
+	var b bytes.Buffer
+	for _, f := range sorted {
+		fmt.Fprintf(&b, "%x  %s\n", sha256.Sum256(f.Data), f.Name)
+	}
+	return b.Bytes()
+}
+
+// Keep remembers the published set as the last good one. The one before it stays as the second generation.
+func (p *Publisher) Keep() error {
+	if p.published == nil {
+		return fmt.Errorf("keeping the last good files: %w", ErrTorn)
+	}
+	fresh := filepath.Join(p.dir, "good.new")
+	if err := p.disk.RemoveAll(fresh); err != nil {
+		return fmt.Errorf("keeping the last good files: %w", err)
+	}
+	if err := p.disk.Mkdir(fresh, 0o750); err != nil {
+		return fmt.Errorf("keeping the last good files: %w", err)
+	}
+	names := []string{manifest}
+	for n := range p.published {
+		names = append(names, n)
+	}
+	// Files are replaced, never written in place, so a link keeps today's content.
+	for _, n := range names {
+		if err := p.disk.Link(filepath.Join(p.dir, n), filepath.Join(fresh, n)); err != nil {
+			return fmt.Errorf("keeping the last good files: %w", err)
+		}
+	}
+	first, second := filepath.Join(p.dir, generations[0]), filepath.Join(p.dir, generations[1])
+	if err := p.disk.RemoveAll(second); err != nil {
+		return fmt.Errorf("keeping the last good files: %w", err)
+	}
+	if err := p.disk.Rename(first, second); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("keeping the last good files: %w", err)
+	}
+	if err := p.disk.Rename(fresh, first); err != nil {
+		return fmt.Errorf("keeping the last good files: %w", err)
+	}
+	return p.disk.SyncDir(p.dir)
+}
+
+// Load returns the published set if it is whole, sorted by name. The error wraps fs.ErrNotExist when there is none, ErrTorn when
+// its files do not belong together.
+func (p *Publisher) Load() ([]File, error) { return p.load(p.dir) }
+
+func (p *Publisher) load(dir string) ([]File, error) {
+	list, err := p.disk.ReadFile(filepath.Join(dir, manifest))
+	if err != nil {
+		return nil, fmt.Errorf("loading the published files: %w", err)
+	}
+	var files []File
+	for line := range strings.Lines(string(list)) {
+		sum, name, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
+		if !ok || !strings.HasSuffix(line, "\n") || name != filepath.Base(name) {
+			return nil, fmt.Errorf("loading the published files: %w: bad manifest line %q", ErrTorn, line)
+		}
+		data, err := p.disk.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			return nil, fmt.Errorf("loading the published files: %w: %w", ErrTorn, err)
+		}
+		if is := sha256.Sum256(data); hex.EncodeToString(is[:]) != sum {
+			return nil, fmt.Errorf("loading the published files: %w: %s differs from its sum", ErrTorn, name)
+		}
+		files = append(files, File{name, data})
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("loading the published files: %w: empty manifest", ErrTorn)
+	}
+	return files, nil
+}
+
+// Restore makes sure that a whole set is in place: the published one, or else the newest good generation, which it publishes.
+// It returns the set and where it came from: "", "good.1" or "good.2".
+func (p *Publisher) Restore() (files []File, from string, err error) {
+	p.sweep()
+	files, err = p.load(p.dir)
+	if err == nil {
+		return files, "", nil
+	}
+	for _, g := range generations {
+		old, gerr := p.load(filepath.Join(p.dir, g))
+		if gerr != nil {
+			continue
+		}
+		p.published = map[string][]byte{}
+		if _, err := p.Publish(old); err != nil {
+			return nil, g, err
+		}
+		return old, g, nil
+	}
+	return nil, "", err
+}
+
+// sweep removes temporary files that a killed process left.
+func (p *Publisher) sweep() {
+	entries, err := p.disk.ReadDir(p.dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") && strings.Contains(e.Name(), ".tmp-") {
+			_ = p.disk.Remove(filepath.Join(p.dir, e.Name()))
+		}
+	}
+}
+
+// write replaces one file outside the set, durably.
+func (p *Publisher) write(name string, data []byte) error {
+	t, err := p.disk.WriteTemp(p.dir, "."+name+".tmp-", data, 0o600, -1)
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", name, err)
+	}
+	if err := p.disk.Rename(t, filepath.Join(p.dir, name)); err != nil {
+		_ = p.disk.Remove(t)
+		return fmt.Errorf("writing %s: %w", name, err)
+	}
+	if err := p.disk.SyncDir(p.dir); err != nil {
+		return fmt.Errorf("writing %s: %w", name, err)
+	}
+	return nil
+}
+
+// osDisk is the real file system.
+type osDisk struct{}
+
+func (osDisk) WriteTemp(dir, prefix string, data []byte, mode fs.FileMode, gid int) (name string, err error) {
+	f, err := os.CreateTemp(dir, prefix)
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		if err != nil {
+			_ = f.Close()
+			_ = os.Remove(f.Name())
+		}
+	}()
+	if _, err := f.Write(data); err != nil {
+		return "", err
+	}
+	if gid >= 0 {
+		if err := f.Chown(-1, gid); err != nil {
+			return "", err
+		}
+	}
+	if err := f.Chmod(mode); err != nil {
+		return "", err
+	}
+	if err := f.Sync(); err != nil {
+		return "", err
+	}
+	return f.Name(), f.Close()
+}
+
+func (osDisk) Rename(from, to string) error               { return os.Rename(from, to) }
+func (osDisk) Link(from, to string) error                 { return os.Link(from, to) }
+func (osDisk) Mkdir(path string, mode fs.FileMode) error  { return os.Mkdir(path, mode) }
+func (osDisk) Remove(path string) error                   { return os.Remove(path) }
+func (osDisk) RemoveAll(path string) error                { return os.RemoveAll(path) }
+func (osDisk) ReadFile(path string) ([]byte, error)       { return os.ReadFile(path) }
+func (osDisk) ReadDir(path string) ([]fs.DirEntry, error) { return os.ReadDir(path) }
+
+func (osDisk) SyncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	return errors.Join(err, d.Close())
+}

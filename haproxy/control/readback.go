@@ -1,0 +1,180 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"signalbox/haproxy"
+)
+
+// errShape says that HAProxy does not run the backends and servers that it was believed to run.
+var errShape = errors.New("HAProxy runs other backends or servers than it was given")
+
+// actual is what a worker says that it runs.
+type actual struct {
+	servers []ServerState
+	maps    [][]haproxy.MapEntry // as in mapsOf; sorted by key, each key once
+}
+
+// mapKinds name the maps in logs and metrics, and their files: "hosts" is in hosts.map.
+var mapKinds = []string{"hosts", "paths", "names"}
+
+// mapsOf returns where a configuration has the entries of each of mapKinds.
+func mapsOf(c *haproxy.Config) []*[]haproxy.MapEntry {
+	return []*[]haproxy.MapEntry{&c.Hosts, &c.Paths, &c.Names}
+}
+
+// difference is one place where the running state is not the model's.
+type difference struct{ kind, what string }
+
+// observe asks the worker for everything that commands can change.
+func (a *Applier) observe(ctx context.Context) (actual, error) {
+	var act actual
+	commands := []string{"show servers state"}
+	for _, kind := range mapKinds {
+		commands = append(commands, "show map "+filepath.Join(a.cfg.Dir, kind+".map"))
+	}
+	answers, err := a.rt.exchange(ctx, a.worker, commands)
+	if err != nil {
+		return act, err
+	}
+	if act.servers, err = ParseServersState(answers[0]); err != nil {
+		return act, fmt.Errorf("reading the servers' state: %w", err)
+	}
+	for i, kind := range mapKinds {
+		lines, err := ParseMap(answers[i+1])
+		if err != nil {
+			return act, fmt.Errorf("reading the map of %s: %w", kind, err)
+		}
+		act.maps = append(act.maps, entries(lines))
+	}
+	return act, nil
+}
+
+func entries(lines []MapLine) []haproxy.MapEntry {
+	out := make([]haproxy.MapEntry, len(lines))
+	for i, l := range lines {
+		out[i] = haproxy.MapEntry(l)
+	}
+	slices.SortStableFunc(out, func(x, y haproxy.MapEntry) int { return strings.Compare(x.Key, y.Key) })
+	return slices.CompactFunc(out, func(x, y haproxy.MapEntry) bool { return x.Key == y.Key })
+}
+
+// readBack returns base as it really runs: base's shape with the observed addresses, states, weights and map entries. Where nothing
+// differs, base's own values are kept, pointers included. The task of a server that differs is found by its address in hint or base.
+// The error wraps errShape when a backend or server of base is missing.
+func readBack(base, hint *haproxy.Config, act actual) (*haproxy.Config, []difference, error) {
+	var diffs []difference
+	index := make(map[string][]ServerState, len(base.Backends))
+	for i := 0; i < len(act.servers); {
+		j := i + 1
+		for j < len(act.servers) && act.servers[j].Backend == act.servers[i].Backend {
+			j++
+		}
+		index[act.servers[i].Backend] = act.servers[i:j]
+		i = j
+	}
+	out := *base
+	copied := false
+	for i, b := range base.Backends {
+		got := index[b.Name]
+		if len(got) != len(b.Slots) {
+			return nil, nil, fmt.Errorf("%w: backend %s has %d servers instead of %d", errShape, b.Name, len(got), len(b.Slots))
+		}
+		var slots []haproxy.Server
+		for k, s := range b.Slots {
+			st := got[k]
+			if st.Name != s.Name {
+				at := slices.IndexFunc(got, func(x ServerState) bool { return x.Name == s.Name })
+				if at < 0 {
+					return nil, nil, fmt.Errorf("%w: no server %s/%s", errShape, b.Name, s.Name)
+				}
+				st = got[at]
+			}
+			if sameServer(s, st) {
+				continue
+			}
+			if slots == nil {
+				slots = slices.Clone(b.Slots)
+			}
+			slots[k] = haproxy.Server{Name: s.Name, Addr: st.Addr, Admin: st.Admin, Weight: st.Weight}
+			if st.Admin != haproxy.Maint {
+				slots[k].Task = taskAt(st.Addr, backend(hint, b.Name), b)
+			}
+			diffs = append(diffs, difference{"server", fmt.Sprintf("%s/%s is %s %s weight %d instead of %s %s weight %d",
+				b.Name, s.Name, st.Admin, st.Addr, st.Weight, s.Admin, s.Addr, s.Weight)})
+		}
+		if slots != nil {
+			if !copied {
+				out.Backends, copied = slices.Clone(base.Backends), true
+			}
+			c := *b
+			c.Slots = slots
+			out.Backends[i] = &c
+		}
+	}
+	for i, have := range mapsOf(&out) {
+		if got := act.maps[i]; !slices.Equal(*have, got) {
+			diffs = append(diffs, mapDifferences(mapKinds[i], *have, got)...)
+			*have = got
+		}
+	}
+	if len(diffs) == 0 {
+		return base, nil, nil
+	}
+	return &out, diffs, nil
+}
+
+// sameServer compares what matters: of a server in maintenance nothing but that.
+func sameServer(s haproxy.Server, st ServerState) bool {
+	if s.Admin != st.Admin {
+		return false
+	}
+	return s.Admin == haproxy.Maint || s.Addr == st.Addr && s.Weight == st.Weight
+}
+
+func taskAt(addr netip.AddrPort, backends ...*haproxy.Backend) string {
+	for _, b := range backends {
+		if b == nil {
+			continue
+		}
+		for _, s := range b.Slots {
+			if s.Task != "" && s.Addr == addr {
+				return s.Task
+			}
+		}
+	}
+	return ""
+}
+
+func backend(c *haproxy.Config, name string) *haproxy.Backend {
+	if c == nil {
+		return nil
+	}
+	return c.Backend(name)
+}
+
+func mapDifferences(kind string, want, got []haproxy.MapEntry) []difference {
+	var out []difference
+	for len(want) > 0 || len(got) > 0 {
+		switch {
+		case len(got) == 0 || len(want) > 0 && want[0].Key < got[0].Key:
+			out = append(out, difference{kind, want[0].Key + " is missing"})
+			want = want[1:]
+		case len(want) == 0 || got[0].Key < want[0].Key:
+			out = append(out, difference{kind, got[0].Key + " is too many"})
+			got = got[1:]
+		default:
+			if want[0] != got[0] {
+				out = append(out, difference{kind, want[0].Key + " leads to " + got[0].Value + " instead of " + want[0].Value})
+			}
+			want, got = want[1:], got[1:]
+		}
+	}
+	return out
+}

@@ -1,0 +1,165 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"signalbox/haproxy"
+)
+
+// ReasonTemplate is the reason for a reload after the template changed between two runs of the controller.
+const ReasonTemplate haproxy.Reason = "template changed"
+
+const (
+	stateName = "running.json"
+	// markName marks that files of another shape than the persisted state's may be in place.
+	markName = "reloading"
+)
+
+// persisted is what survives the controller: the configuration whose shape HAProxy has loaded, with its tasks' slots, and the worker
+// that is proven to have loaded it. Addresses and states may be older than what runs; they are read back from HAProxy.
+type persisted struct {
+	Template string          `json:"template"`
+	Worker   Worker          `json:"worker"`
+	ShapeAt  time.Time       `json:"shape_at"`
+	Config   *haproxy.Config `json:"config"`
+}
+
+// encodeState returns the state's file: the sha256 of the rest on the first line.
+func encodeState(p persisted) ([]byte, error) {
+	c := *p.Config
+	c.Problems = nil
+	p.Config = &c
+	body, err := json.Marshal(p)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the running state: %w", err)
+	}
+	return fmt.Appendf(nil, "%x\n%s\n", sha256.Sum256(body), body), nil
+}
+
+// decodeState is the reverse of encodeState. Whatever is not whole is an error.
+func decodeState(b []byte) (persisted, error) {
+	var p persisted
+	sum, body, ok := bytes.Cut(b, []byte("\n"))
+	body, end := bytes.CutSuffix(body, []byte("\n"))
+	if is := sha256.Sum256(body); !ok || !end || string(sum) != fmt.Sprintf("%x", is) {
+		return p, fmt.Errorf("decoding the running state: %w", ErrTorn)
+	}
+	if err := json.Unmarshal(body, &p); err != nil {
+		return persisted{}, fmt.Errorf("decoding the running state: %w", err)
+	}
+	if p.Config == nil {
+		return persisted{}, fmt.Errorf("decoding the running state: %w: no configuration", ErrTorn)
+	}
+	for _, b := range p.Config.Backends {
+		if b == nil {
+			return persisted{}, fmt.Errorf("decoding the running state: %w: an empty backend", ErrTorn)
+		}
+	}
+	for _, l := range p.Config.Listeners {
+		if l == nil {
+			return persisted{}, fmt.Errorf("decoding the running state: %w: an empty listener", ErrTorn)
+		}
+	}
+	return p, nil
+}
+
+// writeState persists p and then says that the files in place have its shape.
+func (a *Applier) writeState(p persisted) error {
+	b, err := encodeState(p)
+	if err != nil {
+		return err
+	}
+	if err := a.pub.write(stateName, b); err != nil {
+		return err
+	}
+	if err := a.pub.disk.Remove(filepath.Join(a.cfg.Dir, markName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("writing the running state: %w", err)
+	}
+	return nil
+}
+
+// Recover finds out what is there before Run starts: the last good files, restored if the published ones are torn, the persisted state, and
+// what a running HAProxy says. It lets the Supervisor start HAProxy if there are good files. It returns the configuration that runs
+// or would be started, for the slots of its tasks, or nil when nothing is known. The error says why something earlier is not used;
+// the Applier works all the same.
+func (a *Applier) Recover(ctx context.Context) (*haproxy.Config, error) {
+	a.recovered = true
+	_, from, err := a.pub.Restore()
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil // the first start
+		}
+		return nil, err
+	}
+	if from != "" {
+		a.log.WithField("from", from).Warn("the published files were not whole; the last good ones are in place")
+	}
+	if a.cfg.Supervisor != nil {
+		a.cfg.Supervisor.Allow()
+	}
+	b, err := a.pub.disk.ReadFile(filepath.Join(a.cfg.Dir, stateName))
+	if err != nil {
+		return nil, fmt.Errorf("loading the running state: %w", err)
+	}
+	p, err := decodeState(b)
+	if err != nil {
+		return nil, err
+	}
+	_, markErr := a.pub.disk.ReadFile(filepath.Join(a.cfg.Dir, markName))
+	certain := errors.Is(markErr, fs.ErrNotExist) && from == ""
+	a.shapeAt, a.worker, a.loaded = p.ShapeAt, p.Worker, p.Config
+	if certain {
+		a.onDisk = p.Config
+	}
+	if p.Template != a.template {
+		a.force(ReasonTemplate)
+	}
+	a.effective = p.Config // for the tasks of servers that are read back
+	ok := a.attach(ctx)
+	a.effective = nil
+	if !ok {
+		a.forced = nil
+		if p.Template != a.template {
+			a.force(ReasonTemplate)
+		}
+		a.connectAt = time.Time{}
+		return p.Config, nil
+	}
+	a.log.WithField("pid", a.worker.PID).Info("found the running HAProxy; its state is read back")
+	a.publishStatus()
+	return a.running, nil
+}
+
+// finish leaves the files and the persisted state as what runs.
+func (a *Applier) finish() {
+	if a.busy != idle {
+		select {
+		case r := <-a.done:
+			a.busy = idle
+			a.finished(context.Background(), r)
+		case <-time.After(5 * time.Second):
+			return
+		}
+	}
+	if a.running == nil {
+		return
+	}
+	r := a.follow(a.running, a.persist(a.running), a.shapeMoved)
+	if r.err != nil {
+		a.log.WithError(r.err).Error("the file does not say what runs")
+	}
+	a.settle(context.Canceled)
+}
+
+// persist returns what to persist about a configuration of the loaded shape.
+func (a *Applier) persist(c *haproxy.Config) *persisted {
+	return &persisted{Template: a.template, Worker: a.worker, ShapeAt: a.shapeAt, Config: c}
+}
