@@ -50,7 +50,7 @@ type Result struct {
 type PortResult struct {
 	Index    int
 	Name     string
-	Enabled  bool // whether the port is a service at all
+	Enabled  bool // whether the port is a service: it asks for a way in, even if what it asks for was refused
 	Mode     signalbox.Mode
 	Routes   []signalbox.Route   // sorted
 	Listen   int                 // as in signalbox.Service
@@ -253,7 +253,6 @@ func (p *PortResult) derive() {
 			p.Problems = append(p.Problems, r.problem(f))
 		}
 	}
-	p.Enabled = (v.enable == nil || *v.enable) && p.served()
 	p.Groups = v.groups
 
 	p.Routes = nil
@@ -296,6 +295,12 @@ func (p *PortResult) derive() {
 	case (o.ServicePorts == All || p.foreign) && 1 <= p.port.Service && p.port.Service <= 65535:
 		p.Listen = p.port.Service
 	}
+	// A port that nobody asks a way in for is no service: it would cost every slave a backend and every task its checks.
+	asks := named || p.asked["port"] && !v.noPort || p.Listen != 0
+	if v.enable != nil {
+		asks = *v.enable
+	}
+	p.Enabled = asks && p.served()
 	for i := range p.Problems {
 		p.Problems[i].App = p.app
 	}

@@ -43,7 +43,7 @@ func Table() []Label { return slices.Clone(table) }
 
 var table = []Label{
 	{
-		Key: "enable", Type: "bool", Default: "true", Twin: "ENABLED", EveryPort: true,
+		Key: "enable", Type: "bool", Default: "true if the port has a host, a path or a service port", Twin: "ENABLED", EveryPort: true,
 		Doc:     "Whether the port is a service at all.",
 		Invalid: "the default holds",
 		set: func(v *values, raw string, _ *Options) ([]flaw, bool) {
@@ -54,7 +54,7 @@ var table = []Label{
 			v.enable = &b
 			return nil, false
 		},
-		lost: "the default, true, holds",
+		lost: "the default holds",
 		keep: func(*values, *signalbox.Service) string { return "" },
 	},
 	{
