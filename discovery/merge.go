@@ -53,3 +53,22 @@ func merge(origins []origin) *signalbox.Table {
 func samePointers(a, b []*signalbox.Service) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b))
 }
+
+// share returns next with the services of good in the place of those that say the same, so that their pointers stay. It copies next
+// only if it must.
+func share(good, next []*signalbox.Service) []*signalbox.Service {
+	out, i := next, 0
+	walk(good, next, func(a, b *signalbox.Service) {
+		if b == nil {
+			return
+		}
+		if a != nil && a != b && a.Equal(b) {
+			if &out[0] == &next[0] {
+				out = slices.Clone(next)
+			}
+			out[i] = a
+		}
+		i++
+	})
+	return out
+}

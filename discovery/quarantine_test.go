@@ -183,7 +183,7 @@ func TestNoErrorShrinks(t *testing.T) {
 		if r.held != nil && !lost.empty() {
 			t.Fatalf("a state that is held back still loses %s", lost)
 		}
-		if !slices.IsSortedFunc(r.serve, func(a, b *signalbox.Service) int { return compareIDs(a, b) }) {
+		if !slices.IsSortedFunc(r.serve, compareIDs) {
 			t.Fatal("the served state is not sorted")
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,7 +23,7 @@ import (
 type script struct {
 	name    string
 	updates chan Update
-	asked   int
+	asked   atomic.Int64
 	seeded  []*signalbox.Service
 	err     error
 }
@@ -41,7 +42,7 @@ func (s *script) Run(ctx context.Context, out chan<- Update, again <-chan struct
 		case <-ctx.Done():
 			return nil
 		case <-again:
-			s.asked++
+			s.asked.Add(1)
 		case u := <-s.updates:
 			select {
 			case out <- u:
@@ -145,8 +146,8 @@ func TestQuarantineAndConfirmation(t *testing.T) {
 		}
 		for asked := 0; len(out) == 0; asked++ {
 			time.Sleep(5*time.Second + time.Millisecond)
-			if src.asked <= asked {
-				t.Fatalf("the source was asked %d times after %s", src.asked, time.Since(began))
+			if src.asked.Load() <= int64(asked) {
+				t.Fatalf("the source was asked %d times after %s", src.asked.Load(), time.Since(began))
 			}
 			src.send(nil)
 			synctest.Wait()
@@ -202,6 +203,31 @@ func TestExplainedShrinkPasses(t *testing.T) {
 		src.send(apps(30, 1))
 		if c := <-out; len(c.Table.Services) != 30 {
 			t.Errorf("a table of %d services, want 30", len(c.Table.Services))
+		}
+	})
+}
+
+// TestEqualServicesKeepTheirPointers: a source that forgot its state and reads the same again changes nothing.
+func TestEqualServicesKeepTheirPointers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := newScript("a")
+		_, out, stop := run(t, Config{Sources: []Source{src}})
+		defer stop()
+		src.send(apps(100, 2))
+		before := (<-out).Table
+		src.send(apps(100, 2))
+		time.Sleep(time.Second)
+		select {
+		case c := <-out:
+			t.Errorf("a change without a difference: %v", signalbox.DiffText(before, c.Table))
+		default:
+		}
+		src.send(apps(101, 2))
+		after := (<-out).Table
+		for i, s := range before.Services {
+			if after.Services[i] != s {
+				t.Fatalf("%s has another pointer", s.ID)
+			}
 		}
 	})
 }

@@ -236,7 +236,7 @@ func (s *Source) Run(ctx context.Context, out chan<- discovery.Update, again <-c
 		case c := <-moves:
 			l.moved(c, time.Now())
 		case <-again:
-			l.resyncSoon(0)
+			l.resyncSoon()
 		case <-timer.C:
 			l.report() // heart-beats and ages are news for the health
 		}
@@ -258,12 +258,12 @@ func (l *loop) sleep(now time.Time) time.Duration {
 // start begins what is due: one read of everything, or reads of single apps, whichever asks Marathon for less.
 func (l *loop) start(now time.Time) {
 	if l.stream.lost.Swap(false) {
-		l.resyncSoon(0)
+		l.resyncSoon()
 	}
 	n := l.sched.waiting()
 	l.flooded = n > 20 && n > len(l.model.apps)/4
 	if l.flooded {
-		l.resyncSoon(0)
+		l.resyncSoon()
 	}
 	if !l.whole && !now.Before(l.resyncAt) {
 		l.whole = true
@@ -281,8 +281,8 @@ func (l *loop) start(now time.Time) {
 
 // resyncSoon brings the next whole read forward. Whole reads keep a distance of four times what one takes, and at least 0.5 s, so that a
 // storm of reasons is one read; a fleet spreads them.
-func (l *loop) resyncSoon(wait time.Duration) {
-	at := time.Now().Add(wait)
+func (l *loop) resyncSoon() {
+	at := time.Now()
 	if next := l.endedAll.Add(max(500*time.Millisecond, 4*l.tookAll)); at.Before(next) {
 		at = next
 	}
@@ -314,7 +314,7 @@ func (l *loop) streamChanged(st streamState, now time.Time) {
 	if st.connected {
 		l.log.WithField("endpoint", st.endpoint).Info("the event stream stands")
 		l.health.Endpoint, l.streamErr = st.endpoint, ""
-		l.resyncSoon(0) // events are not repeated: what happened meanwhile is read
+		l.resyncSoon() // events are not repeated: what happened meanwhile is read
 	} else {
 		l.streamErr = st.err.Error()
 		l.complain("the event stream is down", st.err, now)
@@ -342,7 +342,7 @@ func (l *loop) notice(n notice, now time.Time) {
 	}
 	switch n.Action {
 	case actResync:
-		l.resyncSoon(0)
+		l.resyncSoon()
 		return
 	case actGroup:
 		l.groupAt[n.Version] = now
@@ -474,7 +474,7 @@ func (l *loop) moved(changes []discovery.HostChange, now time.Time) {
 	for _, c := range changes {
 		l.log.WithFields(logrus.Fields{"host": c.Host, "from": c.From, "to": c.To}).Info("a host has another address")
 		if !c.From.IsValid() {
-			l.resyncSoon(0) // its tasks were left out until now
+			l.resyncSoon() // its tasks were left out until now
 			continue
 		}
 		changed = l.model.move(c) || changed

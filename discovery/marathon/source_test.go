@@ -1,19 +1,24 @@
 package marathon
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"signalbox/discovery"
 )
 
 // one starts a world of one Marathon with the app /shop of two tasks, and a source that has read it.
@@ -523,11 +528,87 @@ func TestFailoverWithoutHealth(t *testing.T) {
 
 func TestHostNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, f := one(t, Config{})
-		m.mu.Lock()
-		m.apps["/shop"] = strings.ReplaceAll(m.apps["/shop"], "10.0.0.1", "localhost.invalid")
-		m.mu.Unlock()
-		_ = f // a name without an address keeps what was known of the task
+		var mu sync.Mutex
+		dns := map[string]string{"agent1": "10.1.0.1"}
+		set := func(host, addr string) {
+			mu.Lock()
+			defer mu.Unlock()
+			dns[host] = addr
+		}
+		resolver := discovery.NewResolver(discovery.ResolverConfig{LookupHost: func(_ context.Context, host string) ([]netip.Addr, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			a, err := netip.ParseAddr(dns[host])
+			return []netip.Addr{a}, err
+		}})
+		w := newWorld(t, "m1:8080")
+		m := w.at["m1:8080"]
+		for app, host := range map[string]string{"/a": "agent1", "/b": "agent2"} {
+			m.apps[app] = strings.ReplaceAll(appJSON(app, nil, 1), "10.0.0.1", host)
+		}
+		f := w.follow(Config{Resolver: resolver, Resync: time.Hour})
+		t.Cleanup(f.stop)
+		addr := func() string { return f.last().State[0].Endpoints[0].Addr.String() }
+		f.expect("/a: 1=up; /b:", 5*time.Second) // agent2 is not known
+		if addr() != "10.1.0.1:31001" {
+			t.Errorf("the address is %s", addr())
+		}
+		set("agent2", "10.1.0.2")
+		f.expect("/a: 1=up; /b: 1=up", 3*time.Minute)
+		set("agent1", "10.1.0.9")
+		for end := time.Now().Add(3 * time.Minute); addr() != "10.1.0.9:31001" && time.Now().Before(end); {
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
+		set("agent1", "") // the name server fails
+		time.Sleep(10 * time.Minute)
+		f.again <- struct{}{}
+		time.Sleep(time.Second)
+		f.expect("/a: 1=up; /b: 1=up", 0)
+		if addr() != "10.1.0.9:31001" {
+			t.Errorf("the address is %s, want the last good one", addr())
+		}
+	})
+}
+
+func TestPods(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const pod = `{"id":"/p","spec":{"id":"/p","version":"2021-06-01T09:58:00.000Z","labels":{"signalbox.host":"p.local"},"networks":[{"mode":"host"}],"containers":[{"name":"c","endpoints":[{"name":"http","hostPort":0,"protocol":["tcp"]}]}]},
+			"status":"STABLE","instances":[{"id":"p.instance-1","status":"STABLE","agentHostname":"10.0.0.1","containers":[{"name":"c","status":"TASK_RUNNING","containerId":"p.instance-1","endpoints":[{"name":"http","allocatedHostPort":%d}]}]}]}`
+		m, f := one(t, Config{Resync: time.Hour})
+		port, broken := 31001, false
+		var mu sync.Mutex
+		m.setFault(func(w http.ResponseWriter, r *http.Request) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			body := fmt.Sprintf(pod, port)
+			switch {
+			case strings.HasPrefix(r.URL.Path, "/v2/pods") && broken:
+				reply(w, 500, `{"message":"oops"}`)
+			case r.URL.Path == "/v2/pods/p::status":
+				reply(w, 200, body)
+			case r.URL.Path == "/v2/pods/::status":
+				reply(w, 200, "["+body+"]")
+			default:
+				return false
+			}
+			return true
+		})
+		m.event("pod_created_event", `"uri":"/v2/pods/p"`)
+		f.expect("/p: 1=up; /shop: 1=up 2=up", time.Second)
+		mu.Lock()
+		port = 31005
+		mu.Unlock()
+		m.status("/p", "p.instance-1", "TASK_RUNNING")
+		time.Sleep(time.Second)
+		if got := f.last().State[0].Endpoints[0].Addr.Port(); got != 31005 {
+			t.Errorf("port %d", got)
+		}
+		mu.Lock()
+		broken = true
+		mu.Unlock()
+		f.again <- struct{}{}
+		f.always("/p: 1=up; /shop: 1=up 2=up", time.Minute) // what cannot be read stays
 	})
 }
 

@@ -172,7 +172,7 @@ func (s *stub) serveEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	sub := &subscriber{out: make(chan string, 1<<14), done: make(chan struct{})}
 	w.Header().Set("Content-Type", "text/event-stream;charset=utf-8")
-	w.WriteHeader(200)
+	w.WriteHeader(http.StatusOK)
 	s.mu.Lock()
 	s.streams = append(s.streams, sub)
 	s.mu.Unlock()
