@@ -363,6 +363,10 @@ func (a *Applier) reloaded(ctx context.Context, r jobResult) {
 
 // completeReload tells a new worker what the file can't say. If that fails, the next comparison finds the difference.
 func (a *Applier) completeReload(ctx context.Context, was, now *haproxy.Config) {
+	if _, err := a.rt.Connect(ctx); err != nil {
+		a.lost(err)
+		return
+	}
 	commands := haproxy.AfterReload(was, now)
 	if len(commands) == 0 {
 		return
