@@ -1,0 +1,180 @@
+package haproxy
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+
+	"signalbox"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// goldens are tables that reach every part of the template.
+func goldens() map[string]*signalbox.Table {
+	web := service("/shop/web", "shop.local/ *.shop.local/api", tasks(4)...)
+	for i, state := range []signalbox.State{signalbox.Up, signalbox.Suspect, signalbox.Down, signalbox.Draining} {
+		web.Endpoints[i].State = state
+	}
+	web.Check = signalbox.Check{Kind: signalbox.CheckHTTP, Path: "/health?full", Interval: 5 * time.Second, Timeout: time.Second, Fall: 2}
+	web.Listen = 10000
+	db := service("/shop/db", "", tasks(1)...)
+	db.Mode, db.Listen, db.Check.Kind = signalbox.TCP, 10001, signalbox.CheckOff
+	odd := service("/odd_one", "odd.local/", tasks(1)...)
+	return map[string]*signalbox.Table{"empty": tableOf(), "services": tableOf(web, db, odd)}
+}
+
+func TestRenderedFiles(t *testing.T) {
+	for name, table := range goldens() {
+		t.Run(name, func(t *testing.T) {
+			o := testOptions("/run/signalbox")
+			o.MinSlots = 4
+			f, err := Render(DefaultTemplate(), Build(table, o, nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := &txtar.Archive{}
+			for _, m := range f.Maps {
+				got.Files = append(got.Files, txtar.File(m))
+			}
+			got.Files = append(got.Files, txtar.File{Name: "haproxy.cfg", Data: f.Config})
+			path := filepath.Join("testdata", name+".txtar")
+			if *update {
+				if err := os.WriteFile(path, txtar.Format(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := txtar.ParseFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(txtar.Format(want)), string(txtar.Format(got))); diff != "" {
+				t.Errorf("(-want +got), -update accepts it:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestUnchangedBackendsKeepTheirBytes(t *testing.T) {
+	o := testOptions("/d")
+	tmpl := DefaultTemplate()
+	table := fleet(40, 2)
+	c := Build(table, o, nil)
+	if _, err := Render(tmpl, c); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 40 {
+		table = changed(table, i, func(s *signalbox.Service) { s.Endpoints = tasks(i % 5) })
+		c = Build(table, o, c)
+		warm, err := Render(tmpl, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cold, err := Render(DefaultTemplate(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(cold, warm); diff != "" {
+			t.Fatalf("(-cold +warm):\n%s", diff)
+		}
+	}
+}
+
+func TestVerifySeesEveryCut(t *testing.T) {
+	f, err := Render(DefaultTemplate(), sample())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Verify(f.Config); err != nil {
+		t.Error(err)
+	}
+	for i := range f.Config {
+		if Verify(f.Config[:i]) == nil {
+			t.Fatalf("cut at %d of %d it is still whole", i, len(f.Config))
+		}
+	}
+	if Verify(bytes.Replace(f.Config, []byte("web"), []byte("wbe"), 1)) == nil {
+		t.Error("a changed byte goes unseen")
+	}
+}
+
+func TestAppAtLeadsBackToTheApp(t *testing.T) {
+	table := tableOf(service("/shop", "shop.local/"), service("/a \"b\"\n", ""), service("/odd_one", ""))
+	table.Services[0].ID = "/safe:0"
+	table.Services[0].Listen = 10000
+	f, err := Render(DefaultTemplate(), Build(table, testOptions("/d"), nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line, want := range map[string]string{
+		"global": "", "frontend http from http-entry": "", "backend no_path from http-base": "",
+		"backend shop:0 from http-service": "/shop", "frontend port_10000 from http-entry": "/a \"b\"\n",
+	} {
+		before, _, ok := strings.Cut("\n"+string(f.Config), "\n"+line+"\n")
+		if !ok {
+			t.Fatalf("no line %q", line)
+		}
+		n := strings.Count(before, "\n") + 1
+		for at := n; at < n+2; at++ {
+			if got := AppAt(f.Config, at); got != want {
+				t.Errorf("line %d, %q: %q, want %q", at, line, got, want)
+			}
+		}
+	}
+}
+
+func TestBrokenTemplatesAreRefused(t *testing.T) {
+	backend := `{{define "backend"}}backend {{.Name}}{{end}}`
+	for text, want := range map[string]string{
+		"":                                  `x.tmpl:1: it does not define "backend"`,
+		"a\nb{{.Nope}}" + backend:           "x.tmpl:2:3: executing",
+		"\n{{if}}" + backend:                "x.tmpl:2:",
+		"{{env \"HOME\"}}" + backend:        `function "env" not defined`,
+		`{{define "backend"}}{{.X}}{{end}}`: "executing \"backend\"",
+		`{{define "backend"}}{{end}}{{define "r"}}aaaaaaaaaaaaaaaaaaaaaaaa{{template "r"}}{{end}}{{template "r"}}`: "exceeded maximum template depth",
+	} {
+		_, err := ParseTemplate("x.tmpl", text)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
+	if _, err := LoadTemplate(filepath.Join(t.TempDir(), "none")); err == nil {
+		t.Error("a template that is not there was read")
+	}
+}
+
+func TestOptionsThatHAProxyCannotExpress(t *testing.T) {
+	for name, change := range map[string]func(*Options){
+		"relative directory": func(o *Options) { o.Dir = "x" },
+		"space in directory": func(o *Options) { o.Dir = "/a b" },
+		"no entry":           func(o *Options) { o.HTTPBind = nil },
+		"entry without port": func(o *Options) { o.HTTPBind = []string{"127.0.0.1"} },
+		"entry with a name":  func(o *Options) { o.HTTPBind = []string{"localhost:80"} },
+		"service bind":       func(o *Options) { o.ServiceBind = "x\ny" },
+		"log format":         func(o *Options) { o.LogFormat = "a'b" },
+		"long socket":        func(o *Options) { o.StatsSocket = "/" + strings.Repeat("x", 120) },
+		"user":               func(o *Options) { o.User = "a\nb" },
+	} {
+		o := testOptions("/d")
+		change(o)
+		if _, err := Render(DefaultTemplate(), Build(nil, o, nil)); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func FuzzVerifyAndAppAt(f *testing.F) {
+	f.Add([]byte("# app /x\nbackend x\n# sha256 00\n"), 2)
+	f.Add([]byte("# app \"\\n\"\n\n\n"), 9)
+	f.Fuzz(func(_ *testing.T, cfg []byte, line int) {
+		_ = Verify(cfg)
+		_ = AppAt(cfg, line)
+	})
+}
