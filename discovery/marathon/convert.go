@@ -65,10 +65,14 @@ type builder struct {
 	byPort   []*signalbox.Service // by index of the port; nil where there is no service
 	before   []*signalbox.Service // the same, as they were
 	problems []signalbox.Problem
+	troubles map[int][]signalbox.Problem // with tasks, by index of the port
 }
 
 func newBuilder(app, version string, since time.Time, ports []portSpec, meta map[string]string, o *Options) *builder {
-	b := &builder{app: app, options: o, byPort: make([]*signalbox.Service, len(ports)), before: make([]*signalbox.Service, len(ports))}
+	b := &builder{
+		app: app, options: o, byPort: make([]*signalbox.Service, len(ports)), before: make([]*signalbox.Service, len(ports)),
+		troubles: map[int][]signalbox.Problem{},
+	}
 	source := o.Source
 	if source == "" {
 		source = "marathon"
@@ -158,9 +162,7 @@ func (b *builder) report(s *signalbox.Service, task, trouble string, kept bool) 
 	if kept {
 		problem.Action = "its last known address stays"
 	}
-	if n := len(s.Problems); n < maxTaskProblems {
-		s.Problems = append(s.Problems, problem)
-	}
+	b.troubles[s.Port] = append(b.troubles[s.Port], problem)
 }
 
 // refuse leaves out a task that has no proper id.
@@ -168,6 +170,20 @@ func (b *builder) refuse(task string) {
 	b.problems = append(b.problems, signalbox.Problem{
 		Code: "SB302", Severity: signalbox.SeverityError, App: b.app, Label: "task", Value: shown(task),
 		Message: "this is no task id", Action: "the task is not routed to",
+	})
+}
+
+// taskProblems returns the first problems with the tasks of a port, in an order of their own.
+func (b *builder) taskProblems(port int) []signalbox.Problem {
+	all := b.troubles[port]
+	slices.SortFunc(all, signalbox.Problem.Compare)
+	all = slices.Compact(all)
+	if len(all) <= maxTaskProblems {
+		return all
+	}
+	return append(all[:maxTaskProblems:maxTaskProblems], signalbox.Problem{
+		Code: "SB301", Severity: signalbox.SeverityWarning, App: b.app, Label: "port", Value: fmt.Sprint(port),
+		Message: fmt.Sprintf("%d more tasks have problems with their addresses", len(all)-maxTaskProblems), Action: "see the others",
 	})
 }
 
@@ -184,6 +200,7 @@ func (b *builder) done() ([]*signalbox.Service, []signalbox.Problem) {
 	for _, s := range b.services {
 		slices.SortFunc(s.Endpoints, signalbox.Endpoint.Compare)
 		s.Endpoints = slices.CompactFunc(s.Endpoints, func(x, y signalbox.Endpoint) bool { return x.Task == y.Task && x.Addr == y.Addr })
+		s.Problems = append(s.Problems, b.taskProblems(s.Port)...)
 		slices.SortFunc(s.Problems, signalbox.Problem.Compare)
 		s.Problems = slices.Compact(s.Problems)
 	}
