@@ -413,3 +413,24 @@ func BenchmarkOneAppOf5000(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkSave5000 is one write of the state of 5,000 apps of which one changed.
+func BenchmarkSave5000(b *testing.B) {
+	state := apps(5000, 3)
+	enc := &encoder{}
+	dir := store{b.TempDir()}
+	b.ReportAllocs()
+	for b.Loop() {
+		state = slices.Clone(state)
+		c := *state[2500]
+		state[2500] = &c
+		text, err := enc.encode(&stored{Source: "a", Services: state})
+		if err == nil {
+			err = dir.save("a", text)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.SetBytes(int64(len(text)))
+	}
+}

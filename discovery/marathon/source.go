@@ -381,8 +381,11 @@ func (l *loop) notice(n notice, now time.Time) {
 	if l.repeated(n, now) {
 		return
 	}
-	if n.Type == "api_post_event" {
+	switch n.Type {
+	case "api_post_event":
 		l.posted[n.App] = now
+		l.model.explainApp(n.App)
+	case "app_terminated_event":
 		l.model.explainApp(n.App)
 	}
 	l.want(n.App, n.At, cause, now)
