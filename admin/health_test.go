@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"signalbox"
+	"signalbox/metrics"
 )
 
 var noon = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
@@ -168,4 +169,25 @@ func TestRouteStates(t *testing.T) {
 	f(RouteDegraded, signalbox.Suspect)
 	f(RouteDegraded, signalbox.Unknown, signalbox.Down)
 	f(RouteDown, signalbox.Down, signalbox.Draining)
+}
+
+func TestStatsOf(t *testing.T) {
+	busy := metrics.ServiceTotals{
+		Service: "/a:0", Requests: 4, Codes: []metrics.CodeCount{{Method: "GET", Code: "200", Count: 3}, {Method: "GET", Code: "503", Count: 1}},
+	}
+	busy.Recent[1] = metrics.Recent{Requests: 20, Span: 10_000}
+	for range 4 {
+		busy.Duration.Observe(10_000)
+	}
+	rows := StatsOf(&metrics.Snapshot{Services: []metrics.ServiceTotals{busy, {Service: "/b:0"}}})
+	if len(rows) != 2 || rows[1] != (ServiceStat{Service: "/b:0"}) {
+		t.Fatalf("%+v", rows)
+	}
+	a := rows[0]
+	if a.Requests != 4 || a.Errors != 1 || a.ErrorRatio != 0.25 || a.PerSecond != 2 || math.Abs(a.Average-0.01) > 0.0002 || math.Abs(a.P99-0.01) > 0.0002 {
+		t.Errorf("%+v", a)
+	}
+	if StatsOf(nil) != nil {
+		t.Error("nothing counted has rows")
+	}
 }

@@ -1,5 +1,7 @@
 package admin
 
+import "signalbox/metrics"
+
 // Services is what /api/v1/services answers.
 type Services struct {
 	APIVersion string        `json:"apiVersion"`
@@ -11,13 +13,33 @@ type Services struct {
 type ServiceStat struct {
 	Service    string  `json:"service"`
 	Requests   uint64  `json:"requests"`
-	PerSecond  float64 `json:"perSecond"` // over the last seconds
+	PerSecond  float64 `json:"perSecond"` // over the last 10 seconds
 	Average    float64 `json:"averageSeconds"`
 	P50        float64 `json:"p50Seconds"`
 	P90        float64 `json:"p90Seconds"`
 	P99        float64 `json:"p99Seconds"`
 	Errors     uint64  `json:"errors"`     // answers with a status of 500 to 599, whoever made them
 	ErrorRatio float64 `json:"errorRatio"` // Errors in Requests, 0 to 1
+}
+
+// StatsOf returns the rows of a snapshot.
+func StatsOf(s *metrics.Snapshot) []ServiceStat {
+	if s == nil {
+		return nil
+	}
+	rows := make([]ServiceStat, len(s.Services))
+	for i := range s.Services {
+		t := &s.Services[i]
+		rows[i] = ServiceStat{
+			Service: t.Service, Requests: t.Requests, PerSecond: t.Recent[1].Rate(), Average: t.Duration.Mean().Seconds(),
+			P50: t.Duration.Quantile(0.5).Seconds(), P90: t.Duration.Quantile(0.9).Seconds(), P99: t.Duration.Quantile(0.99).Seconds(),
+			Errors: t.Errors(),
+		}
+		if t.Requests > 0 {
+			rows[i].ErrorRatio = float64(rows[i].Errors) / float64(t.Requests)
+		}
+	}
+	return rows
 }
 
 // Render is what /api/v1/render answers.
