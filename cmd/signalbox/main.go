@@ -49,9 +49,7 @@ func usageError(format string, args ...any) error {
 var errFindings = &exitError{code: exitFindings}
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
 // program is what the verbs share.
@@ -67,8 +65,11 @@ type program struct {
 	offline func(context.Context, *settings) ([]admin.File, error)
 }
 
-// run is the program: it returns its exit code.
+// run is the program: it returns its exit code. SIGINT and SIGTERM end the context; a second one ends the process.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
 	p := &program{stdin: stdin, stdout: stdout, stderr: stderr, env: readEnvironment(os.Environ())}
 	p.verbs = allVerbs()
 	return p.run(ctx, args)
