@@ -29,6 +29,7 @@ type Virtual struct {
 	reporter *reporter
 	server   *http.Server
 	serving  sync.WaitGroup
+	keeper   *Processes // cleans up however this process ends; nil: nothing is to be cleaned up
 
 	mu     sync.RWMutex
 	ports  []int // one listener each
@@ -71,10 +72,17 @@ func NewVirtual(cfg Config, report func(Status)) (*Virtual, error) {
 		Handler:           http.HandlerFunc(v.answer),
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
 	}
-	if err := v.listen(1); err != nil {
-		return nil, err
+	if len(cfg.Cleanup) > 0 {
+		keeper, err := NewProcesses(Config{Dir: cfg.Dir, Cleanup: cfg.Cleanup, Log: cfg.Log}, func(Status) {})
+		if err != nil {
+			return nil, err
+		}
+		v.keeper = keeper
 	}
 	v.reporter = newReporter(report)
+	if err := v.listen(1); err != nil {
+		return nil, errors.Join(err, v.Close())
+	}
 	return v, nil
 }
 
@@ -202,14 +210,15 @@ func (v *Virtual) Close() error {
 	}
 	v.mu.Unlock()
 	err := v.server.Close()
-	v.serving.Wait()
-	if v.reporter != nil {
-		v.reporter.close()
-	}
 	if err != nil {
-		return fmt.Errorf("closing the virtual tasks' server: %w", err)
+		err = fmt.Errorf("closing the virtual tasks' server: %w", err)
 	}
-	return nil
+	v.serving.Wait()
+	v.reporter.close()
+	if v.keeper != nil {
+		err = errors.Join(err, v.keeper.Close())
+	}
+	return err
 }
 
 // listen opens listeners until there are n. The lock is held, or nobody else knows v.

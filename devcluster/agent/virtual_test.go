@@ -7,6 +7,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
@@ -98,6 +101,61 @@ func TestVirtualTasksAreToldApartByAddress(t *testing.T) {
 	if code, _, _ := get(t, places["shop.2"].addr, places["shop.2"].ports[0]); code != 200 {
 		t.Errorf("its neighbour answers %d", code)
 	}
+}
+
+func TestVirtualAgentCleansUp(t *testing.T) {
+	more := filepath.Join(t.TempDir(), "more")
+	if err := os.Mkdir(more, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	v, _ := startVirtual(t, Config{Dir: more, Cleanup: []string{more}})
+	if err := v.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(more); !os.IsNotExist(err) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+func TestVirtualAgentCleansUpAfterKill9(t *testing.T) {
+	base := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	helper := exec.Command(self, "-test.run=^TestHelperRunsAVirtualAgent$")
+	helper.Env = append(os.Environ(), "AGENT_TEST_VIRTUAL="+base)
+	out, err := helper.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := helper.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = helper.Wait() }()
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Errorf("the helper says nothing: %v", err)
+	}
+	if err := helper.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	expectNothingLeft(t, base, nil)
+}
+
+func TestHelperRunsAVirtualAgent(*testing.T) {
+	base := os.Getenv("AGENT_TEST_VIRTUAL")
+	if base == "" {
+		return
+	}
+	more := filepath.Join(base, "more")
+	if err := os.Mkdir(more, 0o755); err != nil {
+		panic(err)
+	}
+	if _, err := NewVirtual(Config{Dir: more, Cleanup: []string{more}}, func(Status) {}); err != nil {
+		panic(err)
+	}
+	fmt.Println("up")
+	time.Sleep(5 * time.Minute)
 }
 
 func TestVirtualTaskLingers(t *testing.T) {
