@@ -56,7 +56,7 @@ type ledger struct {
 
 	trackers map[string]*tracker // by Record.Source
 	workers  map[int]*worker
-	closed   Loss   // of workers that have ended
+	closed   Loss // of workers that have ended
 	last     *tracker
 	ended    map[string]uint64 // tracker.next of closed ones, should they go on after all
 	pending  map[uint64]uint64 // dropped lines that a connection announced before it named its worker

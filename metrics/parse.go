@@ -119,8 +119,10 @@ func (s *scanner) tail(r *Record) {
 		r.ServerAddr = a
 	}
 	r.Client = s.word()
-	sec, ms := s.signed(), s.signed()
-	if !s.cut {
+	sec, ms := int64(-1), int64(-1)
+	s.timer(&sec)
+	s.timer(&ms)
+	if ms >= 0 {
 		r.Accepted = sec*1000 + ms
 	}
 	s.timer(&r.Handshake)
@@ -131,9 +133,9 @@ func (s *scanner) tail(r *Record) {
 		s.timer(&r.Connect)
 		s.timer(&r.Response)
 		s.timer(&r.Total)
-		s.timer(&r.RequestMicros)
-		s.timer(&r.ResponseMicros)
-		s.timer(&r.TotalMicros)
+		s.micros(&r.RequestMicros)
+		s.micros(&r.ResponseMicros)
+		s.micros(&r.TotalMicros)
 		r.RequestMicros = max(r.RequestMicros, 0)
 	} else {
 		s.timer(&r.Queue)
@@ -167,18 +169,18 @@ func (s *scanner) tail(r *Record) {
 // word returns the next field.
 func (s *scanner) word() []byte {
 	line, i := s.line, s.pos
-	for i < len(line) && line[i] > ' ' && line[i] < 0x7f {
+	for i < len(line) && plain[line[i]] && line[i] != ' ' {
 		i++
 	}
 	if i == len(line) {
 		s.end()
 		return nil
 	}
-	if line[i] != ' ' {
+	if line[i] != ' ' && line[i] != '"' {
 		s.fail(ReasonControl)
 		return nil
 	}
-	if i == s.pos {
+	if line[i] == '"' || i == s.pos {
 		s.fail(ReasonField)
 		return nil
 	}
@@ -203,7 +205,7 @@ func (s *scanner) last() []byte {
 	}
 	w := s.line[s.pos:]
 	for _, c := range w {
-		if c <= ' ' || c >= 0x7f {
+		if !plain[c] || c == ' ' {
 			s.fail(ReasonControl)
 			return nil
 		}
@@ -257,8 +259,22 @@ func (s *scanner) signed() int64 {
 	return -int64(n)
 }
 
-// timer sets *t, unless the line ends before the field is complete.
+// maxTimer is beyond any time that HAProxy can mean, in seconds or milliseconds, and small enough to be reckoned with.
+const maxTimer = 1 << 40
+
+// timer sets *t, in seconds or milliseconds, unless the line ends before the field is complete.
 func (s *scanner) timer(t *int64) {
+	v := s.signed()
+	if v > maxTimer {
+		s.fail(ReasonField)
+	}
+	if !s.cut && s.bad == ReasonNone {
+		*t = max(v, -1)
+	}
+}
+
+// micros is timer for fields in microseconds.
+func (s *scanner) micros(t *int64) {
 	if v := s.signed(); !s.cut && s.bad == ReasonNone {
 		*t = max(v, -1)
 	}
