@@ -140,14 +140,15 @@ type number int
 // UnmarshalJSON never fails: a value that is no number costs itself, not the app.
 func (n *number) UnmarshalJSON(b []byte) error {
 	s := strings.Trim(string(b), `" `)
-	if i, err := strconv.ParseInt(s, 10, 32); err == nil {
-		*n = number(i)
-		return nil
+	i, err := strconv.ParseInt(s, 10, 32)
+	if err != nil {
+		i = 0
+		f, _ := strconv.ParseFloat(s, 64) // 0 if it is no number
+		if f == float64(int32(f)) {
+			i = int64(f)
+		}
 	}
-	*n = 0
-	if f, err := strconv.ParseFloat(s, 64); err == nil && f == float64(int32(f)) {
-		*n = number(int32(f))
-	}
+	*n = number(i)
 	return nil
 }
 
@@ -169,8 +170,7 @@ func (t *texts) UnmarshalJSON(b []byte) error {
 	}
 	t.byName = nil
 	var raw map[string]json.RawMessage
-	if json.Unmarshal(b, &raw) != nil {
-		t.broken = true
+	if t.broken = json.Unmarshal(b, &raw) != nil; t.broken {
 		return nil
 	}
 	t.byName = make(map[string]string, len(raw))

@@ -131,7 +131,8 @@ func (b *builder) add(port int, e signalbox.Endpoint, at place) {
 		if known {
 			e.Addr = old
 		}
-		if e.State != signalbox.Draining && !at.quiet && !(known && e.State == signalbox.Suspect) {
+		expected := at.quiet || e.State == signalbox.Draining || known && e.State == signalbox.Suspect
+		if !expected {
 			b.report(s, e.Task, at.trouble, known)
 		}
 		if !known {
@@ -225,13 +226,19 @@ func shown(s string) string {
 
 // isWord reports whether s can stand in a line of text without being taken for anything else: ids of tasks, names of ports.
 func isWord(s string) bool {
+	return s != "" && len(s) <= 512 && madeOf(s, "-._:/")
+}
+
+// madeOf reports whether s has only letters, digits and the given signs.
+func madeOf(s, signs string) bool {
 	for i := range len(s) {
 		c := s[i]
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._:/", c) >= 0) {
+		alnum := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+		if !alnum && strings.IndexByte(signs, c) < 0 {
 			return false
 		}
 	}
-	return s != "" && len(s) <= 512
+	return true
 }
 
 // BadProblem is what to show of an app that could not be read.

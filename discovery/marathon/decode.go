@@ -244,14 +244,8 @@ func (a *App) check() error {
 
 // checkID refuses what Marathon itself would not take as the id of an app or a pod: ids go into names and logs.
 func checkID(id string) error {
-	if len(id) < 2 || len(id) > 1024 || id[0] != '/' {
+	if len(id) < 2 || len(id) > 1024 || id[0] != '/' || !madeOf(id, "/-._") {
 		return fmt.Errorf("%.200q is no id", id)
-	}
-	for i := range len(id) {
-		c := id[i]
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '/' || c == '-' || c == '.' || c == '_') {
-			return fmt.Errorf("%.200q is no id", id)
-		}
 	}
 	return nil
 }

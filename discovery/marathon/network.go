@@ -53,8 +53,8 @@ func (p *portSpec) routable() bool {
 
 // networking reads the mode from the newest shape that the app has.
 func (a *App) networking() networking {
-	for _, n := range a.Networks {
-		switch n.Mode {
+	if len(a.Networks) > 0 {
+		switch a.Networks[0].Mode {
 		case "host":
 			return onHost
 		case "container/bridge":
@@ -140,8 +140,8 @@ func (a *App) findCheck(p *portSpec) {
 			continue
 		}
 		c := signalbox.Check{
-			Interval: seconds(int(h.IntervalSeconds), 500*time.Millisecond, 5*time.Minute),
-			Timeout:  seconds(int(h.TimeoutSeconds), 100*time.Millisecond, 5*time.Minute),
+			Interval: seconds(h.IntervalSeconds),
+			Timeout:  seconds(h.TimeoutSeconds),
 		}
 		if h.MaxFailures > 0 {
 			c.Fall = min(int(h.MaxFailures)+1, 100) // Marathon kills at the failure after the last one allowed
@@ -161,11 +161,9 @@ func (a *App) findCheck(p *portSpec) {
 	}
 }
 
-func seconds(n int, least, most time.Duration) time.Duration {
-	if n <= 0 {
-		return 0
-	}
-	return min(max(time.Duration(n)*time.Second, least), most)
+// seconds returns a time of a check, at most five minutes; 0 if there is none.
+func seconds(n number) time.Duration {
+	return time.Duration(min(max(n, 0), 300)) * time.Second
 }
 
 // checkPath lets a path and query through that are one word to HAProxy, whatever quotes stand around it.
@@ -176,12 +174,8 @@ func checkPath(s string) (string, bool) {
 	if s[0] != '/' || len(s) > 1024 {
 		return "", false
 	}
-	for i := range len(s) {
-		c := s[i]
-		alnum := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
-		if !alnum && strings.IndexByte("/-._~!&()+,;=:@%?", c) < 0 {
-			return "", false
-		}
+	if !madeOf(s, "/-._~!&()+,;=:@%?") {
+		return "", false
 	}
 	return s, true
 }

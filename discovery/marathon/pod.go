@@ -173,8 +173,8 @@ func (p *Pod) ports() []podPort {
 			}
 			if h := c.HealthCheck; h != nil {
 				port.check = signalbox.Check{
-					Interval: seconds(int(h.IntervalSeconds), 500*time.Millisecond, 5*time.Minute),
-					Timeout:  seconds(int(h.TimeoutSeconds), 100*time.Millisecond, 5*time.Minute),
+					Interval: seconds(h.IntervalSeconds),
+					Timeout:  seconds(h.TimeoutSeconds),
 				}
 				if h.MaxFailures > 0 {
 					port.check.Fall = min(int(h.MaxFailures)+1, 100)
