@@ -1,6 +1,7 @@
 package haproxy
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -175,4 +176,32 @@ func TestAfterReloadGatesOnlyNewTasks(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("commands (-want +got):\n%s", diff)
 	}
+}
+
+// A controller that starts anew reads its Config back, and changes nothing.
+func TestAConfigSurvivesAsJSON(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		o, now := testOptions("/d"), make(map[int]*signalbox.Service)
+		var c *Config
+		var table *signalbox.Table
+		for range 4 {
+			table = drawStep(t, now)
+			c = Build(table, o, c)
+		}
+		text, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var read Config
+		if err := json.Unmarshal(text, &read); err != nil {
+			t.Fatal(err)
+		}
+		next := Build(table, o, &read)
+		if p := Diff(&read, next); len(p.Commands) != 0 || len(p.Reasons) != 0 {
+			t.Fatalf("%v", p)
+		}
+		if diff := cmp.Diff(c, next, equalConfigs()...); diff != "" {
+			t.Fatalf("(-before +after):\n%s", diff)
+		}
+	})
 }

@@ -70,9 +70,9 @@ func Applied(running, want *Config) *Config {
 	c := &Config{Options: running.Options, Listeners: running.Listeners, Problems: want.Problems}
 	for _, r := range running.Backends {
 		w := want.Backend(r.Name)
-		switch {
-		case w == r:
-		case w == nil:
+		switch w {
+		case r:
+		case nil:
 			r = r.retire()
 		default:
 			a := *w

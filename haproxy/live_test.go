@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -50,7 +51,7 @@ func check(tb testing.TB, dir string) error {
 // shortDir returns a directory whose sockets fit into the 108 bytes that a path may have.
 func shortDir(tb testing.TB) string {
 	tb.Helper()
-	dir, err := os.MkdirTemp("/tmp", "sb")
+	dir, err := os.MkdirTemp("/tmp", "sb") //nolint:usetesting // the name of the test would make the path too long
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -435,5 +436,127 @@ func TestHAProxyGatesUnknownTasks(t *testing.T) {
 	l.become(with(dead, up))
 	if code, body := l.get("shop.local", "/"); code != 200 || !strings.HasPrefix(body, "up") {
 		t.Errorf("after the orchestrator's verdict: %d %s", code, body)
+	}
+}
+
+// What decides where a request goes, said once more in the plainest way.
+func reference(table *signalbox.Table, host, path string) (app string, known bool) {
+	host, _, _ = strings.Cut(strings.ToLower(host), ":")
+	host = strings.TrimRight(host, ".")
+	parent := "*."
+	if _, rest, ok := strings.Cut(host, "."); ok {
+		parent += rest
+	}
+	for _, name := range []string{host, parent, ""} {
+		best, longest := "", -1
+		for _, s := range table.Services {
+			for _, r := range s.Routes {
+				prefix := strings.TrimSuffix(r.Path, "/") + "/"
+				known = known || r.Host == name && name != ""
+				if r.Host == name && strings.HasPrefix(path+"/", prefix) && len(prefix) > longest {
+					best, longest = s.App, len(prefix)
+				}
+			}
+		}
+		if best != "" || known {
+			return best, known
+		}
+	}
+	return "", false
+}
+
+// Random routes, each set led to from the one before by runtime commands alone: the real HAProxy answers as the reference says.
+func TestHAProxyRoutesAsTheReferenceSays(t *testing.T) {
+	const services = 6
+	names := []string{"", "a.x", "b.x", "*.x", "x", "*.a.x", "a.x-y"}
+	paths := []string{"/", "/p", "/p/q", "/pq", "/r"}
+	asked := []string{"a.x", "A.X:80", "b.x.", "c.x", "x", "z.a.x", "a.x-y", "other"}
+	targets := []string{"/", "/p", "/p/", "/p/q", "/p/qq", "/pq", "/r/s?p", "/s"}
+	var all []*signalbox.Service
+	for i := range services {
+		app := fmt.Sprintf("/app%d", i)
+		all = append(all, service(app, "", task(t, app)))
+	}
+	l := start(t, tableOf(all...))
+	seed := time.Now().UnixNano()
+	r := rand.New(rand.NewPCG(uint64(seed), 0))
+	for range 12 {
+		taken := make(map[signalbox.Route]bool)
+		next := make([]*signalbox.Service, services)
+		for i, s := range all {
+			c := *s
+			c.Routes = nil
+			for range r.IntN(4) {
+				route := signalbox.Route{Host: names[r.IntN(len(names))], Path: paths[r.IntN(len(paths))]}
+				if !taken[route] {
+					taken[route] = true
+					c.Routes = append(c.Routes, route)
+				}
+			}
+			next[i] = &c
+		}
+		table := tableOf(next...)
+		l.become(table)
+		for _, host := range asked {
+			for _, target := range targets {
+				path, _, _ := strings.Cut(target, "?")
+				app, known := reference(table, host, path)
+				want, word := 200, app+" "
+				if app == "" {
+					want, word = 404, map[bool]string{true: "for this path", false: "for this host"}[known]
+				}
+				if code, body := l.get(host, target); code != want || !strings.Contains(body, word) {
+					t.Fatalf("seed %d: %s%s: %d %s, want %d %s with %v", seed, host, target, code, body, want, word, table)
+				}
+			}
+		}
+	}
+}
+
+// A request that may be sent twice meets no dead task; one that may not is sent once.
+func TestHAProxyTriesAgainWhatMayBeTriedAgain(t *testing.T) {
+	dead := signalbox.Endpoint{Task: "dead", Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(freePort(t))), State: signalbox.Up}
+	var mu sync.Mutex
+	seen := make(map[string]int)
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		seen[r.Method]++
+		mu.Unlock()
+		panic(http.ErrAbortHandler)
+	}))
+	t.Cleanup(silent.Close)
+	mute := signalbox.Endpoint{Task: "mute", Addr: netip.MustParseAddrPort(silent.Listener.Addr().String()), State: signalbox.Up}
+	off := func(s *signalbox.Service) *signalbox.Service {
+		s.Check.Kind = signalbox.CheckOff
+		return s
+	}
+	l := start(t, tableOf(
+		off(service("/half", "half.local/", task(t, "fine"), dead)),
+		off(service("/mute", "mute.local/", task(t, "fine"), mute)),
+	))
+	send := func(method, host string) (int, string) {
+		code, _, body := raw(t, l.entry, method+" / HTTP/1.1\r\nHost: "+host+"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+		return code, body
+	}
+	for range 4 {
+		for _, method := range []string{"GET", "POST"} {
+			if code, body := send(method, "half.local"); code != 200 {
+				t.Errorf("%s with a dead task: %d %s", method, code, body)
+			}
+		}
+		if code, body := send("GET", "mute.local"); code != 200 {
+			t.Errorf("GET with a mute task: %d %s", code, body)
+		}
+	}
+	refused := 0
+	for range 4 {
+		if code, _ := send("POST", "mute.local"); code == 502 {
+			refused++
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if refused != seen["POST"] || refused == 0 || seen["GET"] == 0 {
+		t.Errorf("%d of 4 POST were answered by 502, the mute task saw %v", refused, seen)
 	}
 }

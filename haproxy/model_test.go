@@ -90,6 +90,18 @@ func (m *model) apply(c Command) error {
 	return fmt.Errorf("%s: unknown", c.Text)
 }
 
+// holds checks what every request may rely on, between any two commands: a host leads to a backend that has a name.
+func (m *model) holds(t *rapid.T, o *Options, after Command) {
+	for key, backend := range m.maps[o.MapPath(HostsMap)] {
+		if _, named := m.maps[o.MapPath(NamesMap)][backend]; !named && backend != noPath {
+			t.Fatalf("after %q the host %q leads to %q, which has no name", after.Text, key, backend)
+		}
+		if _, runs := m.servers[backend+"/s1"]; !runs && backend != noPath {
+			t.Fatalf("after %q the host %q leads to %q, which does not run", after.Text, key, backend)
+		}
+	}
+}
+
 // drawService draws one service of few possible ones, so that conflicts and returns are frequent.
 func drawService(t *rapid.T, i int) *signalbox.Service {
 	app := fmt.Sprintf("/a%d", i)
@@ -173,6 +185,7 @@ func TestCommandsLeadToWhatWasBuilt(t *testing.T) {
 				if err := m.apply(c); err != nil {
 					t.Fatalf("%v\nall: %v", err, plan)
 				}
+				m.holds(t, o, c)
 			}
 			applied := Applied(running, want)
 			says := load(applied)
