@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -146,5 +147,60 @@ func fromJSON(t *testing.T, b []byte, into any) {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestTableIsComplete(t *testing.T) {
+	keys, twins := map[string]bool{}, map[string]bool{}
+	for _, l := range Table() {
+		if l.Key == "" || l.Type == "" || l.Default == "" || l.Doc == "" || l.Invalid == "" || l.lost == "" || l.set == nil || l.keep == nil {
+			t.Errorf("the row of %q has gaps", l.Key)
+		}
+		if keys[l.Key] || twins[l.Twin] {
+			t.Errorf("the row of %q is there twice", l.Key)
+		}
+		keys[l.Key], twins[l.Twin] = true, l.Twin != ""
+	}
+}
+
+// Each code that the sources or goldens name is explained, and each that is explained is used.
+func TestCodesAreExplained(t *testing.T) {
+	explained, used := map[string]bool{}, map[string]bool{}
+	for _, c := range Codes() {
+		explained[c.Code] = c.Meaning != "" && c.Fix != ""
+	}
+	for _, pattern := range []string{"*.go", "testdata/*.txtar"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, code := range regexp.MustCompile(`\bSB\d{3}\b`).FindAllString(string(b), -1) {
+				if !explained[code] {
+					t.Errorf("%s: %s is not explained", file, code)
+				}
+				if file != "codes.go" {
+					used[code] = true
+				}
+			}
+		}
+	}
+	for code := range explained {
+		if !used[code] {
+			t.Errorf("%s is not used", code)
+		}
+	}
+}
+
+func TestCheckDialects(t *testing.T) {
+	if err := CheckDialects(Dialects()); err != nil {
+		t.Error(err)
+	}
+	if err := CheckDialects([]string{"signalbox", "traefik"}); err == nil || !strings.Contains(err.Error(), `"traefik"`) {
+		t.Errorf("error %v", err)
 	}
 }

@@ -257,7 +257,7 @@ func (c *cursor) escape() bool {
 		return false
 	}
 	for _, h := range rest[1:5] {
-		if !('0' <= h && h <= '9' || 'a' <= h && h <= 'f' || 'A' <= h && h <= 'F') {
+		if hex := '0' <= h && h <= '9' || 'a' <= h && h <= 'f' || 'A' <= h && h <= 'F'; !hex {
 			return false
 		}
 	}
