@@ -120,12 +120,12 @@ func (a *Aggregator) Consume(b *Batch) {
 		a.record(&b.Records[i], b)
 	}
 	if b.Closed {
-		a.ledger.hangUp(b.Source)
+		a.ledger.hangUp(b.Source, b.At)
 	}
 }
 
 func (a *Aggregator) record(r *Record, b *Batch) {
-	if r.Accounted && !a.ledger.observe(r, b.Source) {
+	if r.Accounted && !a.ledger.observe(r, b.Source, b.At) {
 		a.overflow["worker"]++
 	}
 	if r.Reason != ReasonNone {
@@ -302,7 +302,7 @@ func classIndex(r *Record) int {
 func (a *Aggregator) Reconcile(workers []WorkerStat) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.ledger.reconcile(workers)
+	a.ledger.reconcile(workers, time.Now())
 	a.look()
 }
 

@@ -90,9 +90,45 @@ type worker struct {
 	lines    uint64
 	looked   uint64 // lines at the last Reconcile
 	missing  int
-	source   uint64 // its connection
-	hungUp   bool   // that connection has ended
+	source   uint64    // its connection
+	hungUp   time.Time // when that connection ended, zero while it stands
 	trackers []*tracker
+
+	lookedAt time.Time     // the last Reconcile that found it alive
+	lastAt   time.Time     // when its last line arrived
+	lag      time.Duration // how old that line was then
+	window   time.Time     // since when inWindow counts
+	inWindow uint64
+	peak     uint64 // the most lines that arrived within one rateWindow
+}
+
+// rateWindow is the time over which a worker's highest rate is taken.
+const rateWindow = 10 * time.Millisecond
+
+// arrived notes that a line came, which says when it was written.
+func (w *worker) arrived(r *Record, at time.Time) {
+	w.lines++
+	w.lastAt, w.lag = at, max(at.Sub(r.ended()), 0)
+	if at.Sub(w.window) >= rateWindow {
+		w.window, w.inWindow = at, 0
+	}
+	w.inWindow++
+	w.peak = max(w.peak, w.inWindow)
+}
+
+// unseen bounds the lines that a worker wrote and that did not come, if nobody saw it go: what it can have written, at its
+// highest rate, between its last sign of life and the end of its connection, and never more than its ring holds. If the
+// connection did not end, or the lines came late, only the ring is a bound.
+func (w *worker) unseen(ring uint64) uint64 {
+	if w.hungUp.IsZero() || w.lag > time.Second {
+		return ring
+	}
+	sign := w.lastAt
+	if w.lookedAt.After(sign) {
+		sign = w.lookedAt
+	}
+	windows := uint64(max(w.hungUp.Sub(sign), 0)+w.lag)/uint64(rateWindow) + 2
+	return min(w.peak*windows, ring)
 }
 
 func newLedger(started time.Time) *ledger {
@@ -107,7 +143,7 @@ func newLedger(started time.Time) *ledger {
 const minLine = 100
 
 // observe accounts for one line. It reports false if the line is of a worker or frontend beyond the limit.
-func (l *ledger) observe(r *Record, conn uint64) bool {
+func (l *ledger) observe(r *Record, conn uint64, at time.Time) bool {
 	t := l.last
 	if t == nil || t.key != string(r.Source) {
 		var ok bool
@@ -124,12 +160,12 @@ func (l *ledger) observe(r *Record, conn uint64) bool {
 		}
 		l.last = t
 	}
-	if t.worker.source != conn || t.worker.hungUp {
-		t.worker.source, t.worker.hungUp = conn, false
+	if t.worker.source != conn || !t.worker.hungUp.IsZero() {
+		t.worker.source, t.worker.hungUp = conn, time.Time{}
 		t.worker.dropped += l.pending[conn]
 		delete(l.pending, conn)
 	}
-	t.worker.lines++
+	t.worker.arrived(r, at)
 	if r.Reason == ReasonNone {
 		t.counted++
 	} else {
@@ -155,7 +191,7 @@ func (l *ledger) track(pid int, key, frontend string) *tracker {
 // dropped notes that a ring announced lost lines. The connection tells whose ring it is.
 func (l *ledger) dropped(n, conn uint64) {
 	for _, w := range l.workers {
-		if w.source == conn && !w.hungUp {
+		if w.source == conn && w.hungUp.IsZero() {
 			w.dropped += n
 			return
 		}
@@ -164,11 +200,11 @@ func (l *ledger) dropped(n, conn uint64) {
 }
 
 // hangUp notes that a connection ended.
-func (l *ledger) hangUp(conn uint64) {
+func (l *ledger) hangUp(conn uint64, at time.Time) {
 	delete(l.pending, conn)
 	for _, w := range l.workers {
 		if w.source == conn {
-			w.hungUp = true
+			w.hungUp = at
 		}
 	}
 }
@@ -209,7 +245,7 @@ func (l *ledger) loss() Loss {
 
 // reconcile compares with HAProxy's own counters. A worker that the list leaves out counts as ended once nothing comes from it
 // any more; should something come after all, its account goes on where it was closed. The list must name every worker that lives, old ones too.
-func (l *ledger) reconcile(live []WorkerStat) {
+func (l *ledger) reconcile(live []WorkerStat, now time.Time) {
 	alive := make(map[int]bool, len(live))
 	for i := range live {
 		s := &live[i]
@@ -219,7 +255,7 @@ func (l *ledger) reconcile(live []WorkerStat) {
 			w = &worker{pid: s.PID}
 			l.workers[s.PID] = w
 		}
-		w.stat, w.missing, w.looked = s, 0, w.lines
+		w.stat, w.missing, w.looked, w.lookedAt = s, 0, w.lines, now
 		w.old = !s.Started.IsZero() && s.Started.Before(l.started)
 		w.reconcile(l, s)
 	}
@@ -229,7 +265,7 @@ func (l *ledger) reconcile(live []WorkerStat) {
 		}
 		// A dead worker's last lines may still be on the way: it is closed when nothing more came since the last look.
 		w.missing++
-		if still := w.lines == w.looked; w.missing >= 2 && still || w.hungUp && still {
+		if still := w.lines == w.looked; still && (w.missing >= 2 || !w.hungUp.IsZero()) {
 			l.close(w)
 			continue
 		}
@@ -288,8 +324,7 @@ func (l *ledger) close(w *worker) {
 		// It took no new connections: each one that it had then may have logged once more.
 		sum.Unsure = unread + conns
 	case len(w.trackers) > 0:
-		// Nobody saw it go. All that it wrote and that did not come was in its ring.
-		sum.Unsure = unread + l.ring
+		sum.Unsure = unread + w.unseen(l.ring)
 	}
 	l.closed.add(sum)
 	delete(l.workers, w.pid)

@@ -20,11 +20,11 @@ func TestLedger(t *testing.T) {
 			for _, seq := range seqs {
 				var r Record
 				_ = Parse([]byte(line(pid, "web", seq, "/a:0", "-:-", 200, 1)), &r)
-				l.observe(&r, uint64(pid))
+				l.observe(&r, uint64(pid), epoch)
 			}
 		}
 	}
-	look := func(ws ...WorkerStat) step { return func(l *ledger) { l.reconcile(ws) } }
+	look := func(ws ...WorkerStat) step { return func(l *ledger) { l.reconcile(ws, epoch) } }
 	started := time.Unix(1000, 0)
 	before := func(w WorkerStat) WorkerStat { w.Started = started.Add(-time.Hour); return w }
 	stopping := func(w WorkerStat) WorkerStat { w.Stopping = true; return w }
@@ -70,6 +70,10 @@ func TestLedger(t *testing.T) {
 		},
 		"a worker dies unseen": {
 			[]step{rec(1, 0, 1), look(stat(1, 4, 2)), look(), look(), look()}, Loss{Sent: 2, Counted: 2, Unsure: 2 + ring},
+		},
+		"a worker hangs up unseen": {
+			[]step{rec(1, 0, 1), look(stat(1, 2, 0)), func(l *ledger) { l.hangUp(1, epoch.Add(25*time.Millisecond)) }, look()},
+			Loss{Sent: 2, Counted: 2, Unsure: 2 * (2 + 2)},
 		},
 		"a worker that was missing goes on": {
 			[]step{rec(1, 0, 1), look(stopping(stat(1, 2, 0))), look(), look(), look(), rec(1, 2, 4)},
@@ -122,12 +126,12 @@ func TestLedgerCloses(t *testing.T) {
 				want.Counted++
 				var rec Record
 				_ = Parse([]byte(line(pid, "web", seq, "/a:0", "-:-", 200, 1)), &rec)
-				l.observe(&rec, uint64(pid))
+				l.observe(&rec, uint64(pid), epoch)
 			}
 			stats = append(stats, stat(pid, uint64(n), 0))
 		}
-		l.reconcile(stats)
-		l.reconcile(stats)
+		l.reconcile(stats, epoch)
+		l.reconcile(stats, epoch)
 		got := l.loss()
 		got.Tail = 0
 		if diff := cmp.Diff(want, got); diff != "" {

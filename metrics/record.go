@@ -133,6 +133,14 @@ func (r *Record) FirstByte() int64 {
 // clockSlack is by how much, in µs, the microsecond clock may differ from the sum of up to four timers cut to milliseconds.
 const clockSlack = 5000
 
+// ended returns when the line was written, as far as it says.
+func (r *Record) ended() time.Time {
+	if r.RequestMicros > 0 && r.TotalMicros >= 0 {
+		return time.UnixMicro(r.RequestMicros + r.TotalMicros)
+	}
+	return time.UnixMilli(r.Accepted + max(r.Handshake, 0) + max(r.Idle, 0) + max(r.Total, 0))
+}
+
 // Dispatched returns about when a server was chosen: the moment at which its address tells the task.
 func (r *Record) Dispatched() time.Time {
 	if r.RequestMicros > 0 {
