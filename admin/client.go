@@ -19,6 +19,8 @@ var (
 	ErrUnreachable = errors.New("the controller can't be reached")
 	// ErrRefused: it answers, and doesn't take the token.
 	ErrRefused = errors.New("the controller refuses")
+	// ErrFailed: it answers that it can't do what it is asked for.
+	ErrFailed = errors.New("the controller can't answer")
 )
 
 // maxAnswer bounds what a client reads: 10,000 apps make an answer of some 10 MB.
@@ -107,7 +109,7 @@ func ask[T any](ctx context.Context, c *Client, path string) (T, error) {
 	case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden:
 		return out, fmt.Errorf("%w at %s: the token in %s is not the one it uses", ErrRefused, c.addr, c.tokenFile)
 	case resp.StatusCode != http.StatusOK:
-		return out, fmt.Errorf("asking the controller at %s for %s: %s: %s", c.addr, path, resp.Status, complaint(body))
+		return out, fmt.Errorf("%w: asking %s for %s: %s: %s", ErrFailed, c.addr, path, resp.Status, complaint(body))
 	}
 	if err := json.Unmarshal(body, &out); err != nil {
 		return out, fmt.Errorf("asking the controller at %s for %s: reading its answer: %w", c.addr, path, err)

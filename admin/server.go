@@ -314,7 +314,7 @@ func (s *Server) render(w http.ResponseWriter, _ *http.Request) {
 	}
 	files, err := s.cfg.Render()
 	if err != nil {
-		writeJSON(w, http.StatusInternalServerError, map[string]string{"apiVersion": APIVersion, "error": err.Error()})
+		writeJSON(w, http.StatusServiceUnavailable, map[string]string{"apiVersion": APIVersion, "error": err.Error()})
 		return
 	}
 	writeJSON(w, http.StatusOK, Render{APIVersion: APIVersion, Files: files})

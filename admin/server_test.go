@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -411,7 +412,7 @@ func TestClientErrors(t *testing.T) {
 	}
 	free.Close()
 	f(free.Addr().String(), wrong, ErrUnreachable, "connection refused")
-	if _, err := NewClient(mustAddress(t, r.tcp), r.cfg.TokenFile).Render(t.Context()); err == nil || !strings.Contains(err.Error(), "no table yet") {
+	if _, err := NewClient(mustAddress(t, r.tcp), r.cfg.TokenFile).Render(t.Context()); !errors.Is(err, ErrFailed) || !strings.Contains(err.Error(), "no table yet") {
 		t.Errorf("Render: %v", err)
 	}
 }
@@ -504,4 +505,46 @@ func TestSlowClient(t *testing.T) {
 	if line, err := bufio.NewReader(conn).ReadString('\n'); err == nil && !strings.Contains(line, "408") {
 		t.Errorf("the slow client got %q", line)
 	}
+}
+
+// Whatever is asked for, a login leads to this listener, without the token.
+func FuzzLogin(f *testing.F) {
+	for _, target := range []string{"/health", "//evil.example/", "/\\evil.example", "/%5Cevil.example", "/%2F/evil", "/a?b=c", "/?token=x&token=y", "/%0d%0aSet-Cookie: a=b"} {
+		f.Add(target)
+	}
+	s := &Server{token: "0123456789abcdef"}
+	f.Fuzz(func(t *testing.T, target string) {
+		u, err := url.ParseRequestURI(target)
+		if err != nil {
+			return
+		}
+		query := url.Values{"token": {s.token}, "x": {u.RawQuery}}
+		w := httptest.NewRecorder()
+		s.login(w, &http.Request{Method: http.MethodGet, URL: u, Header: http.Header{}}, query)
+		to := w.Header().Get("Location")
+		parsed, err := url.Parse(to)
+		if err != nil || parsed.Host != "" || parsed.Scheme != "" || !strings.HasPrefix(to, "/") || strings.HasPrefix(to, "//") ||
+			strings.ContainsAny(to, "\\\r\n") || parsed.Query().Has("token") {
+			t.Errorf("%q leads to %q", target, to)
+		}
+	})
+}
+
+// A Host that is allowed is this machine, however it is written.
+func FuzzHost(f *testing.F) {
+	for _, host := range []string{"", "localhost", "localhost.evil.example", "127.0.0.1:1", "127.0.0.1.evil.example", "[::1]", "[::1%25lo]:1", "::ffff:127.0.0.1", "0", "0.0.0.0", "2130706433", "127.1"} {
+		f.Add(host)
+	}
+	f.Fuzz(func(t *testing.T, host string) {
+		if !hostAllowed(host) {
+			return
+		}
+		name := strings.Trim(host, "[]")
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			name = strings.Trim(h, "[]")
+		}
+		if ip := net.ParseIP(strings.SplitN(name, "%", 2)[0]); !strings.EqualFold(name, "localhost") && (ip == nil || !ip.IsLoopback()) {
+			t.Errorf("%q is allowed", host)
+		}
+	})
 }
