@@ -100,7 +100,7 @@ func (p *program) printHealth(h admin.Health) error {
 		fmt.Fprint(p.stdout, "\nlast log entries:\n")
 		for _, e := range h.Logs {
 			line := fmt.Sprintf("%s %-7s %s", e.Time.UTC().Format("15:04:05Z"), e.Level, e.Message)
-			for _, k := range sortedKeys(e.Fields) {
+			for _, k := range slices.Sorted(maps.Keys(e.Fields)) {
 				line += fmt.Sprintf(" %s=%q", k, e.Fields[k])
 			}
 			fmt.Fprintln(p.stdout, "  "+clean(line))
@@ -123,5 +123,3 @@ func (p *program) printHealth(h admin.Health) error {
 func sentence(parts ...string) string {
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), "; ")
 }
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

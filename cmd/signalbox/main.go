@@ -23,7 +23,7 @@ const (
 	exitOK          = 0
 	exitFindings    = 1   // it did its work, and found something that somebody should look at
 	exitUsage       = 2   // the command line or the environment is wrong
-	exitUnreachable = 3   // the controller or Marathon can't be reached
+	exitUnreachable = 3   // the controller or Marathon can't be reached, or can't answer
 	exitInternal    = 4   // a defect of the program
 	exitInterrupted = 130 // by a signal
 )
@@ -122,6 +122,8 @@ func (p *program) report(ctx context.Context, err error) int {
 	case errors.As(err, &exit):
 	case errors.Is(err, admin.ErrUnreachable):
 		exit = &exitError{code: exitUnreachable, err: err, try: "signalbox run to start one, or --admin with the address of the one that runs"}
+	case errors.Is(err, admin.ErrFailed):
+		exit = &exitError{code: exitUnreachable, err: err, try: "signalbox health"}
 	case errors.Is(err, admin.ErrRefused):
 		exit = &exitError{code: exitUsage, err: err, try: "--admin-token-file with the file that the controller uses, as a user who may read it"}
 	case !p.started:

@@ -129,7 +129,7 @@ var settingTable = []setting{
 	{"Safety", "quarantine-span", "`time` over which these reads must stretch", func(s *settings) pflag.Value { return durationOf(&s.QuarantineSpan, 0, 24*time.Hour) }},
 
 	{"HAProxy", "haproxy", "`supervise|attach`: run an HAProxy of its own, or drive one that systemd started", func(s *settings) pflag.Value { return oneOf(&s.HAProxy, "supervise", "attach") }},
-	{"HAProxy", "haproxy-bin", "the `program`", func(s *settings) pflag.Value { return textOf(&s.HAProxyBin) }},
+	{"HAProxy", "haproxy-bin", "HAProxy's `program`, by path or by a name in PATH", func(s *settings) pflag.Value { return textOf(&s.HAProxyBin) }},
 	{"HAProxy", "haproxy-dir", "`directory` of the configuration, the maps and the sockets (default STATE-DIR/haproxy)", func(s *settings) pflag.Value { return textOf(&s.HAProxyDir) }},
 	{"HAProxy", "haproxy-master-socket", "`path` of the master socket (default HAPROXY-DIR/master.sock)", func(s *settings) pflag.Value { return textOf(&s.HAProxyMasterSocket) }},
 	{"HAProxy", "haproxy-user", "`user` that HAProxy changes to; empty: it stays", func(s *settings) pflag.Value { return textOf(&s.HAProxyUser) }},
