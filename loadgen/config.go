@@ -52,7 +52,7 @@ const (
 )
 
 func (c Config) withDefaults() (Config, error) {
-	if c.Rate <= 0 || c.Rate > 1e6 {
+	if !(c.Rate > 0 && c.Rate <= 1e6) { // no number is neither
 		return c, fmt.Errorf("load of %g requests a second: more than 0 and at most a million are possible", c.Rate)
 	}
 	if c.MaxInFlight < 0 || c.Timeout < 0 || c.Duration < 0 {

@@ -130,7 +130,7 @@ backend empty
 			before := frontendCounts(t, socket, "front")
 			url := "http://" + front
 			g, err := New(Config{
-				Rate: 1000, Requests: 1000, KeepAlive: keep, Seed: 3, MaxInFlight: 100,
+				Rate: 1000, Requests: 1000, KeepAlive: keep, Seed: 3, MaxInFlight: 400,
 				Targets: []Target{
 					{Name: "fine", URL: url + "/?code=200", Weight: 5},
 					{Name: "app's", URL: url + "/?code=503"},

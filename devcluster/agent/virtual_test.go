@@ -159,22 +159,33 @@ func TestHelperRunsAVirtualAgent(*testing.T) {
 }
 
 func TestVirtualTaskLingers(t *testing.T) {
-	v, w := startVirtual(t, Config{Linger: 200 * time.Millisecond})
-	addr, ports, err := v.Place("a", 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := v.Launch(Spec{ID: "a"}); err != nil {
-		t.Fatal(err)
-	}
-	v.Kill("a", time.Minute)
-	v.Kill("a", time.Minute)
-	if code, _, _ := get(t, addr, ports[0]); code != 200 && len(w.of("a")) < 3 {
-		t.Errorf("a lingering task answers %d", code)
-	}
-	w.until(t, "a", Killed)
-	if diff := cmp.Diff([]State{Starting, Running, Killed}, w.states("a")); diff != "" {
-		t.Errorf("states (-want +got):\n%s", diff)
+	for name, c := range map[string]struct {
+		linger, grace time.Duration
+	}{
+		"by the configuration": {20 * time.Millisecond, time.Hour},
+		"by the grace":         {time.Hour, 20 * time.Millisecond},
+		"until it is forced":   {time.Hour, time.Hour},
+	} {
+		v, w := startVirtual(t, Config{Linger: c.linger})
+		addr, ports, err := v.Place("a", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := v.Launch(Spec{ID: "a"}); err != nil {
+			t.Fatal(err)
+		}
+		v.Kill("a", c.grace)
+		v.Kill("a", time.Hour)
+		if c.linger == c.grace {
+			if code, _, _ := get(t, addr, ports[0]); code != 200 {
+				t.Errorf("a lingering task answers %d", code)
+			}
+			v.Kill("a", 0)
+		}
+		w.until(t, "a", Killed)
+		if diff := cmp.Diff([]State{Starting, Running, Killed}, w.states("a")); diff != "" {
+			t.Errorf("%s: states (-want +got):\n%s", name, diff)
+		}
 	}
 }
 
