@@ -12,6 +12,7 @@ type deployment struct {
 	changes map[string]change
 	steps   []step
 	current int // steps[current] is at work; -1 before the first
+	undone  int // index into the step of an action that was not done yet
 	moving  bool
 	groups  map[string]*groupInfo
 	before  map[string]*app // all apps before and after, for plans in the old, heavy form
@@ -222,12 +223,17 @@ func (c *cluster) advance(d *deployment) {
 	c.publishDeploymentEnd("deployment_success", d)
 }
 
+// stepDone begins where it found something undone the last time, so that a step of thousands of apps costs each of them once.
 func (c *cluster) stepDone(d *deployment) bool {
-	for _, p := range d.steps[d.current] {
-		if act := c.apps[p.app].act; act != nil && !act.done {
+	now := d.steps[d.current]
+	for n := range now {
+		at := (d.undone + n) % len(now)
+		if act := c.apps[now[at].app].act; act != nil && !act.done {
+			d.undone = at
 			return false
 		}
 	}
+	d.undone = 0
 	return true
 }
 
