@@ -22,6 +22,7 @@ const (
 	following jobKind = "file"
 	checking  jobKind = "check"
 	reloading jobKind = "reload"
+	auditing  jobKind = "audit"
 )
 
 type jobResult struct {
@@ -35,6 +36,8 @@ type jobResult struct {
 	publishAt time.Time
 	occupied  []int // ports of new listeners that somebody else holds
 	proc      Proc
+	diffs     []difference
+	actual    *haproxy.Config // config as it really runs
 	worker    Worker
 	unstarted bool  // the files are in place and nobody started HAProxy
 	started   bool  // HAProxy was started, not reloaded
@@ -61,7 +64,8 @@ func (a *Applier) background(ctx context.Context) {
 		a.job(checking, func() jobResult { return a.checkFiles(ctx, config) })
 	case a.running != nil && a.running == a.effective && now.Sub(a.auditAt) >= a.cfg.AuditInterval:
 		a.auditAt = now
-		a.audit(ctx)
+		config, worker := a.running, a.worker
+		a.job(auditing, func() jobResult { return a.audit(ctx, config, worker) })
 	}
 }
 
@@ -273,6 +277,8 @@ func (a *Applier) finished(ctx context.Context, r jobResult) {
 		}
 	case reloading:
 		a.reloaded(ctx, r)
+	case auditing:
+		a.audited(r)
 	}
 }
 
@@ -406,37 +412,53 @@ func (a *Applier) rejected(r jobResult) {
 	a.reloadFailed(fmt.Errorf("the check rejects it: %s", r.verdict.Rejections[0]))
 }
 
-// audit compares what runs with the model. What differs becomes the running state, so the next comparison repairs it.
-func (a *Applier) audit(ctx context.Context) {
+// audit compares what runs with the model, over a connection of its own: at 20,000 servers that takes a while.
+func (a *Applier) audit(ctx context.Context, config *haproxy.Config, worker Worker) jobResult {
+	r := jobResult{config: config, worker: worker}
+	rt := NewRuntime(a.cfg.StatsSocket)
+	defer rt.Close()
+	act, err := a.observe(ctx, rt, worker)
+	if err != nil {
+		r.err = err
+		return r
+	}
+	r.actual, r.diffs, r.err = readBack(config, config, act)
 	if p, err := a.master.Proc(ctx); err == nil {
-		a.met.oldWorkers.Set(float64(len(p.Old)))
+		r.proc = p
+	}
+	return r
+}
+
+// audited takes in an audit. What differs becomes the running state, so the next comparison repairs it. An audit during which
+// something was changed says nothing, and is repeated.
+func (a *Applier) audited(r jobResult) {
+	if r.proc.Master != 0 {
+		a.met.oldWorkers.Set(float64(len(r.proc.Old)))
 		a.mu.Lock()
-		a.status.OldWorkers = len(p.Old)
+		a.status.OldWorkers = len(r.proc.Old)
 		a.mu.Unlock()
 	}
-	act, err := a.observe(ctx)
-	if err != nil {
-		a.lost(err)
+	if a.running != r.config || a.worker != r.worker {
+		a.auditAt = time.Now().Add(time.Second - a.cfg.AuditInterval)
 		return
 	}
-	cfg, diffs, err := readBack(a.running, a.effective, act)
 	a.met.audits.Inc()
-	if err != nil {
+	switch {
+	case errors.Is(r.err, errShape):
 		a.met.repairs.WithLabelValues("shape").Inc()
-		a.log.WithError(err).Error("audit: the running state is not what it should be")
+		a.log.WithError(r.err).Error("audit: the running state is not what it should be")
 		a.loaded, a.running = nil, nil
 		a.force(ReasonShape)
-		return
-	}
-	for i, d := range diffs {
-		a.met.repairs.WithLabelValues(d.kind).Inc()
-		if i < 20 {
-			a.log.WithField("kind", d.kind).Warn("audit: " + d.what)
+	case r.err != nil:
+		a.lost(fmt.Errorf("audit: %w", r.err))
+	case len(r.diffs) > 0:
+		for i, d := range r.diffs {
+			a.met.repairs.WithLabelValues(d.kind).Inc()
+			if i < 20 {
+				a.log.WithField("kind", d.kind).Warn("audit: " + d.what)
+			}
 		}
-	}
-	if len(diffs) > 0 {
-		a.setRunning(cfg)
-		a.converge(ctx)
+		a.setRunning(r.actual)
 	}
 }
 

@@ -32,14 +32,14 @@ func mapsOf(c *haproxy.Config) []*[]haproxy.MapEntry {
 // difference is one place where the running state is not the model's.
 type difference struct{ kind, what string }
 
-// observe asks the worker for everything that commands can change.
-func (a *Applier) observe(ctx context.Context) (actual, error) {
+// observe asks a worker for everything that commands can change.
+func (a *Applier) observe(ctx context.Context, rt *Runtime, w Worker) (actual, error) {
 	var act actual
 	commands := []string{"show servers state"}
 	for _, kind := range mapKinds {
 		commands = append(commands, "show map "+filepath.Join(a.cfg.Dir, kind+".map"))
 	}
-	answers, err := a.rt.exchange(ctx, a.worker, commands)
+	answers, err := rt.exchange(ctx, w, commands)
 	if err != nil {
 		return act, err
 	}
