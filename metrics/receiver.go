@@ -224,6 +224,13 @@ func (r *Receiver) drain() {
 // readSize is how much one read may bring, and so the bound of a batch; a frame is at most maxParse and a few digits.
 const readSize = 256 << 10
 
+// A read that brings less than smallRead is followed by readPause: a wake-up for every few lines costs more than the lines, and
+// the socket and the ring behind it hold far more than arrives in that time.
+const (
+	smallRead = 16 << 10
+	readPause = 5 * time.Millisecond
+)
+
 // serve reads one connection to its end.
 func (r *Receiver) serve(c *net.UnixConn, id uint64) {
 	log := r.cfg.Logger.WithField("connection", id)
@@ -263,6 +270,9 @@ func (r *Receiver) serve(c *net.UnixConn, id uint64) {
 				log.WithError(err).Debug("log connection ended")
 			}
 			return
+		}
+		if n < smallRead {
+			time.Sleep(readPause)
 		}
 	}
 }
