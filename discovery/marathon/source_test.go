@@ -40,12 +40,12 @@ func TestColdStartIsOneRead(t *testing.T) {
 		if n := m.count("/v2/apps"); n != 1 {
 			t.Errorf("%d whole reads, want 1", n)
 		}
-		u := f.updates[0]
+		u := f.last()
 		if !u.Whole || u.Cause != "resync" {
 			t.Errorf("the first update: whole %t, cause %q", u.Whole, u.Cause)
 		}
-		if !f.health.Connected || f.health.Err != "" || f.health.LastRead.IsZero() {
-			t.Errorf("health %+v", f.health)
+		if !f.health().Connected || f.health().Err != "" || f.health().LastRead.IsZero() {
+			t.Errorf("health %+v", f.health())
 		}
 	})
 }
@@ -684,8 +684,8 @@ func TestMembers(t *testing.T) {
 			time.Sleep(time.Second)
 			ms[1].status("/shop", task("/shop", 1), "TASK_KILLED")
 			synctest.Wait()
-			if !f.health.Connected {
-				t.Errorf("health %+v", f.health)
+			if !f.health().Connected {
+				t.Errorf("health %+v", f.health())
 			}
 		})
 	})
@@ -714,8 +714,8 @@ func TestMembers(t *testing.T) {
 			if evil.leaked("Basic") {
 				t.Error("credentials were sent to a foreign host")
 			}
-			if f.health.Connected || !strings.Contains(f.err(), "evil") {
-				t.Errorf("health %+v", f.health)
+			if f.health().Connected || !strings.Contains(f.err(), "evil") {
+				t.Errorf("health %+v", f.health())
 			}
 			f.expect("/shop: 1=up", 0)
 		})

@@ -305,7 +305,7 @@ type follower struct {
 	mu      sync.Mutex
 	updates []discovery.Update
 	state   []*signalbox.Service
-	health  discovery.Health
+	said    discovery.Health
 }
 
 // follow starts a source over the world's first host, or the ones of cfg.
@@ -342,7 +342,7 @@ func (w *world) run(src *Source) *follower {
 				return
 			case u := <-out:
 				f.mu.Lock()
-				f.health = u.Health
+				f.said = u.Health
 				if u.State != nil {
 					f.updates, f.state = append(f.updates, u), u.State
 				}
@@ -405,7 +405,7 @@ func (f *follower) expect(want string, within time.Duration) time.Duration {
 			return time.Since(began)
 		}
 		if time.Since(began) >= within {
-			f.t.Fatalf("after %s the state is\n%swant\n%s(health: %+v)", within, f.text(), want, f.health)
+			f.t.Fatalf("after %s the state is\n%swant\n%s(health: %+v)", within, f.text(), want, f.health())
 		}
 		time.Sleep(time.Millisecond)
 	}
@@ -422,5 +422,11 @@ func (f *follower) always(want string, for_ time.Duration) {
 func (f *follower) err() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.health.Err
+	return f.said.Err
+}
+
+func (f *follower) health() discovery.Health {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.said
 }
