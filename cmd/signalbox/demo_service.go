@@ -179,7 +179,9 @@ func (d *demoService) run(ctx context.Context, l net.Listener, log io.Writer) er
 		fmt.Fprintf(log, "%s: requests were cut off after %s\n", d.name, d.grace)
 		_ = server.Close() // what it could say is said above
 	}
-	<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving requests: %w", err)
+	}
 	fmt.Fprintf(log, "%s: ended\n", d.name)
 	return nil
 }

@@ -187,12 +187,12 @@ func TestDemoServicesInARingStop(t *testing.T) {
 
 func TestDemoServiceAnswersAsAsked(t *testing.T) {
 	all := startDemo(t, "--errors", "100%")
-	if resp, _ := all.get(t, "/"); resp.StatusCode != 500 || resp.Header.Get(demoHeader) == "" {
+	if resp, _ := all.get(t, "/"); resp.StatusCode != http.StatusInternalServerError || resp.Header.Get(demoHeader) == "" {
 		t.Errorf("%d %v", resp.StatusCode, resp.Header)
 	}
 	teapot := startDemo(t, "--status", "418", "--name", "<pot>")
 	resp, body := teapot.get(t, "/any/path", "Accept", "text/html,*/*;q=0.8")
-	if resp.StatusCode != 418 || !strings.Contains(body, "<h1>&lt;pot&gt;</h1>") ||
+	if resp.StatusCode != http.StatusTeapot || !strings.Contains(body, "<h1>&lt;pot&gt;</h1>") ||
 		resp.Header.Get("Content-Type") != "text/html; charset=utf-8" {
 		t.Errorf("%d %v %s", resp.StatusCode, resp.Header, body)
 	}
@@ -210,19 +210,19 @@ func TestDemoServiceFailsAndHealsWhenAskedHere(t *testing.T) {
 	if resp, _ := d.do(t, http.MethodPost, "/-/fail", "Host", "shop.local"); resp.StatusCode != http.StatusForbidden {
 		t.Errorf("through a proxy: %d", resp.StatusCode)
 	}
-	if resp, _ := d.do(t, http.MethodPost, "/-/fail"); resp.StatusCode != http.StatusNoContent || health() != 503 {
+	if resp, _ := d.do(t, http.MethodPost, "/-/fail"); resp.StatusCode != http.StatusNoContent || health() != http.StatusServiceUnavailable {
 		t.Errorf("failing: %d, then %d", resp.StatusCode, health())
 	}
-	if resp, _ := d.get(t, "/"); resp.StatusCode != 200 {
+	if resp, _ := d.get(t, "/"); resp.StatusCode != http.StatusOK {
 		t.Errorf("a failing check changes other answers: %d", resp.StatusCode)
 	}
-	if resp, _ := d.do(t, http.MethodPost, "/-/heal"); resp.StatusCode != http.StatusNoContent || health() != 200 {
+	if resp, _ := d.do(t, http.MethodPost, "/-/heal"); resp.StatusCode != http.StatusNoContent || health() != http.StatusOK {
 		t.Errorf("healed: %d, then %d", resp.StatusCode, health())
 	}
 }
 
 func TestDemoServiceDrains(t *testing.T) {
-	d := startDemo(t, "--drain", "300ms", "--grace", "10s")
+	d := startDemo(t, "--drain", "3s", "--grace", "10s")
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
 	kept := &http.Client{Transport: transport, Timeout: demoPatience}
@@ -248,11 +248,11 @@ func TestDemoServiceDrains(t *testing.T) {
 		if err != nil {
 			break
 		}
-		if resp.StatusCode == 200 {
+		if resp.StatusCode == http.StatusOK {
 			continue // not told yet
 		}
 		failed = true
-		if resp, err := ask("/"); err == nil && resp.StatusCode == 200 && resp.Close {
+		if resp, err := ask("/"); err == nil && resp.StatusCode == http.StatusOK && resp.Close {
 			answered = true
 		}
 	}
