@@ -1,6 +1,7 @@
 package devcluster
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -221,7 +222,7 @@ func parseOptionalSelector(s string) (selector, error) {
 }
 
 func (p *call) wanted(a *app, sel selector) bool {
-	fold := func(s string) string { return strings.ToLower(s) }
+	fold := strings.ToLower
 	if id := p.q.Get("id"); id != "" && !strings.Contains(fold(a.ID), fold(id)) {
 		return false
 	}
@@ -282,8 +283,8 @@ func (p *call) createApp() error {
 	}
 	p.w.Header().Set("Location", "/v2/apps"+id)
 	p.w.Header().Set("Marathon-Deployment-Id", d.id)
-	body := append(p.open(ch.after)[:len(p.open(ch.after)):len(p.open(ch.after))],
-		fmt.Sprintf(`,"tasksStaged":0,"tasksRunning":0,"tasksHealthy":0,"tasksUnhealthy":0,"deployments":[{"id":"%s"}]}`, d.id)...)
+	body := bytes.Clone(p.open(ch.after))
+	body = fmt.Appendf(body, `,"tasksStaged":0,"tasksRunning":0,"tasksHealthy":0,"tasksUnhealthy":0,"deployments":[{"id":"%s"}]}`, d.id)
 	return p.json(http.StatusCreated, body)
 }
 

@@ -146,7 +146,7 @@ func (p *call) tasksAPI(rest string) error {
 	if strings.HasPrefix(p.r.Header.Get("Accept"), "text/plain") {
 		return p.tasksText(p.appsIn("/"))
 	}
-	states := append(p.q["status"], p.q["status[]"]...)
+	states := slices.Concat(p.q["status"], p.q["status[]"])
 	for _, s := range states {
 		if s != "running" && s != "staging" {
 			return failure(http.StatusUnprocessableEntity, "Unknown status %s. Must be running or staging.", s)

@@ -53,12 +53,12 @@ func (b *bus) publish(kind string, fields, heavy func() []field) {
 			continue
 		}
 		frame := &small
-		make := fields
+		members := fields
 		if heavy != nil && !s.light {
-			frame, make = &big, heavy
+			frame, members = &big, heavy
 		}
 		if *frame == nil {
-			*frame = sseFrame(kind, object(make()))
+			*frame = sseFrame(kind, object(members()))
 		}
 		b.push(s, *frame)
 	}
@@ -90,15 +90,13 @@ func (b *bus) remove(s *subscriber) {
 	s.close()
 }
 
-func (b *bus) closeAll() int {
+func (b *bus) closeAll() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n := len(b.subs)
 	for s := range b.subs {
 		delete(b.subs, s)
 		s.close()
 	}
-	return n
 }
 
 // silence lets streams stay open and say nothing, not even a heartbeat, until a moment.
@@ -307,8 +305,8 @@ func (c *cluster) publishPod(kind, client, uri string) {
 func (d *deployment) planFields(c *cluster, heavy bool) json.RawMessage {
 	fields := []field{{"id", d.id}}
 	if heavy {
-		fields = append(fields, field{"original", json.RawMessage(c.groupJSON("/", d.before, nil, nil))},
-			field{"target", json.RawMessage(c.groupJSON("/", d.after, nil, nil))})
+		fields = append(fields, field{"original", c.groupJSON("/", d.before, nil, nil)},
+			field{"target", c.groupJSON("/", d.after, nil, nil)})
 	}
 	return object(append(fields, field{"steps", d.stepsJSON()}, field{"version", d.version}))
 }

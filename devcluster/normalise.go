@@ -21,7 +21,6 @@ type apiError struct {
 	message string
 	details any
 	extra   map[string]any
-	plain   bool // the message is the whole body
 }
 
 func (e *apiError) Error() string { return e.message }

@@ -265,7 +265,7 @@ func (s *Server) authorised(w http.ResponseWriter, r *http.Request) bool {
 			return true
 		}
 		w.Header().Set("WWW-Authenticate", `Basic realm="Mesosphere"`)
-		jettyError(w, http.StatusUnauthorized, "Unauthorized")
+		jettyError(w, http.StatusUnauthorized, http.StatusText(http.StatusUnauthorized))
 		return false
 	}
 	w.Header().Set("Content-Type", "application/json")
