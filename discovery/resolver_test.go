@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,20 +17,33 @@ import (
 func TestResolverKeepsTheLastGoodAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+		var mu sync.Mutex
 		var answer []netip.Addr
 		var fail error
 		lookups := 0
+		set := func(addrs []netip.Addr, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			answer, fail = addrs, err
+		}
+		asked := func() int {
+			mu.Lock()
+			defer mu.Unlock()
+			return lookups
+		}
 		r := NewResolver(ResolverConfig{LookupHost: func(context.Context, string) ([]netip.Addr, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			lookups++
 			return answer, fail
 		}})
-		if _, ok := r.Lookup("agent1"); ok || lookups != 0 {
+		if _, ok := r.Lookup("agent1"); ok || asked() != 0 {
 			t.Fatal("Lookup waits, or knows what it cannot")
 		}
 		if got, ok := r.Lookup("::ffff:10.1.2.3"); !ok || got != netip.MustParseAddr("10.1.2.3") {
 			t.Errorf("an address resolves to %v, %t", got, ok)
 		}
-		answer = []netip.Addr{b, a}
+		set([]netip.Addr{b, a}, nil)
 		r.Prefetch(t.Context(), []string{"agent1"})
 		if got, _ := r.Lookup("agent1"); got != a {
 			t.Errorf("resolved to %v, want the lowest, %v", got, a)
@@ -37,31 +52,40 @@ func TestResolverKeepsTheLastGoodAnswer(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		var changes []HostChange
-		go r.Run(ctx, func(c []HostChange) { changes = append(changes, c...) })
+		go r.Run(ctx, func(c []HostChange) {
+			mu.Lock()
+			defer mu.Unlock()
+			changes = append(changes, c...)
+		})
+		seen := func() []HostChange {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(changes)
+		}
 		keep := func(d time.Duration) { // somebody asks all the time
 			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Second) {
 				r.Lookup("agent1")
 			}
 		}
-		answer = []netip.Addr{b, a}
+		set([]netip.Addr{b, a}, nil)
 		keep(5 * time.Minute)
-		if len(changes) != 0 {
-			t.Errorf("changes %v while the address is still among the answers", changes)
+		if got := seen(); len(got) != 0 {
+			t.Errorf("changes %v while the address is still among the answers", got)
 		}
-		fail = errors.New("SERVFAIL")
+		set(nil, errors.New("SERVFAIL"))
 		keep(time.Hour)
 		if got, ok := r.Lookup("agent1"); !ok || got != a {
 			t.Errorf("after an hour of failures: %v, %t; want the last good %v", got, ok, a)
 		}
-		fail, answer = nil, []netip.Addr{b}
+		set([]netip.Addr{b}, nil)
 		keep(2 * time.Minute)
-		if diff := cmp.Diff([]HostChange{{"agent1", a, b}}, changes, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		if diff := cmp.Diff([]HostChange{{"agent1", a, b}}, seen(), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 			t.Errorf("changes (-want +got):\n%s", diff)
 		}
 		time.Sleep(time.Hour)
-		before := lookups
+		before := asked()
 		time.Sleep(time.Hour)
-		if lookups != before {
+		if asked() != before {
 			t.Error("a name that nobody asks for is still looked up")
 		}
 	})

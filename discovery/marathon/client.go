@@ -39,6 +39,14 @@ func isRefused(err error) bool {
 	return errors.As(err, &s) && (s.code == http.StatusServiceUnavailable || s.code == http.StatusTooManyRequests)
 }
 
+// isUnknownRoute reports whether an answer says that there is no such thing there: an old Marathon answers an unknown route with 404,
+// or with 500 and "URI not found".
+func isUnknownRoute(err error) bool {
+	var s *statusError
+	return errors.As(err, &s) && (s.code == http.StatusNotFound || s.code == http.StatusMethodNotAllowed ||
+		s.code == http.StatusInternalServerError && strings.Contains(s.text, "URI not found"))
+}
+
 // client sends requests to the members of one Marathon. It is safe for concurrent use.
 type client struct {
 	members *members
@@ -157,6 +165,9 @@ func (c *client) get(ctx context.Context, kind, path string, query url.Values, d
 			return err
 		}
 		last = fmt.Errorf("reading %s from %s: %w", path, m, err)
+		if kind != "apps" && kind != "app" && isUnknownRoute(err) {
+			return last // the member is well, only too old for the question
+		}
 		if ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return last
 		}

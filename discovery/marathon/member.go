@@ -127,7 +127,7 @@ func (ms *members) failed(m *member, now time.Time) {
 		ms.best = nil
 	}
 	if ms.leader == m {
-		ms.leader = nil
+		ms.leader, ms.lead = nil, ""
 	}
 	ms.turn = (slices.Index(ms.all, m) + 1) % len(ms.all)
 }
@@ -146,6 +146,13 @@ func (ms *members) leads(leader string) {
 			ms.leader = m
 		}
 	}
+}
+
+// leaderless reports whether there are several members and no answer has named the leader.
+func (ms *members) leaderless() bool {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	return len(ms.all) > 1 && ms.lead == ""
 }
 
 // answering returns the member that answered last, for people.

@@ -17,7 +17,7 @@ func (s *Source) allPods(ctx context.Context, o Options) ([]reading, error) {
 		pods, bad, err = DecodePods(r, s.cfg.MaxBody)
 		return err
 	})
-	if withoutPods(err) {
+	if errors.Is(err, errNotFound) || isUnknownRoute(err) {
 		s.hasPods.Store(false)
 		return nil, nil
 	}
@@ -33,14 +33,6 @@ func (s *Source) allPods(ctx context.Context, o Options) ([]reading, error) {
 		out = append(out, reading{app: b.ID, pod: true, bad: true, problems: []signalbox.Problem{BadProblem(b)}})
 	}
 	return out, nil
-}
-
-// withoutPods reports whether an answer says that there is no such thing as a pod there: an old Marathon answers an unknown route
-// with 404, or with 500 and "URI not found".
-func withoutPods(err error) bool {
-	var s *statusError
-	return errors.Is(err, errNotFound) ||
-		errors.As(err, &s) && (s.code == 404 || s.code == 405 || s.code == 500 && s.text == `{"message":"URI not found"}`)
 }
 
 // onePod reads the status of one pod. errNotFound says that there is none.

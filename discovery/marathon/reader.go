@@ -2,6 +2,7 @@ package marathon
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -51,11 +52,28 @@ func (s *Source) everything(ctx context.Context) (all []reading, podErr, err err
 	for _, b := range bad {
 		out = append(out, reading{app: b.ID, bad: true, problems: []signalbox.Problem{BadProblem(b)}})
 	}
+	s.findLeader(ctx)
 	pods, podErr := s.allPods(ctx, convert)
 	for _, a := range apps {
 		s.verdicts.learn(a.Verdicts(s.cfg.Convert.Health))
 	}
 	return append(out, pods...), podErr, nil
+}
+
+// findLeader asks for the leader where answers do not name it, as those of old versions and of a proxy in between.
+func (s *Source) findLeader(ctx context.Context) {
+	if !s.client.members.leaderless() {
+		return
+	}
+	var answer struct {
+		Leader string `json:"leader"`
+	}
+	err := s.client.get(ctx, "leader", "/v2/leader", nil, func(r io.Reader) error {
+		return json.NewDecoder(io.LimitReader(r, 64<<10)).Decode(&answer)
+	})
+	if err == nil && answer.Leader != "" { // without an answer the member that answered last stays the first choice
+		s.client.members.leads(answer.Leader)
+	}
 }
 
 // single reads one app, or one pod. errNotFound says that Marathon has neither.

@@ -661,6 +661,56 @@ func TestMembers(t *testing.T) {
 			}
 		})
 	})
+	t.Run("the leader is asked for where no answer names it", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w, ms := setup(t)
+			for _, m := range ms {
+				m.setFault(func(rw http.ResponseWriter, r *http.Request) bool {
+					if r.URL.Path == "/v2/leader" {
+						reply(rw, 200, `{"leader":"m2:8080"}`)
+						return true
+					}
+					return false
+				})
+			}
+			f := w.follow(cfg)
+			t.Cleanup(f.stop)
+			f.expect("/shop: 1=up", 10*time.Second)
+			time.Sleep(5 * time.Minute)
+			if n := ms[1].count("/v2/apps"); n < 3 {
+				t.Errorf("the leader was asked %d times", n)
+			}
+			if n := ms[0].count("/v2/leader") + ms[1].count("/v2/leader") + ms[2].count("/v2/leader"); n != 1 {
+				t.Errorf("the leader was asked for %d times, want once", n)
+			}
+		})
+	})
+	t.Run("an old Marathon without pods and without a leader to ask for stays the first choice", func(t *testing.T) {
+		for _, code := range []int{http.StatusNotFound, http.StatusInternalServerError} {
+			synctest.Test(t, func(t *testing.T) {
+				w, ms := setup(t)
+				for _, m := range ms {
+					m.setFault(func(rw http.ResponseWriter, r *http.Request) bool {
+						if strings.HasPrefix(r.URL.Path, "/v2/pods") || r.URL.Path == "/v2/leader" {
+							reply(rw, code, `{"message":"URI not found"}`)
+							return true
+						}
+						return false
+					})
+				}
+				f := w.follow(cfg)
+				t.Cleanup(f.stop)
+				f.expect("/shop: 1=up", 10*time.Second)
+				time.Sleep(10 * time.Minute)
+				if a, b := ms[1].count("*"), ms[2].count("*"); a+b != 0 {
+					t.Errorf("the others were asked %d and %d times", a, b)
+				}
+				if f.err() != "" {
+					t.Errorf("health says %q", f.err())
+				}
+			})
+		}
+	})
 	t.Run("a standby redirects the stream to the leader, with credentials", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w, ms := setup(t)
