@@ -48,10 +48,10 @@ func (a *App) opinion(t *Task, h Health) opinion {
 		return passing
 	case h != HealthAny && fail > 0:
 		return failing
-	case pass+fail+grace < len(a.HealthChecks):
-		return silent
 	case grace > 0:
 		return starting
+	case pass+fail < len(a.HealthChecks):
+		return silent
 	case fail > 0:
 		return failing
 	}
