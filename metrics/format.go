@@ -46,7 +46,7 @@ func Variables() []Variable {
 	return []Variable{
 		{Name: "txn.us0", Expr: "date(0,us)", On: "http-request", Why: "when the request was there, in microseconds; first rule of the frontend"},
 		{Name: "txn.us1", Expr: "date(0,us)", On: "http-response", Why: "when the response's headers were there"},
-		{Name: "txn.host", Expr: "req.hdr(host),field(1,:),lower", On: "http-request", Why: "the host that routing uses"},
+		{Name: "txn.host", On: "http-request", Why: "the host as routing reads it"},
 		{Name: "txn.service", On: "http-request", Why: "the service's name from the map of names; unset where no route is"},
 		{Name: "txn.service", On: "tcp-request content", Why: "the service's name in a TCP frontend"},
 	}

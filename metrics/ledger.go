@@ -256,7 +256,8 @@ func (l *ledger) reconcile(live []WorkerStat, now time.Time) {
 			l.workers[s.PID] = w
 		}
 		w.stat, w.missing, w.looked, w.lookedAt = s, 0, w.lines, now
-		w.old = !s.Started.IsZero() && s.Started.Before(l.started)
+		// HAProxy says its start in whole seconds, cut.
+		w.old = !s.Started.IsZero() && s.Started.Add(time.Second).Before(l.started)
 		w.reconcile(l, s)
 	}
 	for pid, w := range l.workers {
