@@ -48,7 +48,7 @@ type Settings struct {
 	FileInterval   time.Duration // least time between two writes of the file; 1 s if zero
 	CheckInterval  time.Duration // between background checks of a changed file; 60 s if zero
 	AuditInterval  time.Duration // 60 s if zero
-	StateInterval  time.Duration // least time between two writes of the persisted state, unless the shape changes; 10 s if zero
+	StateInterval  time.Duration // least time between two writes of the persisted state, unless the shape changes; 60 s if zero
 
 	Log logrus.FieldLogger
 }
@@ -120,7 +120,7 @@ func New(s Settings) *Applier {
 	s.FileInterval = cmp.Or(s.FileInterval, time.Second)
 	s.CheckInterval = cmp.Or(s.CheckInterval, time.Minute)
 	s.AuditInterval = cmp.Or(s.AuditInterval, time.Minute)
-	s.StateInterval = cmp.Or(s.StateInterval, 10*time.Second)
+	s.StateInterval = cmp.Or(s.StateInterval, time.Minute)
 	a := &Applier{
 		cfg: s, rt: NewRuntime(s.StatsSocket), master: NewMaster(s.MasterSocket),
 		pub: s.Publisher, check: s.Checker, log: loggerOr(s.Log), met: newCounters(),

@@ -74,7 +74,11 @@ const maxRejected = 32
 // Check judges a set of files, of which one is haproxy.cfg. With low it runs at a low priority. A set that was rejected before is
 // not run again. The error says that no verdict was reached.
 func (c *Checker) Check(ctx context.Context, files []File, low bool) (Verdict, error) {
-	hash := sha256.Sum256(manifestOf(files))
+	sums := make(map[string]string, len(files))
+	for _, f := range files {
+		sums[f.Name] = fmt.Sprintf("%x", sha256.Sum256(f.Data))
+	}
+	hash := sha256.Sum256(listing(sums))
 	if v, ok := c.known(hash); ok {
 		return v, nil
 	}

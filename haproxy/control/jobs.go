@@ -57,7 +57,7 @@ func (a *Applier) background(ctx context.Context) {
 		a.startReload(ctx, now)
 	case a.running != nil && a.onDisk != a.running && now.Sub(a.fileAt) >= a.cfg.FileInterval:
 		a.fileAt = now
-		a.startFollow(ctx)
+		a.startFollow()
 	case a.unchecked && a.onDisk != nil && now.Sub(a.checkAt) >= a.cfg.CheckInterval:
 		a.checkAt = now
 		config := a.onDisk
@@ -211,7 +211,7 @@ func occupied(config, loaded *haproxy.Config) []int {
 	return out
 }
 
-func (a *Applier) startFollow(ctx context.Context) {
+func (a *Applier) startFollow() {
 	config := a.running
 	var p *persisted
 	if a.shapeMoved || time.Since(a.stateAt) >= a.cfg.StateInterval {

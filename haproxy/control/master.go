@@ -120,8 +120,10 @@ func (m *Master) reload(ctx context.Context) (string, error) {
 // WorkerStats are the counters of one live worker.
 type WorkerStats struct {
 	PID       int
-	Old       bool // of an earlier configuration
+	Old       bool      // of an earlier configuration
+	Started   time.Time // zero if this version does not say
 	Frontends []Stat
+	InFlight  uint64 // connections that backends have now
 }
 
 // WorkerStats returns the frontends' counters of every live worker, the current ones first. A worker that ends meanwhile is left
@@ -132,24 +134,48 @@ func (m *Master) WorkerStats(ctx context.Context) ([]WorkerStats, error) {
 		return nil, err
 	}
 	var out []WorkerStats
+	// question asks one worker; false says that it has ended between two questions.
+	question := func(pid int, command string) (string, bool, error) {
+		a, err := m.do(ctx, fmt.Sprintf("@!%d %s", pid, command))
+		if err == nil && a != "" && !strings.HasPrefix(a, "Can't find the target PID") {
+			return a, true, nil
+		}
+		if ctx.Err() != nil {
+			return "", false, ctx.Err()
+		}
+		if now, perr := m.Proc(ctx); perr != nil || now.lists(pid) {
+			return "", false, fmt.Errorf("asking worker %d: %w", pid, errors.Join(err, perr))
+		}
+		return "", false, nil
+	}
 	ask := func(pid int, old bool) error {
-		command := fmt.Sprintf("@!%d show stat -1 1 -1", pid)
-		a, err := m.do(ctx, command)
-		if err != nil || strings.HasPrefix(a, "Can't find the target PID") || a == "" {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			// Gone between the two questions, unless the master still lists it.
-			if now, perr := m.Proc(ctx); perr != nil || now.lists(pid) {
-				return fmt.Errorf("asking worker %d for its counters: %w", pid, errors.Join(err, perr))
-			}
-			return nil
+		text, alive, err := question(pid, "show info")
+		if err != nil || !alive {
+			return err
 		}
-		stats, err := ParseStat(a)
+		info, err := ParseInfo(text)
 		if err != nil {
-			return fmt.Errorf("reading the answer to %q: %w", command, err)
+			return fmt.Errorf("reading what worker %d is: %w", pid, err)
 		}
-		out = append(out, WorkerStats{PID: pid, Old: old, Frontends: stats})
+		if text, alive, err = question(pid, "show stat -1 3 -1"); err != nil || !alive {
+			return err
+		}
+		stats, err := ParseStat(text)
+		if err != nil {
+			return fmt.Errorf("reading the counters of worker %d: %w", pid, err)
+		}
+		w := WorkerStats{PID: pid, Old: old}
+		if info.StartTimeSec > 0 {
+			w.Started = time.Unix(info.StartTimeSec, 0)
+		}
+		for _, s := range stats {
+			if s.Server == "FRONTEND" {
+				w.Frontends = append(w.Frontends, s)
+			} else {
+				w.InFlight += s.Current
+			}
+		}
+		out = append(out, w)
 		return nil
 	}
 	for _, w := range p.Workers {

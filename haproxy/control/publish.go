@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,9 +20,12 @@ type File struct {
 	Data []byte
 }
 
-// manifest lists the sha256 of every file of a set in the form of sha256sum(1). It is written last, so a set that matches its
-// manifest is whole.
+// manifest lists the sha256 of every file of a set in the form of sha256sum(1), except that for a file whose last line is the sha256
+// of all before it only that line is summed up. It is written last, so a set that matches its manifest is whole.
 const manifest = "manifest.sha256"
+
+// trailer begins the last line of a file that ends with the sha256 of all before it.
+const trailer = "# sha256 "
 
 // The last good sets, newest first.
 var generations = []string{"good.1", "good.2"}
@@ -54,6 +58,7 @@ type Publisher struct {
 	disk disk
 
 	published map[string][]byte // what is on disk, nil when unknown
+	sums      map[string]string // of published
 }
 
 // NewPublisher returns a Publisher for an existing directory. Files get the mode 0640 and the group gid, unless that is -1.
@@ -66,27 +71,31 @@ func NewPublisher(dir string, gid int) *Publisher {
 func (p *Publisher) Publish(files []File) (changed []string, err error) {
 	if p.published == nil {
 		// What Load finds is what the comparison is made with; a torn or missing set is written anew.
-		p.published = map[string][]byte{}
+		p.published, p.sums = map[string][]byte{}, map[string]string{}
 		if old, err := p.load(p.dir); err == nil {
 			for _, f := range old {
-				p.published[f.Name] = f.Data
+				p.published[f.Name], p.sums[f.Name] = f.Data, sum(f.Data)
 			}
 		}
 	}
 	var todo []File
+	sums := make(map[string]string, len(files))
 	for _, f := range files {
 		if f.Name == "" || f.Name != filepath.Base(f.Name) || strings.HasPrefix(f.Name, ".") || f.Name == manifest {
 			return nil, fmt.Errorf("publishing: %q is not a file name", f.Name)
 		}
 		if old, ok := p.published[f.Name]; !ok || !bytes.Equal(old, f.Data) {
 			todo = append(todo, f)
+			sums[f.Name] = sum(f.Data)
+		} else {
+			sums[f.Name] = p.sums[f.Name]
 		}
 	}
 	if len(todo) == 0 && len(files) == len(p.published) {
 		return nil, nil
 	}
 	slices.SortStableFunc(todo, func(a, b File) int { return boolRank(a.Name == configName) - boolRank(b.Name == configName) })
-	todo = append(todo, File{manifest, manifestOf(files)})
+	todo = append(todo, File{manifest, listing(sums)})
 
 	temps := make([]string, 0, len(todo))
 	defer func() {
@@ -122,6 +131,7 @@ func (p *Publisher) Publish(files []File) (changed []string, err error) {
 	for _, f := range files {
 		p.published[f.Name] = f.Data
 	}
+	p.sums = sums
 	return changed[:len(changed)-1], nil
 }
 
@@ -132,12 +142,36 @@ func boolRank(b bool) int {
 	return 0
 }
 
-func manifestOf(files []File) []byte {
-	sorted := slices.Clone(files)
-	slices.SortFunc(sorted, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
+// sum returns what the manifest says of a file.
+func sum(data []byte) string {
+	if body, _, ok := cutTrailer(data); ok {
+		data = data[len(body):]
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(data))
+}
+
+// matches reports whether a file that was read is whole and the one that listed stands for.
+func matches(data []byte, listed string) bool {
+	if body, said, ok := cutTrailer(data); ok && fmt.Sprintf("%x", sha256.Sum256(body)) != said {
+		return false
+	}
+	return sum(data) == listed
+}
+
+func cutTrailer(data []byte) (body []byte, said string, ok bool) {
+	line, ok := bytes.CutSuffix(data, []byte("\n"))
+	if !ok {
+		return nil, "", false
+	}
+	i := bytes.LastIndexByte(line, '\n') + 1
+	hexSum, ok := bytes.CutPrefix(line[i:], []byte(trailer))
+	return data[:i], string(hexSum), ok && len(hexSum) == hex.EncodedLen(sha256.Size)
+}
+
+func listing(sums map[string]string) []byte {
 	var b bytes.Buffer
-	for _, f := range sorted {
-		fmt.Fprintf(&b, "%x  %s\n", sha256.Sum256(f.Data), f.Name)
+	for _, name := range slices.Sorted(maps.Keys(sums)) {
+		fmt.Fprintf(&b, "%s  %s\n", sums[name], name)
 	}
 	return b.Bytes()
 }
@@ -188,7 +222,7 @@ func (p *Publisher) load(dir string) ([]File, error) {
 	}
 	var files []File
 	for line := range strings.Lines(string(list)) {
-		sum, name, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
+		listed, name, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
 		if !ok || !strings.HasSuffix(line, "\n") || name != filepath.Base(name) {
 			return nil, fmt.Errorf("loading the published files: %w: bad manifest line %q", ErrTorn, line)
 		}
@@ -196,7 +230,7 @@ func (p *Publisher) load(dir string) ([]File, error) {
 		if err != nil {
 			return nil, fmt.Errorf("loading the published files: %w: %w", ErrTorn, err)
 		}
-		if is := sha256.Sum256(data); hex.EncodeToString(is[:]) != sum {
+		if !matches(data, listed) {
 			return nil, fmt.Errorf("loading the published files: %w: %s differs from its sum", ErrTorn, name)
 		}
 		files = append(files, File{name, data})
@@ -220,7 +254,7 @@ func (p *Publisher) Restore() (files []File, from string, err error) {
 		if gerr != nil {
 			continue
 		}
-		p.published = map[string][]byte{}
+		p.published, p.sums = map[string][]byte{}, map[string]string{}
 		if _, err := p.Publish(old); err != nil {
 			return nil, g, err
 		}

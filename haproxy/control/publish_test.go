@@ -1,6 +1,7 @@
 package control
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -254,6 +255,20 @@ func TestRestoreTakesTheLastGoodSet(t *testing.T) {
 		files, from, err := after.Restore()
 		if err != nil || from != "good.1" || version(t, files) != "2" {
 			t.Errorf("%s empty: restored %v from %q, %v", broken, files, from, err)
+		}
+	}
+}
+
+func TestTrailerStandsForTheFile(t *testing.T) {
+	body := []byte("global\n")
+	whole := fmt.Appendf(nil, "%s# sha256 %x\n", body, sha256.Sum256(body))
+	if !matches(whole, sum(whole)) {
+		t.Error("a whole file does not match its sum")
+	}
+	other := fmt.Appendf(nil, "globaX\n# sha256 %x\n", sha256.Sum256(body))
+	for _, bad := range [][]byte{body, nil, whole[:len(whole)-1], other} {
+		if matches(bad, sum(whole)) {
+			t.Errorf("%q passes for the whole file", bad)
 		}
 	}
 }

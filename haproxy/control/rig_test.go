@@ -57,7 +57,7 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "sb")
+	dir, err := os.MkdirTemp("", "sb") //nolint:usetesting // a socket path has at most 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func (r *rig) proc() Proc {
 
 // get asks HAProxy for a host and returns the status and the body.
 func (r *rig) get(host string) (int, string) {
-	req, _ := http.NewRequest("GET", fmt.Sprintf("http://127.0.0.1:%d/", r.port), nil)
+	req, _ := http.NewRequest(http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/", r.port), nil)
 	req.Host, req.Close = host, true
 	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
@@ -366,7 +366,7 @@ func kill9(t *testing.T, pid int) {
 // newBenchRig starts a HAProxy for a benchmark and returns its stats socket.
 func newBenchRig(b *testing.B) string {
 	b.Helper()
-	dir, err := os.MkdirTemp("", "sb")
+	dir, err := os.MkdirTemp("", "sb") //nolint:usetesting // a socket path has at most 107 bytes
 	if err != nil {
 		b.Fatal(err)
 	}

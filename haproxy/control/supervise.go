@@ -196,7 +196,7 @@ func (s *Supervisor) end(pid int, exited <-chan error) error {
 		}
 		_ = syscall.Kill(pid, step.sig)
 		select {
-		case <-exited:
+		case <-exited: //nolint:errcheck // it was told to end; how it did says nothing
 			return nil
 		case <-time.After(step.wait):
 		}

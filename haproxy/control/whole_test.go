@@ -124,7 +124,7 @@ func haproxyVerify(dir string) error {
 
 // BenchmarkFleet measures one change among 5,000 apps with 3 tasks each, and the reload of such a configuration.
 func BenchmarkFleet(b *testing.B) {
-	dir, err := os.MkdirTemp("", "sb")
+	dir, err := os.MkdirTemp("", "sb") //nolint:usetesting // a socket path has at most 107 bytes
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -164,6 +164,28 @@ func BenchmarkFleet(b *testing.B) {
 			c = haproxy.Build(table(append([]*signalbox.Service(nil), services...)...), opts, c)
 			if out, err := a.Apply(ctx, c); err != nil || out.Reloaded {
 				b.Fatalf("%+v %v", out, err)
+			}
+		}
+	})
+	b.Run("file", func(b *testing.B) {
+		tmpl, pub := haproxy.DefaultTemplate(), NewPublisher(b.TempDir(), -1)
+		for b.Loop() {
+			n++
+			services[2500] = service("app2500", addr(n%60000+1))
+			next := haproxy.Build(table(append([]*signalbox.Service(nil), services...)...), opts, c)
+			files, err := render(tmpl, next)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := pub.Publish(files); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("state", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := encodeState(persisted{Config: c}); err != nil {
+				b.Fatal(err)
 			}
 		}
 	})
