@@ -205,3 +205,57 @@ func TestAConfigSurvivesAsJSON(t *testing.T) {
 		}
 	})
 }
+
+// Tasks come before names, and names before hosts; hosts go before names, and names before tasks.
+func TestCommandsComeInASafeOrder(t *testing.T) {
+	o := testOptions("/d")
+	e := tasks(2)
+	now := Build(tableOf(service("/a", "old.local/p", e[0]), service("/b", "b.local/")), o, nil)
+	next := Build(tableOf(service("/a", "new.local/p", e[1]), service("/b", "b.local/")), o, now)
+	var got []string
+	for _, c := range Diff(now, next).Commands {
+		got = append(got, c.Text)
+	}
+	want := []string{
+		"set server a:0/s2 addr 10.0.0.1 port 31001", "set server a:0/s2 state ready",
+		"add map /d/paths.map new.local 1",
+		"add map /d/hosts.map new.local/ no_path", "add map /d/hosts.map new.local/p/ a:0",
+		"del map /d/hosts.map old.local/", "del map /d/hosts.map old.local/p/",
+		"del map /d/paths.map old.local",
+		"set server a:0/s1 state maint",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("commands (-want +got):\n%s", diff)
+	}
+	empty := Build(tableOf(service("/b", "b.local/")), o, next)
+	got = nil
+	for _, c := range Diff(next, empty).Commands {
+		got = append(got, c.Text)
+	}
+	want = []string{
+		"del map /d/hosts.map new.local/", "del map /d/hosts.map new.local/p/", "del map /d/paths.map new.local",
+		"set server a:0/s2 state maint",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("commands of a removal (-want +got):\n%s", diff)
+	}
+}
+
+func TestChecksStayWithinBounds(t *testing.T) {
+	for path, want := range map[string]signalbox.Check{
+		"/health?a=b": {Kind: signalbox.CheckHTTP, Path: "/health?a=b", Interval: time.Second, Timeout: 100 * time.Millisecond},
+		"":            {Kind: signalbox.CheckHTTP, Path: "/", Interval: time.Second, Timeout: 100 * time.Millisecond},
+		"/a b":        {Kind: signalbox.CheckTCP, Interval: time.Second, Timeout: 100 * time.Millisecond},
+		"/a'b":        {Kind: signalbox.CheckTCP, Interval: time.Second, Timeout: 100 * time.Millisecond},
+	} {
+		s := service("/shop", "")
+		s.Check = signalbox.Check{Kind: signalbox.CheckHTTP, Path: path, Interval: time.Microsecond, Timeout: 1, Fall: -1}
+		c := Build(tableOf(s), testOptions("/d"), nil)
+		if got := c.Backends[0].Check; got != want {
+			t.Errorf("%q: %+v, want %+v", path, got, want)
+		}
+		if refused := want.Kind != signalbox.CheckHTTP; refused != (len(c.Problems) == 1 && c.Problems[0].Code == "SB206") {
+			t.Errorf("%q: problems %v", path, c.Problems)
+		}
+	}
+}

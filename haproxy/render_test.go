@@ -130,6 +130,17 @@ func TestAppAtLeadsBackToTheApp(t *testing.T) {
 	}
 }
 
+func TestWordsAreOneWord(t *testing.T) {
+	for in, want := range map[string]string{
+		"10.0.0.1:80": "10.0.0.1:80", "[::1]:80": "[::1]:80", "a b": "'a b'", "a#b": "'a#b'", `a"$b\`: `'a"$b\'`, "": "''",
+		"a'b": "'a_b'", "a\nb": "'a_b'", "a\r\x00": "'a__'", "%[src]": "'%[src]'",
+	} {
+		if got := Word(in).String(); got != want {
+			t.Errorf("%q prints as %s, want %s", in, got, want)
+		}
+	}
+}
+
 func TestBrokenTemplatesAreRefused(t *testing.T) {
 	backend := `{{define "backend"}}backend {{.Name}}{{end}}`
 	for text, want := range map[string]string{

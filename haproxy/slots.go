@@ -7,7 +7,7 @@ import (
 	"signalbox"
 )
 
-// assign places endpoints into slots: each task where was has it, new ones into the lowest free slot. checked says whether HAProxy
+// assign places endpoints into slots: each task where was has it, new ones into free slots. checked says whether HAProxy
 // checks them, so that a task of unknown health can wait for a verdict.
 func assign(endpoints []signalbox.Endpoint, was *Backend, checked bool, floor int) []Server {
 	if !slices.IsSortedFunc(endpoints, signalbox.Endpoint.Compare) {
@@ -48,12 +48,17 @@ func assign(endpoints []signalbox.Endpoint, was *Backend, checked bool, floor in
 	case need > len(slots):
 		slots = grow(slots, roomy(len(slots), need))
 	}
-	at := 0
-	for _, e := range fresh {
-		for slots[at].Task != "" {
-			at++
+	// A slot that was just left comes last, so that a task which replaces another takes traffic before that one stops.
+	free := make([]int, 0, len(slots)-used)
+	for _, left := range []bool{false, true} {
+		for i, s := range slots {
+			if s.Task == "" && left == (i < len(before) && before[i].Task != "") {
+				free = append(free, i)
+			}
 		}
-		slots[at].take(e, nil, checked)
+	}
+	for i, e := range fresh {
+		slots[free[i]].take(e, nil, checked)
 	}
 	return slots
 }
