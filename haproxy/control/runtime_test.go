@@ -30,6 +30,8 @@ func (r *rig) running(c *haproxy.Config) Worker {
 	defer rt.Close()
 	var info Info
 	r.until("HAProxy answers", func() bool { info, err = rt.Connect(r.t.Context()); return err == nil })
+	m := NewMaster(filepath.Join(r.dir, "master.sock"))
+	r.until("its master answers", func() bool { _, err := m.Proc(r.t.Context()); return err == nil })
 	return info.Worker()
 }
 
