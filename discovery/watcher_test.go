@@ -340,6 +340,13 @@ func TestDamagedStateFallsBack(t *testing.T) {
 			t.Fatalf("cut at %d: state %v, error %v; want the previous generation and an error", cut, st, err)
 		}
 	}
+	for at := range whole {
+		flipped := slices.Clone(whole)
+		flipped[at] ^= 1
+		if _, err := decodeState(flipped); err == nil {
+			t.Fatalf("a flipped bit in byte %d goes unnoticed", at)
+		}
+	}
 	left, err := filepath.Glob(filepath.Join(dir, "*"))
 	if err != nil || len(left) != 2 {
 		t.Errorf("files %v, want two generations", left)

@@ -489,6 +489,27 @@ func TestOversizeBody(t *testing.T) {
 	})
 }
 
+// TestVerdictsOutliveAGap: a Marathon that has failed over first lists nothing, then apps without health.
+func TestVerdictsOutliveAGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, f := one(t, Config{})
+		set := func(verdict string) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.apps["/shop"] = appJSON("/shop", &verdict, 1, 2)
+		}
+		set("true")
+		f.again <- struct{}{}
+		time.Sleep(time.Second)
+		m.remove("/shop")
+		f.again <- struct{}{}
+		f.expect("", 5*time.Second)
+		set("")
+		f.again <- struct{}{}
+		f.expect("/shop: 1=up 2=up", 5*time.Second)
+	})
+}
+
 // TestFailoverWithoutHealth: after a failover Marathon knows no health; the verdicts before stand, also across a restart.
 func TestFailoverWithoutHealth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
