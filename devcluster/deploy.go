@@ -53,7 +53,7 @@ func (c *cluster) deploy(changes map[string]change, force bool, announce func(ve
 	}
 	if len(c.deployments)-len(locks) >= maxDeployment && !force {
 		return nil, failure(http.StatusForbidden, "Max number (%d) of running deployments is achieved. "+
-			"Wait for existing deployments to complete or cancel one"+"using force=true parameter. You can increase max deployment number by using "+
+			"Wait for existing deployments to complete or cancel oneusing force=true parameter. You can increase max deployment number by using "+
 			"--max_running_deployments parameter but be advised that this can have negative effects on the performance.", maxDeployment)
 	}
 	for _, l := range locks {
@@ -65,6 +65,7 @@ func (c *cluster) deploy(changes map[string]change, force bool, announce func(ve
 	}
 	for _, id := range sortedKeys(changes) {
 		if err := c.define(id, changes[id]); err != nil {
+			c.release(d) // what is defined stays so, and unlocked
 			return nil, err
 		}
 		c.apps[id].deploy = d

@@ -1,11 +1,9 @@
 package devcluster
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -227,33 +225,6 @@ func (c *cluster) reconcile(a *runApp) {
 	a.queuedSince = stamp{}
 }
 
-// victims orders live instances by who is killed first: what does not run well, then by age.
-func victims(all []*instance, selection string) []*instance {
-	rank := func(i *instance) int {
-		switch {
-		case i.condition == "Unreachable":
-			return 0
-		case i.condition != "Running":
-			return 1
-		case i.healthy() == verdictBad:
-			return 2
-		default:
-			return 3
-		}
-	}
-	live := slices.DeleteFunc(slices.Clone(all), func(i *instance) bool { return !i.live() })
-	slices.SortStableFunc(live, func(x, y *instance) int {
-		if r := cmp.Compare(rank(x), rank(y)); r != 0 {
-			return r
-		}
-		if selection == "OLDEST_FIRST" {
-			return x.staged.Compare(y.staged.Time)
-		}
-		return y.staged.Compare(x.staged.Time)
-	})
-	return live
-}
-
 // launch starts one instance of an app; false when no agent has a place for it.
 func (c *cluster) launch(a *runApp) bool {
 	s := c.place(a)
@@ -305,63 +276,6 @@ func (c *cluster) launch(a *runApp) bool {
 			c.wg.Go(func() {
 				c.status(agent.Status{TaskID: p.task, State: agent.Failed, Message: err.Error(), At: time.Now()})
 			})
-		}
-	}
-	return true
-}
-
-// place picks the agent with the fewest tasks of the app, then the fewest at all, that the constraints allow.
-func (c *cluster) place(a *runApp) *slave {
-	on := map[*slave]int{}
-	for _, i := range a.instances {
-		if !i.dead && i.version == a.spec.VersionInfo.LastConfigChangeAt {
-			on[i.slave]++
-		}
-	}
-	var best *slave
-	for _, s := range c.slaves {
-		if s.unreachable || !allowed(a.spec.Constraints, s, on) {
-			continue
-		}
-		if best == nil || on[s] < on[best] || on[s] == on[best] && s.instances < best.instances {
-			best = s
-		}
-	}
-	return best
-}
-
-// allowed judges constraints on the hostname; other fields are attributes, which these agents do not have.
-func allowed(constraints [][]string, s *slave, on map[*slave]int) bool {
-	for _, k := range constraints {
-		value := ""
-		if len(k) > 2 {
-			value = k[2]
-		}
-		field := ""
-		if k[0] == "hostname" || k[0] == "@hostname" {
-			field = s.host
-		}
-		ok := true
-		switch k[1] {
-		case "UNIQUE":
-			ok = on[s] == 0
-		case "CLUSTER":
-			for other, n := range on {
-				ok = ok && (n == 0 || other == s)
-			}
-			ok = ok && (value == "" || value == field)
-		case "IS":
-			ok = value == field
-		case "LIKE", "UNLIKE":
-			m, err := regexp.MatchString("^(?:"+value+")$", field)
-			ok = err == nil && m == (k[1] == "LIKE")
-		case "MAX_PER":
-			limit := 0
-			_, err := fmt.Sscan(value, &limit)
-			ok = err == nil && on[s] < limit
-		}
-		if !ok {
-			return false
 		}
 	}
 	return true
@@ -520,121 +434,6 @@ func (c *cluster) resetDelay(a *runApp) {
 	if a.timer != nil {
 		a.timer.Stop()
 		a.timer = nil
-	}
-}
-
-// cut makes an agent unreachable: its tasks run on, and nobody hears of them.
-func (c *cluster) cut(s *slave) {
-	if s.unreachable {
-		return
-	}
-	s.unreachable = true
-	now := c.now()
-	for _, a := range c.apps {
-		for _, i := range slices.Clone(a.instances) {
-			if i.slave != s || i.dead {
-				continue
-			}
-			i.lostAt = now
-			for _, p := range i.parts {
-				if !p.ended {
-					p.pending = &agent.Status{TaskID: p.task, State: agent.State(p.state)}
-					p.state = unreachable
-					c.publishStatus(p, "agent unreachable")
-				}
-			}
-			i.condition = "Unreachable"
-			c.publishInstance(i, false)
-			if u := i.spec.UnreachableStrategy; !u.Disabled {
-				c.after(i, time.Duration(u.Inactive)*time.Second, func() {
-					i.condition = "UnreachableInactive"
-					c.publishInstance(i, false)
-					c.touch(i.app)
-				})
-				c.after(i, max(expungeEvery, time.Duration(u.Purge)*time.Second), func() { c.expunge(i) })
-			}
-		}
-	}
-}
-
-// expunge forgets an instance of an unreachable agent; it is killed when the agent is back.
-func (c *cluster) expunge(i *instance) {
-	i.condition = "Killed"
-	for _, p := range i.parts {
-		p.state = "TASK_KILLED"
-		c.publishStatus(p, "expunged")
-	}
-	c.publishInstance(i, false)
-	i.slave.unreachableKill(c, i)
-	c.drop(i)
-	c.touch(i.app)
-}
-
-// unreachableKill ends what an unreachable agent still runs of an instance, which nobody can see.
-func (*slave) unreachableKill(c *cluster, i *instance) {
-	for _, p := range i.parts {
-		c.agent.Kill(p.task, 0)
-	}
-}
-
-// restore makes an agent reachable again: its tasks are what they have become meanwhile.
-func (c *cluster) restore(s *slave) {
-	if !s.unreachable {
-		return
-	}
-	s.unreachable = false
-	if s.back != nil {
-		s.back.Stop()
-		s.back = nil
-	}
-	var late []agent.Status
-	for _, a := range c.apps {
-		for _, i := range slices.Clone(a.instances) {
-			if i.slave != s || i.dead {
-				continue
-			}
-			for _, t := range i.timers {
-				t.Stop()
-			}
-			i.timers, i.lostAt, i.condition = nil, stamp{}, "Running"
-			for _, p := range i.parts {
-				if p.ended {
-					continue
-				}
-				p.state = staging
-				if p.pending != nil {
-					switch p.pending.State {
-					case agent.Running, agent.Starting, staging, killing:
-						p.state = string(p.pending.State)
-					default:
-						late = append(late, *p.pending)
-						p.state = running
-					}
-				}
-				if p.state != running {
-					i.condition = "Starting"
-				}
-				p.pending = nil
-				c.publishStatus(p, "")
-			}
-			if i.condition == "Running" {
-				if i.started.IsZero() {
-					i.started = stamp{time.Now().UTC()}
-				}
-				c.watch(i)
-			}
-			c.publishInstance(i, false)
-			if i.killing {
-				i.killing = false
-				c.kill(i, "")
-			}
-		}
-	}
-	for _, st := range late {
-		c.wg.Go(func() { c.status(st) })
-	}
-	for _, a := range c.apps {
-		c.touch(a)
 	}
 }
 
