@@ -1,6 +1,7 @@
 package haproxy
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -281,8 +282,8 @@ func TestOrderDoesNotMatter(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(a, b); diff != "" {
-			t.Fatalf("order matters (-first +shuffled):\n%s", diff)
+		if !bytes.Equal(a.Config, b.Config) || !slices.EqualFunc(a.Maps, b.Maps, func(x, y File) bool { return bytes.Equal(x.Data, y.Data) }) {
+			t.Fatalf("order matters (-first +shuffled):\n%s", cmp.Diff(a, b))
 		}
 		if err := Verify(a.Config); err != nil {
 			t.Fatal(err)

@@ -65,12 +65,12 @@ func TestRenderedFiles(t *testing.T) {
 func TestUnchangedBackendsKeepTheirBytes(t *testing.T) {
 	o := testOptions("/d")
 	tmpl := DefaultTemplate()
-	table := fleet(40, 2)
+	table := fleet(20, 2)
 	c := Build(table, o, nil)
 	if _, err := Render(tmpl, c); err != nil {
 		t.Fatal(err)
 	}
-	for i := range 40 {
+	for i := range 20 {
 		table = changed(table, i, func(s *signalbox.Service) { s.Endpoints = tasks(i % 5) })
 		c = Build(table, o, c)
 		warm, err := Render(tmpl, c)
@@ -81,8 +81,8 @@ func TestUnchangedBackendsKeepTheirBytes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(cold, warm); diff != "" {
-			t.Fatalf("(-cold +warm):\n%s", diff)
+		if !bytes.Equal(cold.Config, warm.Config) {
+			t.Fatalf("(-cold +warm):\n%s", cmp.Diff(string(cold.Config), string(warm.Config)))
 		}
 	}
 }
