@@ -132,8 +132,13 @@ func (a *Applier) reload(ctx context.Context, config, loaded *haproxy.Config) (r
 		r.proc, r.err = a.master.Reload(ctx)
 	} else {
 		r.started = true
+		starts := a.starts()
 		r.proc, r.err = a.start(ctx, masterErr)
 		r.unstarted = r.err != nil
+		if r.err == nil && a.starts() == starts {
+			// It began to start before the files were in place, so it may have read the earlier ones.
+			r.proc, r.err = a.master.Reload(ctx)
+		}
 	}
 	if r.err != nil {
 		return r
@@ -145,6 +150,14 @@ func (a *Applier) reload(ctx context.Context, config, loaded *haproxy.Config) (r
 		Template: a.template, Worker: r.worker, ShapeAt: r.publishAt, Config: config,
 	}))
 	return r
+}
+
+// starts counts the starts of the supervised HAProxy.
+func (a *Applier) starts() uint64 {
+	if a.cfg.Supervisor == nil {
+		return 0
+	}
+	return a.cfg.Supervisor.starts.Load()
 }
 
 // start lets the supervisor start HAProxy, or waits a little for whoever else does.

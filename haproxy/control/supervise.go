@@ -131,13 +131,13 @@ func (s *Supervisor) start(ctx context.Context) error {
 	if s.DieWithParent {
 		cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
 	}
+	s.starts.Add(1) // before the start: a count that did not grow means that nothing was started since
 	err = cmd.Start()
 	_ = w.Close()
 	if err != nil {
 		_ = r.Close()
 		return fmt.Errorf("starting HAProxy: %w", err)
 	}
-	s.starts.Add(1)
 	var copied sync.WaitGroup
 	copied.Go(func() { s.forward(r) })
 	exited := make(chan error, 1)
