@@ -16,7 +16,7 @@ dev: build ## a whole cluster on this machine: Marathon, HAProxy, the controller
 	@$(BIN)/signalbox dev $(ARGS)
 
 build: ## the binary, bin/signalbox
-	@CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/signalbox ./cmd/signalbox
+	@CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -o $(BIN)/signalbox ./cmd/signalbox
 
 test: ## every test, with the race detector, against real servers
 	@test/install test

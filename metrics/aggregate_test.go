@@ -59,11 +59,12 @@ func TestLimitsOfSeries(t *testing.T) {
 func TestSeriesEnd(t *testing.T) {
 	h := NewHistory(time.Hour)
 	a := NewAggregator(AggregatorConfig{Directory: h, Grace: time.Minute})
-	both := []Placement{{"/a:0", "10.0.0.1:1", "a.1", "up"}, {"/b:0", "10.0.0.2:1", "b.1", "up"}, {"/b:0", "10.0.0.3:1", "b.2", "up"}}
-	h.Update(epoch, []string{"/a:0", "/b:0"}, both)
+	h.Set(epoch, "/a:0", []Placement{{"10.0.0.1:1", "a.1", "up"}})
+	h.Set(epoch, "/b:0", []Placement{{"10.0.0.2:1", "b.1", "up"}, {"10.0.0.3:1", "b.2", "up"}})
 	feed(a, epoch, line(1, "web", 0, "/a:0", "10.0.0.1:1", 200, 10), line(1, "web", 1, "/b:0", "10.0.0.2:1", 200, 10),
 		line(1, "web", 2, "/b:0", "10.0.0.3:1", 200, 10), line(1, "web", 3, "", "-:-", 404, 10))
-	h.Update(epoch.Add(time.Second), []string{"/b:0"}, both[1:2])
+	h.Remove(epoch.Add(time.Second), "/a:0")
+	h.Set(epoch.Add(time.Second), "/b:0", []Placement{{"10.0.0.2:1", "b.1", "up"}})
 	names := func(now time.Time) string {
 		a.Tick(now)
 		var list []string
@@ -90,12 +91,11 @@ func TestSeriesEnd(t *testing.T) {
 func TestPortsAreReused(t *testing.T) {
 	h := NewHistory(time.Hour)
 	a := NewAggregator(AggregatorConfig{Directory: h})
-	services := []string{"/a:0"}
-	h.Update(epoch.Add(-time.Minute), services, []Placement{{"/a:0", "10.0.0.1:1", "old", "up"}})
+	h.Set(epoch.Add(-time.Minute), "/a:0", []Placement{{"10.0.0.1:1", "old", "up"}})
 	late := line(1, "web", 0, "/a:0", "10.0.0.1:1", 200, 10)
 	feed(a, epoch, late)
-	h.Update(epoch.Add(time.Second), services, nil)
-	h.Update(epoch.Add(2*time.Second), services, []Placement{{"/a:0", "10.0.0.1:1", "new", "up"}})
+	h.Set(epoch.Add(time.Second), "/a:0", nil)
+	h.Set(epoch.Add(2*time.Second), "/a:0", []Placement{{"10.0.0.1:1", "new", "up"}})
 	feed(a, epoch.Add(4*time.Second), late)
 	feed(a, epoch.Add(4*time.Second), strings.Replace(late, "1795230849279039", "1795230852279039", 1))
 	feed(a, epoch.Add(4*time.Second), late)

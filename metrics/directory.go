@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,9 +26,9 @@ type Task struct {
 	From, Until time.Time
 }
 
-// Placement says that a service's task is at an address.
+// Placement says that a task is at an address.
 type Placement struct {
-	Service, Addr, Task, State string
+	Addr, Task, State string
 }
 
 // History is a Directory that remembers who was where before, because ports are used again while the log of the last user is
@@ -37,27 +38,29 @@ type History struct {
 	generation atomic.Uint64
 
 	mu       sync.RWMutex
-	spans    map[place][]Task // oldest first; only the last may be open
+	addrs    map[string]map[string][]Task // by service and address; oldest first, only the last may be open
 	services map[string]bool
+	gone     map[string]time.Time // services that were removed, until what they had is forgotten
 }
-
-type place struct{ service, addr string }
 
 // NewHistory returns an empty History that remembers what has ended for keep.
 func NewHistory(keep time.Duration) *History {
-	return &History{keep: keep, spans: map[place][]Task{}, services: map[string]bool{}}
+	return &History{keep: keep, addrs: map[string]map[string][]Task{}, services: map[string]bool{}, gone: map[string]time.Time{}}
 }
 
-// Update tells what exists from now on: all services, those without tasks too, and all placements.
-func (h *History) Update(now time.Time, services []string, placements []Placement) {
+// Set tells that a service exists from now on, with these placements and no others.
+func (h *History) Set(now time.Time, service string, placements []Placement) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	seen := make(map[place]bool, len(placements))
-	changed := len(services) != len(h.services)
+	changed := !h.services[service]
+	h.services[service] = true
+	addrs := h.addrs[service]
+	if addrs == nil {
+		addrs = map[string][]Task{}
+		h.addrs[service] = addrs
+	}
 	for _, p := range placements {
-		at := place{p.Service, p.Addr}
-		seen[at] = true
-		spans := h.spans[at]
+		spans := addrs[p.Addr]
 		if n := len(spans); n > 0 && spans[n-1].Until.IsZero() {
 			last := &spans[n-1]
 			if last.ID == p.Task && last.State == p.State {
@@ -65,12 +68,40 @@ func (h *History) Update(now time.Time, services []string, placements []Placemen
 			}
 			last.Until = now
 		}
-		h.spans[at] = append(spans, Task{ID: p.Task, State: p.State, From: now})
+		addrs[p.Addr] = append(spans, Task{ID: p.Task, State: p.State, From: now})
 		changed = true
 	}
-	for at, spans := range h.spans {
+	if h.end(now, addrs, placements) || changed {
+		h.generation.Add(1)
+	}
+}
+
+// Remove tells that a service is gone.
+func (h *History) Remove(now time.Time, service string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.services[service] {
+		return
+	}
+	delete(h.services, service)
+	h.gone[service] = now
+	h.end(now, h.addrs[service], nil)
+	h.generation.Add(1)
+	for s, at := range h.gone {
+		if now.Sub(at) > h.keep {
+			delete(h.gone, s)
+			if !h.services[s] {
+				delete(h.addrs, s)
+			}
+		}
+	}
+}
+
+// end closes the spans of addresses that no placement has, and forgets what ended long ago. It reports whether anything changed.
+func (h *History) end(now time.Time, addrs map[string][]Task, placements []Placement) (changed bool) {
+	for addr, spans := range addrs {
 		last := &spans[len(spans)-1]
-		if last.Until.IsZero() && !seen[at] {
+		if last.Until.IsZero() && !slices.ContainsFunc(placements, func(p Placement) bool { return p.Addr == addr }) {
 			last.Until = now
 			changed = true
 		}
@@ -80,22 +111,14 @@ func (h *History) Update(now time.Time, services []string, placements []Placemen
 		}
 		switch {
 		case old == len(spans):
-			delete(h.spans, at)
+			delete(addrs, addr)
 			changed = true
 		case old > 0:
-			h.spans[at] = append([]Task(nil), spans[old:]...)
+			addrs[addr] = append([]Task(nil), spans[old:]...)
 			changed = true
 		}
 	}
-	known := make(map[string]bool, len(services))
-	for _, s := range services {
-		known[s] = true
-		changed = changed || !h.services[s]
-	}
-	h.services = known
-	if changed {
-		h.generation.Add(1)
-	}
+	return changed
 }
 
 // Generation implements Directory.
@@ -105,7 +128,7 @@ func (h *History) Generation() uint64 { return h.generation.Load() }
 func (h *History) Task(service, addr string, at time.Time) (Task, bool) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	spans := h.spans[place{service, addr}]
+	spans := h.addrs[service][addr]
 	if len(spans) == 0 {
 		return Task{}, false
 	}

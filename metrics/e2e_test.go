@@ -21,10 +21,12 @@ func TestCountsClose(t *testing.T) {
 	history := NewHistory(time.Minute)
 	p := newPipeline(t, socket, AggregatorConfig{Node: "n1", Directory: history})
 	b := startBalancer(t, balancerOptions{logSocket: socket})
-	history.Update(time.Now(), []string{"/shop/cart:0", "/pay:0", "/db:0"}, []Placement{
-		{"/shop/cart:0", b.shop[0].Listener.Addr().String(), "shop.1", "up"},
-		{"/shop/cart:0", b.shop[1].Listener.Addr().String(), "shop.2", "up"},
+	history.Set(time.Now(), "/shop/cart:0", []Placement{
+		{b.shop[0].Listener.Addr().String(), "shop.1", "up"},
+		{b.shop[1].Listener.Addr().String(), "shop.2", "up"},
 	})
+	history.Set(time.Now(), "/pay:0", nil)
+	history.Set(time.Now(), "/db:0", nil)
 
 	client := &sent{counts: map[string]uint64{}}
 	b.load(client, 500)

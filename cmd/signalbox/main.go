@@ -70,7 +70,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	p := &program{stdin: stdin, stdout: stdout, stderr: stderr, env: readEnvironment(os.Environ())}
+	p := &program{stdin: stdin, stdout: stdout, stderr: stderr, env: readEnvironment(os.Environ()), offline: renderOffline}
 	p.verbs = allVerbs()
 	return p.run(ctx, args)
 }
@@ -78,9 +78,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 // allVerbs lists the verbs.
 func allVerbs() []func(*program) *cobra.Command {
 	return []func(*program) *cobra.Command{
+		newRunCommand, newDevCommand, newClusterCommand,
 		newRoutesCommand, newStatCommand, newHealthCommand,
 		newRenderCommand, newConfigCommand,
-		newInitCommand, newVersionCommand,
+		newInitCommand, newVersionCommand, newDemoServiceCommand,
 	}
 }
 

@@ -1,0 +1,362 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"signalbox"
+	"signalbox/devcluster"
+	"signalbox/haproxy/control"
+)
+
+// The times of signalbox dev.
+const (
+	devReady  = time.Minute      // until the first answers
+	devSettle = 10 * time.Second // for the last records to arrive
+)
+
+// dev is one run of signalbox dev: a cluster, the controller, apps and traffic on this machine.
+type dev struct {
+	*program
+	apps    string        // directory of the person's own apps, "" for the demo
+	rate    float64       // requests a second, 0 for none
+	span    time.Duration // 0: until Ctrl-C
+	emulate string
+	agents  int
+	verbose bool
+
+	dir        string
+	journal    *journal
+	cluster    *devcluster.Server
+	controller *controller
+	httpAddr   string
+}
+
+func newDevCommand(p *program) *cobra.Command {
+	d := &dev{program: p, rate: 200, emulate: "1.11", agents: 3}
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "A whole cluster on this machine: Marathon, HAProxy, the controller, apps, traffic",
+		Long: `Starts a Marathon-compatible API whose tasks are local processes, a real HAProxy, the controller that also runs in production,
+demo apps that call each other, and traffic for them. Everything listens on loopback; Ctrl-C ends it, and leaves nothing.
+
+With --apps it runs the apps of a directory instead: each *.json file holds an app, a list of apps, or a group, as one would post
+it to Marathon. Ports that are taken are replaced by free ones; what is printed is what holds.`,
+		Example: `  signalbox dev                           the demo
+  signalbox dev --apps ./my-apps --load 0 my own apps, without traffic
+  signalbox dev --for 20s                 ends by itself, with 1 if counts differ`,
+		GroupID: groupRun,
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return d.run(cmd.Context()) },
+	}
+	f := cmd.Flags()
+	f.Var(textOf(&d.apps), "apps", "`directory` with the apps to run instead of the demo")
+	f.Float64Var(&d.rate, "load", d.rate, "`requests` a second of traffic; 0 for none")
+	f.Var(durationOf(&d.span, 0, 24*time.Hour), "for", "`time` after which it ends by itself; 0: by Ctrl-C")
+	f.Var(oneOf(&d.emulate, "1.4", "1.11"), "emulate", "Marathon's `version`")
+	f.Var(intOf(&d.agents, 1, 200), "agents", "`number` of simulated slaves, on 127.0.0.2 and so on")
+	f.Var(boolOf(&d.verbose), "verbose", "log what the controller and the cluster do")
+	f.Lookup("verbose").NoOptDefVal = "true"
+	return cmd
+}
+
+// run starts everything, waits, and ends everything.
+func (d *dev) run(ctx context.Context) (err error) {
+	files, err := d.appFiles()
+	if err != nil {
+		return err
+	}
+	if err := d.claim(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(d.dir)) }()
+	level := "error"
+	if d.verbose {
+		level = "debug"
+	}
+	if d.journal, err = newJournal(d.stderr, level, "auto"); err != nil {
+		return err
+	}
+
+	if d.cluster, err = d.startCluster(ctx); err != nil {
+		return err
+	}
+	defer func() {
+		ended := d.tasks()
+		err = errors.Join(err, d.cluster.Close())
+		if err == nil {
+			fmt.Fprintf(d.stdout, "  ended     %d tasks, nothing is left\n", ended)
+		}
+	}()
+
+	s, err := d.settings()
+	if err != nil {
+		return err
+	}
+	if d.controller, err = newController(s, d.journal, lifetime{grace: time.Second, dieWithParent: true}); err != nil {
+		return err
+	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, running := errgroup.WithContext(running)
+	g.Go(func() error { return d.controller.run(running) })
+	defer func() {
+		stop()
+		err = errors.Join(err, g.Wait())
+	}()
+
+	posted, err := d.post(ctx, files)
+	if err != nil {
+		return err
+	}
+	if err := d.await(ctx, running, posted); err != nil {
+		return err
+	}
+	d.printScreen()
+	return d.traffic(ctx, running)
+}
+
+// claim takes the directory of this user's signalbox dev, and clears what a killed one left.
+func (d *dev) claim() error {
+	dir, err := devDirectory()
+	if err != nil {
+		return &exitError{code: exitUsage, err: err}
+	}
+	lock, err := os.OpenFile(filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("locking the directory of signalbox dev: %w", err)
+	}
+	// The lock goes with the process.
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return usageError("another signalbox dev of this user runs already, in %s", dir)
+	}
+	old, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("clearing the directory of signalbox dev: %w", err)
+	}
+	for _, e := range old {
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("clearing the directory of signalbox dev: %w", err)
+		}
+	}
+	d.dir = dir
+	return nil
+}
+
+// startCluster starts the Marathon of this run.
+func (d *dev) startCluster(ctx context.Context) (*devcluster.Server, error) {
+	var agents []string
+	for i := range d.agents {
+		agents = append(agents, fmt.Sprintf("127.0.0.%d", i+2))
+	}
+	listen, err := freeAddress("127.0.0.1", 8080)
+	if err != nil {
+		return nil, err
+	}
+	c, err := devcluster.Start(ctx, devcluster.Config{
+		Listen: listen, Emulate: d.emulate, Agents: agents, Dir: filepath.Join(d.dir, "cluster"), TaskKilling: true,
+		Log: d.journal.WithField("room", "devcluster"),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("starting the dev cluster: %w", err)
+	}
+	return c, nil
+}
+
+// settings returns those of a controller for this machine alone.
+func (d *dev) settings() (*settings, error) {
+	http, err := freeAddress("127.0.0.1", 8000)
+	if err != nil {
+		return nil, err
+	}
+	admin, err := freeAddress("127.0.0.1", 9901)
+	if err != nil {
+		return nil, err
+	}
+	d.httpAddr = http
+	s := defaults()
+	s.Marathon = []string{d.cluster.URL()}
+	s.AllowLoopback = true
+	s.StateDir = filepath.Join(d.dir, "state")
+	s.HTTPBind = []string{http}
+	s.ServiceBind = "127.0.0.1"
+	s.Admin = []string{admin, "unix:" + filepath.Join(d.dir, "admin.sock")}
+	s.HardStopAfter = 10 * time.Second
+	return &s, nil
+}
+
+// freeAddress returns host:port, or with another port if that one is taken.
+func freeAddress(host string, port int) (string, error) {
+	for _, p := range []int{port, 0} {
+		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(p)))
+		if err != nil {
+			continue
+		}
+		defer l.Close()
+		return l.Addr().String(), nil
+	}
+	return "", fmt.Errorf("no free port on %s", host)
+}
+
+// await waits until every service with a route answers, by whatever its app says.
+func (d *dev) await(ctx, running context.Context, posted []devApp) error {
+	ctx, cancel := context.WithTimeout(ctx, devReady)
+	defer cancel()
+	for {
+		missing := d.missing(ctx, posted)
+		if len(missing) == 0 {
+			return nil
+		}
+		select {
+		case <-running.Done():
+			return errors.New("the controller ended early: its errors stand above")
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return ctx.Err()
+			}
+			fmt.Fprintf(d.stderr, "warning: after %s these apps have no running task with a route: %s (signalbox routes says why)\n",
+				devReady, strings.Join(missing, ", "))
+			return nil
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// missing returns the apps without a task that Marathon and HAProxy both take for healthy. It asks no app: a request of its own would
+// stand in the counts.
+func (d *dev) missing(ctx context.Context, posted []devApp) []string {
+	up := map[string]bool{}
+	usable := d.usable(ctx)
+	if table := d.controller.watcher.Table(); table != nil {
+		for _, s := range table.Services {
+			healthy := slices.ContainsFunc(s.Endpoints, func(e signalbox.Endpoint) bool { return e.State == signalbox.Up })
+			up[s.App] = up[s.App] || healthy && usable[s.ID]
+		}
+	}
+	var out []string
+	for _, app := range posted {
+		if app.Instances > 0 && !app.docker && !up[app.ID] {
+			out = append(out, app.ID)
+		}
+	}
+	return out
+}
+
+// usable returns the services of which HAProxy itself takes a server for up.
+func (d *dev) usable(ctx context.Context) map[signalbox.ServiceID]bool {
+	running := d.controller.applier.Running()
+	if running == nil {
+		return nil
+	}
+	runtime := control.NewRuntime(d.controller.options.StatsSocket)
+	defer runtime.Close()
+	stats, err := runtime.Stat(ctx)
+	if err != nil {
+		return nil
+	}
+	out := map[signalbox.ServiceID]bool{}
+	for _, s := range stats {
+		if be := running.Backend(s.Proxy); be != nil && s.Server != "BACKEND" && s.Server != "FRONTEND" {
+			out[be.Service] = out[be.Service] || s.Status == "UP" || s.Status == "no check"
+		}
+	}
+	return out
+}
+
+// printScreen says where everything is.
+func (d *dev) printScreen() {
+	status := d.controller.status()
+	apps, tasks := status.Table.Counts()
+	row := func(name, where, what string) { fmt.Fprintf(d.stdout, "  %-9s %-28s %s\n", name, where, clean(what)) }
+	row("marathon", d.cluster.URL(), fmt.Sprintf("%d apps, %d tasks as local processes", apps, tasks))
+	row("haproxy", "http://"+d.httpAddr, "HAProxy "+status.HAProxy.Version)
+	row("admin", d.controller.admin.LoginURL(), "")
+	var hosts []string
+	for _, s := range status.Table.Services {
+		for _, r := range s.Routes {
+			hosts = append(hosts, strings.TrimSuffix(r.String(), "/"))
+		}
+	}
+	if len(hosts) > 0 {
+		row("routes", strings.Join(hosts, " "), "")
+	}
+	if d.rate > 0 && len(hosts) > 0 {
+		row("load", fmt.Sprintf("%g requests/s", d.rate), "(signalbox dev --load 0 for none)")
+	}
+	host := "shop.local"
+	if d.apps != "" && len(hosts) > 0 {
+		host, _, _ = strings.Cut(hosts[0], "/")
+	}
+	fmt.Fprintf(d.stdout, "  try:  curl -H 'Host: %s' http://%s/\n        signalbox routes    signalbox stat    signalbox health\n", host, d.httpAddr)
+}
+
+// tasks returns how many tasks the table has.
+func (d *dev) tasks() int {
+	if d.controller == nil {
+		return 0
+	}
+	_, tasks := d.controller.watcher.Table().Counts()
+	return tasks
+}
+
+// newClusterCommand returns the verb that runs the dev cluster's Marathon alone.
+func newClusterCommand(p *program) *cobra.Command {
+	cfg := devcluster.Config{Listen: "127.0.0.1:8080", Emulate: "1.11", TaskKilling: true}
+	var tasks, tokenFile, passwordFile string
+	cmd := &cobra.Command{
+		Use:   "devcluster",
+		Short: "A Marathon-compatible API whose tasks are local processes",
+		Long: `Runs the Marathon of signalbox dev alone: for tests, demonstrations, and machines where no Mesos can be had. Whoever reaches it
+runs commands as its user, so it binds to loopback only, unless --token-file names a token to ask for.
+
+Faults on demand: POST JSON to /devcluster/faults; GET /devcluster lists what there is.`,
+		GroupID: groupRun,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if cfg.Token, err = readSecret(tokenFile); err == nil {
+				cfg.Password, err = readSecret(passwordFile)
+			}
+			if err != nil {
+				return &exitError{code: exitUsage, err: err}
+			}
+			log := logrus.New()
+			log.SetOutput(p.stderr)
+			cfg.Log = log
+			cfg.Virtual = tasks == "virtual"
+			s, err := devcluster.Start(cmd.Context(), cfg)
+			if err != nil {
+				return &exitError{code: exitUsage, err: fmt.Errorf("starting the dev cluster: %w", err)}
+			}
+			fmt.Fprintln(p.stdout, s.URL())
+			<-cmd.Context().Done()
+			return s.Close()
+		},
+	}
+	f := cmd.Flags()
+	f.Var(textOf(&cfg.Listen), "listen", "`address` of the API")
+	f.Var(oneOf(&cfg.Emulate, "1.4", "1.11"), "emulate", "Marathon's `version`")
+	f.Var(listOf(&cfg.Agents), "agents", "`addresses` of the simulated slaves, of 127.0.0.0/8")
+	f.Var(textOf(&cfg.Dir), "dir", "`directory` of sandboxes and state; empty: a temporary one")
+	f.Var(boolOf(&cfg.Persist), "persist", "keep apps across restarts, in --dir")
+	f.Lookup("persist").NoOptDefVal = "true"
+	tasks = "processes"
+	f.Var(oneOf(&tasks, "processes", "virtual"), "tasks", "`kind` of tasks: processes, or virtual, which one server answers for")
+	f.Var(textOf(&tokenFile), "token-file", "`file` with a token that every request must bear")
+	f.Var(textOf(&cfg.Username), "username", "`user` of basic authentication")
+	f.Var(textOf(&passwordFile), "password-file", "`file` with the password of basic authentication")
+	return cmd
+}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"signalbox/admin"
+	"signalbox/discovery"
+	"signalbox/haproxy"
+)
+
+// offlineWait bounds how long render --offline waits for Marathon.
+const offlineWait = 30 * time.Second
+
+// renderOffline asks Marathon once and returns what run would have HAProxy do on an empty machine.
+func renderOffline(ctx context.Context, s *settings) ([]admin.File, error) {
+	j, err := newJournal(io.Discard, "error", "json")
+	if err != nil {
+		return nil, err
+	}
+	c := &controller{settings: s, journal: j}
+	sources, _, err := c.sources()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.haproxy(s.haproxyDir(), lifetime{}); err != nil {
+		return nil, err
+	}
+	watcher := discovery.NewWatcher(discovery.Config{Sources: sources, FirstWait: offlineWait})
+	wait, cancel := context.WithTimeout(ctx, offlineWait)
+	defer cancel()
+	changes := make(chan *discovery.Change)
+	ended := make(chan error, 1)
+	go func() { ended <- watcher.Run(wait, changes) }()
+	defer func() { cancel(); <-ended }()
+	select {
+	case change := <-changes:
+		if state := watcher.Status(); len(state) > 0 && state[0].LastGood.IsZero() {
+			return nil, unreachable(state[0].Detail)
+		}
+		return renderFiles(c.template, haproxy.Build(change.Table, c.options, nil))
+	case <-wait.Done():
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		detail := "no answer"
+		if state := watcher.Status(); len(state) > 0 {
+			detail = state[0].Detail
+		}
+		return nil, unreachable(detail)
+	}
+}
+
+func unreachable(detail string) error {
+	return &exitError{code: exitUnreachable, err: errors.New("asking Marathon: " + detail), try: "--marathon with the address of one that runs"}
+}

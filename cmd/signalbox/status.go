@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"signalbox"
+	"signalbox/admin"
+	"signalbox/haproxy"
+	"signalbox/haproxy/control"
+	"signalbox/metrics"
+)
+
+// status says how the controller fares now.
+func (c *controller) status() signalbox.Status {
+	return signalbox.Status{
+		Version: version(), Started: c.started, At: time.Now(),
+		Sources: c.watcher.Status(), HAProxy: c.applier.Status(), Log: c.logStatus(),
+		Table: c.watcher.Table(), Problems: c.allProblems(), Logs: c.journal.recent(), Metrics: c.recent.points(),
+	}
+}
+
+// logStatus says how the log path fares. Lost records degrade it: the figures are too low, and say by how much.
+func (c *controller) logStatus() signalbox.LogStatus {
+	loss := c.aggregator.Loss()
+	s := signalbox.LogStatus{
+		Level: signalbox.OK, Counted: loss.Counted, Lost: loss.Lost, Unsure: loss.Unsure, Bad: loss.Bad, Last: c.aggregator.LastRecord(),
+	}
+	switch {
+	case !isSocket(c.options.LogSocket):
+		s.Level, s.Detail = signalbox.Failing, "the socket "+c.options.LogSocket+" is gone: restart signalbox"
+	case c.lost.grown(loss.Lost+loss.Bad, time.Now()):
+		s.Level, s.Detail = signalbox.Degraded, fmt.Sprintf("within the last %s records were lost: the figures are too low", lossMatters)
+	}
+	return s
+}
+
+// lossMatters is for how long a loss degrades health.
+const lossMatters = 10 * time.Minute
+
+// recently remembers when a counter grew last.
+type recently struct {
+	mu    sync.Mutex
+	value uint64
+	at    time.Time
+}
+
+// grown takes the counter's value, and reports whether it has grown within lossMatters.
+func (r *recently) grown(value uint64, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if value > r.value {
+		r.at = now
+	}
+	r.value = value
+	return !r.at.IsZero() && now.Sub(r.at) < lossMatters
+}
+
+// allProblems returns what is wrong with labels and tasks, with names that clash, and with what HAProxy has rejected.
+func (c *controller) allProblems() []signalbox.Problem {
+	all := c.watcher.Table().AllProblems()
+	if wanted := c.wanted.Load(); wanted != nil {
+		all = append(all, wanted.Problems...)
+	}
+	all = append(all, c.applier.Problems()...)
+	slices.SortFunc(all, signalbox.Problem.Compare)
+	return slices.Compact(all)
+}
+
+// services returns what was counted for each service.
+func (c *controller) services() []admin.ServiceStat {
+	return admin.StatsOf(c.aggregator.Snapshot(time.Now()))
+}
+
+// render returns the files of the configuration that is wanted now.
+func (c *controller) render() ([]admin.File, error) {
+	wanted := c.wanted.Load()
+	if wanted == nil {
+		return nil, fmt.Errorf("nothing is rendered yet: no source has answered, and none left a state")
+	}
+	return renderFiles(c.template, wanted)
+}
+
+// renderFiles returns the files of a configuration, haproxy.cfg first.
+func renderFiles(t *haproxy.Template, c *haproxy.Config) ([]admin.File, error) {
+	files, err := haproxy.Render(t, c)
+	if err != nil {
+		return nil, err
+	}
+	out := []admin.File{{Name: "haproxy.cfg", Content: string(files.Config)}}
+	for _, m := range files.Maps {
+		out = append(out, admin.File{Name: m.Name, Content: string(m.Data)})
+	}
+	return out, nil
+}
+
+// reconcileOnce hands the counters of every living worker to the account of losses. Workers that cannot be asked now are asked
+// again in the next round.
+func (c *controller) reconcileOnce(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, reconcileEvery)
+	defer cancel()
+	workers, err := c.applier.WorkerStats(ctx)
+	if err != nil {
+		c.journal.WithError(err).Debug("asking HAProxy's workers for their counters")
+		return
+	}
+	var listeners []*haproxy.Listener
+	if wanted := c.wanted.Load(); wanted != nil {
+		listeners = wanted.Listeners
+	}
+	c.aggregator.Reconcile(workerStats(workers, listeners))
+}
+
+// workerStats puts what HAProxy says of its workers into the words of the log's account.
+func workerStats(workers []control.WorkerStats, listeners []*haproxy.Listener) []metrics.WorkerStat {
+	tcp := map[string]bool{}
+	for _, l := range listeners {
+		tcp[l.Name] = l.Mode == signalbox.TCP
+	}
+	out := make([]metrics.WorkerStat, len(workers))
+	for i, w := range workers {
+		out[i] = metrics.WorkerStat{PID: w.PID, Started: w.Started, Stopping: w.Old, InFlight: w.InFlight}
+		for _, f := range w.Frontends {
+			stat := metrics.FrontendStat{Name: f.Proxy, TCP: tcp[f.Proxy], Total: f.Requests, Current: f.Current}
+			if stat.TCP {
+				stat.Total = f.Sessions
+			}
+			out[i].Frontends = append(out[i].Frontends, stat)
+		}
+	}
+	return out
+}
