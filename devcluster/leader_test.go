@@ -51,7 +51,7 @@ func TestTooManyRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	client := plainClient(t)
-	client.Timeout = 5 * time.Second
+	client.Timeout = 3 * time.Second
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -60,6 +60,7 @@ func TestTooManyRequests(t *testing.T) {
 			resp.Body.Close()
 		}
 	}()
+	eventually(t, "the slow request", func() bool { return len(s.Faults()) == 0 })
 	eventually(t, "a refusal", func() bool {
 		a := ask(t, "GET", s.URL()+"/ping", "")
 		return a.status == http.StatusServiceUnavailable && strings.Contains(string(a.body), "Too many concurrent requests! Allowed: 1.")
