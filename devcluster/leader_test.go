@@ -1,6 +1,7 @@
 package devcluster
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"testing"
@@ -50,12 +51,17 @@ func TestTooManyRequests(t *testing.T) {
 	if _, err := s.Inject(Fault{Kind: "slow", Count: 1, Path: "/v2/info", Delay: Duration(time.Minute)}); err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL()+"/v2/info", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
 	client := plainClient(t)
-	client.Timeout = 3 * time.Second
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		resp, err := client.Get(s.URL() + "/v2/info")
+		resp, err := client.Do(req)
 		if err == nil {
 			resp.Body.Close()
 		}
@@ -65,5 +71,6 @@ func TestTooManyRequests(t *testing.T) {
 		a := ask(t, "GET", s.URL()+"/ping", "")
 		return a.status == http.StatusServiceUnavailable && strings.Contains(string(a.body), "Too many concurrent requests! Allowed: 1.")
 	})
+	cancel()
 	<-done
 }
