@@ -131,11 +131,13 @@ func (s *Server) LoginURL() string {
 	return ""
 }
 
-// Close closes the listeners of a server that is not run.
+// Close closes the listeners. After Run it does nothing.
 func (s *Server) Close() error {
 	var errs []error
 	for _, l := range s.listeners {
-		errs = append(errs, l.Close())
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -35,22 +35,28 @@ func (p *portPool) take() (int, bool) {
 		if p.next++; p.next > p.last {
 			p.next = p.first
 		}
-		if p.claim(port) {
+		if free(port) && p.claim(port) {
 			return port, true
 		}
 	}
 	return 0, false
 }
 
-func (p *portPool) claim(port int) bool {
-	if p.used[port] {
-		return false
-	}
+// free reports whether a task could listen on a port of every address.
+func free(port int) bool {
 	l, err := net.Listen("tcp4", ":"+strconv.Itoa(port)) //nolint:gosec // all addresses, because a task may want them all; closed at once
 	if err != nil {
 		return false
 	}
 	l.Close()
+	return true
+}
+
+// claim takes a port that an app names. As with Mesos, whose ports are a resource, nobody looks whether it is free.
+func (p *portPool) claim(port int) bool {
+	if p.used[port] {
+		return false
+	}
 	p.used[port] = true
 	return true
 }

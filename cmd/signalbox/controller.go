@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -31,9 +32,9 @@ import (
 
 // The times of the controller's own rounds.
 const (
-	reconcileEvery = 5 * time.Second // between two comparisons of counted records with HAProxy's own counters
-	sampleEvery    = 2 * time.Second // between two looks at the program's own metrics, for health
-	historyKept    = 10 * time.Minute
+	accountEvery = time.Second     // between two comparisons of counted records with HAProxy's own counters
+	sampleEvery  = 2 * time.Second // between two looks at the program's own metrics, for health
+	historyKept  = 10 * time.Minute
 )
 
 // controller is the whole of signalbox on one machine, wired: what Marathon says goes in at watcher, what HAProxy logs goes in at
@@ -115,9 +116,7 @@ func newController(s *settings, j *journal, life lifetime) (c *controller, err e
 		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 	})
 	all := []prometheus.Collector{
-		c.watcher, source, c.applier, c.receiver, c.latency, j, buildInfo(),
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		newHostCollector(s.StateDir), newProblemCollector(c.allProblems),
+		c.watcher, source, c.applier, c.receiver, c.latency, j, newProblemCollector(c.allProblems),
 	}
 	c.recent = newRecentMetrics(own)
 
@@ -138,7 +137,10 @@ func newController(s *settings, j *journal, life lifetime) (c *controller, err e
 		registry.MustRegister(m)
 		own.MustRegister(m)
 	}
-	registry.MustRegister(c.aggregator)
+	registry.MustRegister(
+		c.aggregator, buildInfo(), newHostCollector(s.StateDir),
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
 	return c, nil
 }
 
@@ -205,6 +207,7 @@ func (c *controller) haproxy(dir string, life lifetime) error {
 		Dir: dir, HTTPBind: s.HTTPBind, ServiceBind: s.ServiceBind,
 		StatsSocket: filepath.Join(dir, "stats.sock"), LogSocket: filepath.Join(dir, "log.sock"),
 		LogFormat: metrics.LogFormat, LogFormatTCP: metrics.LogFormatTCP,
+		RingFormat: metrics.RingFormat, LogLine: metrics.MaxLine, RingBytes: metrics.RingBytes,
 		MaxConn: maxConn, User: s.HAProxyUser, Group: s.HAProxyGroup,
 		HardStopAfter: s.HardStopAfter, MaxReloads: s.MaxReloads, MinSlots: s.Slots,
 	}
@@ -251,55 +254,51 @@ func (c *controller) close() {
 	}
 }
 
-// run runs everything until ctx ends or a part fails. The log path outlives HAProxy, so that what HAProxy says last is counted.
+// run runs everything until ctx ends or a part fails. What produces ends before what consumes: the deciding parts first, then
+// HAProxy, whose last words the log path still counts.
 func (c *controller) run(ctx context.Context) error {
 	defer c.close()
-	logs, stopLogs := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopLogs()
-	received := make(chan error, 1)
-	go func() { received <- c.receiver.Run(logs) }()
-
-	changes := make(chan *discovery.Change)
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return c.watcher.Run(ctx, changes) })
-	g.Go(func() error { return c.follow(ctx, changes) })
-	g.Go(func() error { return c.applier.Run(ctx) })
-	if c.supervisor != nil {
-		g.Go(func() error { return c.supervisor.Run(ctx) })
-	}
-	g.Go(func() error { return c.admin.Run(ctx) })
-	g.Go(func() error { c.reconcile(ctx); return nil })
-	g.Go(func() error { c.recent.run(ctx, sampleEvery); return nil })
-	g.Go(func() error { c.alive(ctx); return nil })
-	err := g.Wait()
-	stopLogs()
-	if logErr := <-received; err == nil && logErr != nil {
-		err = fmt.Errorf("receiving the access log: %w", logErr)
-	}
-	if err != nil && ctx.Err() != nil && context.Cause(ctx) == context.Canceled {
-		return nil
-	}
-	return err
-}
-
-// follow turns each table into what HAProxy should do.
-func (c *controller) follow(ctx context.Context, changes <-chan *discovery.Change) error {
+	logs := stage(ctx, c.receiver.Run, "receiving the access log")
 	running, err := c.applier.Recover(ctx)
 	if err != nil {
 		c.journal.WithError(err).Warn("the running HAProxy could not be read back; it is told everything anew")
 	}
+	process := &part{}
+	if c.supervisor != nil {
+		process = stage(ctx, c.supervisor.Run, "supervising HAProxy")
+	}
+
+	changes := make(chan *discovery.Change)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.watcher.Run(ctx, changes) })
+	g.Go(func() error { c.follow(ctx, running, changes); return nil })
+	g.Go(func() error { return c.applier.Run(ctx) })
+	g.Go(func() error { return c.admin.Run(ctx) })
+	g.Go(func() error { c.account(ctx); return nil })
+	g.Go(func() error { c.recent.run(ctx, sampleEvery); return nil })
+	g.Go(func() error { c.alive(ctx); return nil })
+	err = g.Wait()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return errors.Join(err, process.end(), logs.end())
+}
+
+// follow turns each table into what HAProxy should do.
+func (c *controller) follow(ctx context.Context, running *haproxy.Config, changes <-chan *discovery.Change) {
 	prev := running
 	var table *signalbox.Table
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case change := <-changes:
 			now := time.Now()
 			feedHistory(c.history, table, change.Table, now)
 			table = change.Table
 			wanted := haproxy.Build(change.Table, c.options, prev)
 			c.wanted.Store(wanted)
+			c.problems.note(c.allProblems())
 			_, err := c.applier.Apply(ctx, wanted)
 			if err != nil && ctx.Err() == nil {
 				c.journal.WithError(err).Error("applying a change")
@@ -313,16 +312,17 @@ func (c *controller) follow(ctx context.Context, changes <-chan *discovery.Chang
 	}
 }
 
-// reconcile compares what was counted with what HAProxy's workers say they served.
-func (c *controller) reconcile(ctx context.Context) {
-	tick := time.NewTicker(reconcileEvery)
+// account keeps the rates of the last seconds, and compares what was counted with what HAProxy's workers say they served.
+func (c *controller) account(ctx context.Context) {
+	tick := time.NewTicker(accountEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
-			c.reconcileOnce(ctx)
+		case now := <-tick.C:
+			c.aggregator.Tick(now)
+			c.reconcile(ctx)
 		}
 	}
 }
@@ -357,4 +357,31 @@ func (c *controller) alive(ctx context.Context) {
 func isSocket(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().Type() == fs.ModeSocket
+}
+
+// part is something that runs on until it is told to end, longer than what it serves.
+type part struct {
+	stop context.CancelFunc
+	done chan error
+	what string
+}
+
+// stage starts a part that does not end with ctx, but by end.
+func stage(ctx context.Context, run func(context.Context) error, what string) *part {
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	p := &part{stop: stop, done: make(chan error, 1), what: what}
+	go func() { p.done <- run(ctx) }()
+	return p
+}
+
+// end ends the part, waits, and returns what went wrong. A part that never began has nothing to say.
+func (p *part) end() error {
+	if p.stop == nil {
+		return nil
+	}
+	p.stop()
+	if err := <-p.done; err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%s: %w", p.what, err)
+	}
+	return nil
 }

@@ -97,14 +97,13 @@ func renderFiles(t *haproxy.Template, c *haproxy.Config) ([]admin.File, error) {
 	return out, nil
 }
 
-// reconcileOnce hands the counters of every living worker to the account of losses. Workers that cannot be asked now are asked
+// reconcile hands the counters of every living worker to the account of losses. Workers that cannot be asked now are asked
 // again in the next round.
-func (c *controller) reconcileOnce(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, reconcileEvery)
+func (c *controller) reconcile(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, accountEvery)
 	defer cancel()
 	workers, err := c.applier.WorkerStats(ctx)
 	if err != nil {
-		c.journal.WithError(err).Debug("asking HAProxy's workers for their counters")
 		return
 	}
 	var listeners []*haproxy.Listener

@@ -256,7 +256,7 @@ func (d *dev) totals(ctx context.Context, load *loadgen.Generator) error {
 	var rows []countRow
 	var loss metrics.Loss
 	for {
-		d.controller.reconcileOnce(ctx)
+		d.controller.reconcile(ctx)
 		snapshot := d.controller.aggregator.Snapshot(time.Now())
 		loss = snapshot.Loss
 		rows = countRows(report, snapshot, d.backendCounts(ctx))
