@@ -1,0 +1,110 @@
+package marathon
+
+import (
+	"time"
+
+	"signalbox"
+)
+
+// keyed is the last event of an app that may come in two forms.
+type keyed struct {
+	key string
+	at  time.Time
+}
+
+// sameEventWithin is how long after one form of an event the other form says nothing new.
+const sameEventWithin = 2 * time.Second
+
+// notice acts on one event.
+func (l *loop) notice(n notice, now time.Time) {
+	cause := "event " + n.Type
+	if n.App != "" {
+		cause += " " + n.App
+	}
+	switch n.Action {
+	case actResync:
+		l.resyncSoon()
+		return
+	case actGroup:
+		l.groupAt[n.Version] = now
+		return
+	case actDeployment:
+		_, named := l.groupAt[n.Version]
+		delete(l.groupAt, n.Version)
+		l.expire(now)
+		for _, app := range n.Apps {
+			l.model.explainApp(app)
+			if named && now.Sub(l.posted[app]) > sameEventWithin {
+				l.want(app, n.At, cause, now)
+			}
+		}
+		return
+	case actDeployed:
+		for _, app := range n.Apps {
+			l.model.explainApp(app)
+			l.want(app, n.At, cause, now)
+		}
+		return
+	case actDrain, actSuspect:
+		if l.model.mark(n) {
+			state := signalbox.Draining
+			if n.Action == actSuspect {
+				state = signalbox.Suspect
+			}
+			l.metrics.drains.WithLabelValues(string(state)).Inc()
+			l.publish(cause+" "+n.Why, n.At, now, false)
+		}
+	case actPod:
+		l.model.explainApp(n.App)
+		l.sched.want(n.App, true, n.At, cause, now)
+		return
+	}
+	if l.repeated(n, now) {
+		return
+	}
+	switch n.Type {
+	case "api_post_event":
+		l.posted[n.App] = now
+		l.model.explainApp(n.App)
+	case "app_terminated_event":
+		l.model.explainApp(n.App)
+	}
+	l.want(n.App, n.At, cause, now)
+}
+
+// repeated reports whether an event says what another form of it has just said: a health change comes as two events, and a change of
+// an instance follows that of its task.
+func (l *loop) repeated(n notice, now time.Time) bool {
+	last := l.keys[n.App]
+	switch {
+	case n.Type == "status_update_event":
+		l.keys[n.App] = keyed{"condition", now}
+	case n.Key == "":
+	case n.Key == last.key && now.Sub(last.at) < sameEventWithin:
+		return true
+	default:
+		l.keys[n.App] = keyed{n.Key, now}
+	}
+	return false
+}
+
+// expire drops what was remembered only to tell repeated events apart.
+func (l *loop) expire(now time.Time) {
+	for _, m := range []map[string]time.Time{l.groupAt, l.posted} {
+		for k, at := range m {
+			if now.Sub(at) > time.Minute {
+				delete(m, k)
+			}
+		}
+	}
+	for k, v := range l.keys {
+		if now.Sub(v.at) > time.Minute {
+			delete(l.keys, k)
+		}
+	}
+}
+
+func (l *loop) want(app string, event time.Time, cause string, now time.Time) {
+	known := l.model.apps[app]
+	l.sched.want(app, known != nil && known.pod, event, cause, now)
+}
