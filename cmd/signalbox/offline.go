@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"time"
 
 	"signalbox/admin"
@@ -32,9 +33,10 @@ func renderOffline(ctx context.Context, s *settings) ([]admin.File, error) {
 	wait, cancel := context.WithTimeout(ctx, offlineWait)
 	defer cancel()
 	changes := make(chan *discovery.Change)
-	ended := make(chan error, 1)
-	go func() { ended <- watcher.Run(wait, changes) }()
-	defer func() { cancel(); <-ended }()
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer cancel()
+	watching.Go(func() { _ = watcher.Run(wait, changes) }) // how it fares stands in its status
 	select {
 	case change := <-changes:
 		if state := watcher.Status(); len(state) > 0 && state[0].LastGood.IsZero() {

@@ -62,10 +62,6 @@ type settings struct {
 	LogSocketGroup   string
 	LogLevel         string
 	LogFormat        string // auto, text, json
-
-	// What dev sets, and no flag.
-	grace         time.Duration // what HAProxy gets to end in; 0: the supervisor's default
-	dieWithParent bool          // HAProxy ends when this process is killed
 }
 
 // defaults returns the settings that hold unless a flag or a variable says otherwise.
