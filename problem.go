@@ -15,6 +15,13 @@ const (
 	SeverityInfo    Severity = "info"
 )
 
+// Code is a kind of problem. Its number never changes its meaning.
+type Code struct {
+	Code    string // SBnnn
+	Meaning string
+	Fix     string // what to do about it
+}
+
 // Problem is what is wrong with a label, a name, a task or a rejected configuration. It costs what it names and no more.
 type Problem struct {
 	// Code is stable: SB1xx labels, SB2xx conflicts between apps, SB3xx tasks and addresses, SB4xx rejected by HAProxy.

@@ -1,0 +1,13 @@
+package marathon
+
+import "signalbox"
+
+// Codes lists every code that reading an app gives, in order.
+func Codes() []signalbox.Code {
+	return []signalbox.Code{
+		{Code: "SB300", Meaning: "The app cannot be read: its JSON is not what Marathon writes. Its last good services stay.", Fix: "Look at the app in Marathon; the message says where reading stopped."},
+		{Code: "SB301", Meaning: "A task has no address that can be routed to: it is missing, not an address, forbidden, or a name that does not resolve. The task is not routed to, or keeps its last known address.", Fix: "The message names the task and the reason: mend the host name or the port mapping; --allow-loopback allows loopback addresses."},
+		{Code: "SB302", Meaning: "A task has an id that Marathon would not give. It is not routed to.", Fix: "Find out what answers in place of Marathon."},
+		{Code: "SB305", Meaning: "The port speaks no TCP. It is not routed.", Fix: "Nothing, if the port is UDP on purpose."},
+	}
+}
