@@ -54,6 +54,7 @@ type controller struct {
 	receiver   *metrics.Receiver
 	admin      *admin.Server
 	recent     *recentMetrics
+	registry   *prometheus.Registry // every metric of the program
 
 	wanted   atomic.Pointer[haproxy.Config]
 	lost     recently
@@ -110,6 +111,7 @@ func newController(s *settings, j *journal, life lifetime) (c *controller, err e
 	}
 
 	registry, own := prometheus.NewRegistry(), prometheus.NewRegistry()
+	c.registry = registry
 	c.latency = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "signalbox_change_seconds",
 		Help:    "From when a source said that something changed until HAProxy did what follows from it.",
