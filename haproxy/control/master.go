@@ -8,6 +8,7 @@ import (
 	"net"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -18,7 +19,12 @@ var ErrReloadFailed = errors.New("HAProxy could not load the new configuration")
 var ErrReloadUnproven = errors.New("the reload is not proven")
 
 // Master speaks to the master socket. Each exchange has a connection of its own, because a reload replaces the master's program.
-type Master struct{ path string }
+type Master struct {
+	path string
+
+	mu    sync.Mutex
+	looks map[int]*look // by the worker's pid
+}
 
 // NewMaster returns a client for the master socket at path.
 func NewMaster(path string) *Master { return &Master{path: path} }
@@ -115,80 +121,6 @@ func (m *Master) reload(ctx context.Context) (string, error) {
 		return string(b), fmt.Errorf("%w: the master does not answer: %w", ErrReloadUnproven, ctx.Err())
 	}
 	return string(b), nil
-}
-
-// WorkerStats are the counters of one live worker.
-type WorkerStats struct {
-	PID       int
-	Old       bool      // of an earlier configuration
-	Started   time.Time // zero if this version does not say
-	Frontends []Stat
-	InFlight  uint64 // connections that backends have now
-}
-
-// WorkerStats returns the frontends' counters of every live worker, the current ones first. A worker that ends meanwhile is left
-// out.
-func (m *Master) WorkerStats(ctx context.Context) ([]WorkerStats, error) {
-	p, err := m.Proc(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var out []WorkerStats
-	// question asks one worker; false says that it has ended between two questions.
-	question := func(pid int, command string) (string, bool, error) {
-		a, err := m.do(ctx, fmt.Sprintf("@!%d %s", pid, command))
-		if err == nil && a != "" && !strings.HasPrefix(a, "Can't find the target PID") {
-			return a, true, nil
-		}
-		if ctx.Err() != nil {
-			return "", false, ctx.Err()
-		}
-		if now, perr := m.Proc(ctx); perr != nil || now.lists(pid) {
-			return "", false, fmt.Errorf("asking worker %d: %w", pid, errors.Join(err, perr))
-		}
-		return "", false, nil
-	}
-	ask := func(pid int, old bool) error {
-		text, alive, err := question(pid, "show info")
-		if err != nil || !alive {
-			return err
-		}
-		info, err := ParseInfo(text)
-		if err != nil {
-			return fmt.Errorf("reading what worker %d is: %w", pid, err)
-		}
-		if text, alive, err = question(pid, "show stat -1 3 -1"); err != nil || !alive {
-			return err
-		}
-		stats, err := ParseStat(text)
-		if err != nil {
-			return fmt.Errorf("reading the counters of worker %d: %w", pid, err)
-		}
-		w := WorkerStats{PID: pid, Old: old}
-		if info.StartTimeSec > 0 {
-			w.Started = time.Unix(info.StartTimeSec, 0)
-		}
-		for _, s := range stats {
-			if s.Server == "FRONTEND" {
-				w.Frontends = append(w.Frontends, s)
-			} else {
-				w.InFlight += s.Current
-			}
-		}
-		out = append(out, w)
-		return nil
-	}
-	for _, w := range p.Workers {
-		if err := ask(w.PID, false); err != nil {
-			return out, err
-		}
-	}
-	for _, w := range p.Old {
-		if err := ask(w.PID, true); err != nil {
-			return out, err
-		}
-	}
-	return out, nil
 }
 
 func (p Proc) lists(pid int) bool {
