@@ -10,7 +10,29 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-//go:generate go test -run ^TestConfigurationIsDocumented$ . -update
+//go:generate go test -run ^(TestConfigurationIsDocumented|TestMetricsAreDocumented|TestProblemsAreDocumented)$ . -update
+
+// compareDocs holds a generated file of docs/ against what it should be; with -update it writes it.
+func compareDocs(t *testing.T, name, want string) {
+	t.Helper()
+	path := filepath.Join("..", "..", "docs", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v: run 'make generate'", err)
+	}
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("docs/%s is not what the program says: run 'make generate' (-want +got):\n%s", name, diff)
+	}
+}
+
+// cell returns text as it stands in a table.
+func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
 
 // docs/configuration.md is written from the table that the flags come from.
 func TestConfigurationIsDocumented(t *testing.T) {
@@ -34,21 +56,8 @@ times are written as in ` + "`500ms`, `15s`, `2m`, `1h`" + `; shares as ` + "`0.
 		if def != "" {
 			def = "`" + def + "`"
 		}
-		help := strings.ReplaceAll(plainHelp(row.help), "|", `\|`)
+		help := cell(plainHelp(row.help))
 		fmt.Fprintf(&b, "| `--%s` | `%s` | %s | %s |\n", row.name, variable(row.name), def, help)
 	}
-	path := filepath.Join("..", "..", "docs", "configuration.md")
-	if *update {
-		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	got, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatalf("%v: run 'make generate'", err)
-	}
-	if diff := cmp.Diff(string(got), b.String()); diff != "" {
-		t.Errorf("docs/configuration.md is not what the flags say: run 'make generate' (-want +got):\n%s", diff)
-	}
+	compareDocs(t, "configuration.md", b.String())
 }

@@ -76,7 +76,7 @@ func sampleStatus() *signalbox.Status {
 		Code: "SB110", Severity: signalbox.SeverityError, App: "/shop/web", Label: "signalbox.path", Value: "ca\nrt\x1b[2J",
 		Message: "must start with /", Action: "the route is not published",
 	}
-	odd := signalbox.Problem{Code: "SB131", Severity: signalbox.SeverityWarning, App: "/legacy", Message: "shop.local/cart is also claimed by /shop/cart"}
+	odd := signalbox.Problem{Code: "SB203", Severity: signalbox.SeverityWarning, App: "/legacy", Message: "shop.local/cart is also claimed by /shop/cart"}
 	table := signalbox.NewTable([]*signalbox.Service{
 		{
 			ID: "/shop/cart:0", App: "/shop/cart", Mode: signalbox.HTTP, Endpoints: []signalbox.Endpoint{up("10.0.0.5:31002"), up("10.0.0.6:31877"), down},

@@ -14,7 +14,7 @@ func newSourceMetrics() *sourceMetrics {
 	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "signalbox_marathon_" + name, Help: help}, labels)
 	}
-	return &sourceMetrics{
+	m := &sourceMetrics{
 		fetches: vec("requests_total", "Requests to Marathon by kind (apps, app, pods, pod, leader) and result.", "kind", "result"),
 		bytes:   vec("received_bytes_total", "Bytes received from Marathon, after decompression, by kind.", "kind"),
 		streams: vec("streams_total", "Event stream connections: opened, ended (after opening) and failed.", "result"),
@@ -36,6 +36,10 @@ func newSourceMetrics() *sourceMetrics {
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 16),
 		}),
 	}
+	for _, kind := range []string{"apps", "app", "pods", "pod", "leader"} {
+		m.latency.WithLabelValues(kind)
+	}
+	return m
 }
 
 func (m *sourceMetrics) collectors() []prometheus.Collector {
