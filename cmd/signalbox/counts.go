@@ -14,51 +14,77 @@ import (
 // countRow is what three counters that know nothing of each other say of one service and status code.
 type countRow struct {
 	service, code string
-	load          string // "-": the load does not call this service
-	haproxy       string // of the class of codes; "-": HAProxy counts classes, and another code of the same class has the figure
+	load          string // answers that the service's tasks gave to the load; "-": the load does not call this service
+	haproxy       string // of the class of codes, at the first code of a class; "-": not known
 	log           uint64
-	equal         bool
 }
 
-// countRows lines up the three counts. HAProxy counts classes of codes, so its figure stands at the first code of a class. What the
-// log has beyond the load came from somebody else, such as a person with curl; what it has less of is missing.
-func countRows(report loadgen.Report, snapshot *metrics.Snapshot, haproxy map[string][6]uint64) []countRow {
-	var rows []countRow
+// counts are the rows, and how far they are apart.
+type counts struct {
+	rows []countRow
+	// missing is how many answers the load had and the log has not. What the log has beyond the load came from somebody else,
+	// such as a person with curl.
+	missing uint64
+	// differ is by how much the log and HAProxy's own counters are apart.
+	differ uint64
+}
+
+// compare lines up the three counts. HAProxy's are by service and class of codes, and nil when they cannot be compared.
+func compare(report loadgen.Report, snapshot *metrics.Snapshot, haproxy map[string][6]uint64) counts {
+	var c counts
+	inLog, byProxy := map[string]uint64{}, map[string]uint64{}
+	for _, target := range report.Targets {
+		for _, answer := range target.Codes {
+			byProxy[strconv.Itoa(answer.Code)] += answer.ByProxy
+		}
+	}
 	for i := range snapshot.Services {
 		s := &snapshot.Services[i]
-		codes := map[string]uint64{}
-		for _, c := range s.Codes {
-			codes[c.Code] += c.Count
+		codes, classes := map[string]uint64{}, map[byte]uint64{}
+		for _, n := range s.Codes {
+			codes[n.Code] += n.Count
+			classes[n.Code[0]] += n.Count
+			inLog[n.Code] += n.Count
 		}
 		target := report.Target(s.Service)
-		for _, c := range target.Codes {
-			codes[strconv.Itoa(c.Code)] += 0
-		}
-		classes := map[byte]uint64{}
-		for code, n := range codes {
-			classes[code[0]] += n
+		for _, answer := range target.Codes {
+			if answer.ByApp > 0 {
+				codes[strconv.Itoa(answer.Code)] += 0
+			}
 		}
 		shown := map[byte]bool{}
 		for _, code := range slices.Sorted(maps.Keys(codes)) {
-			row := countRow{service: s.Service, code: code, load: "-", haproxy: "-", log: codes[code], equal: true}
-			if n, err := strconv.Atoi(code); err == nil && target.Scheduled > 0 {
-				row.load = fmt.Sprint(target.Code(n))
-				row.equal = target.Code(n) <= row.log
+			row := countRow{service: s.Service, code: code, load: "-", haproxy: "-", log: codes[code]}
+			if target.Scheduled > 0 {
+				load := byApp(target, code)
+				row.load = fmt.Sprint(load)
+				c.missing += load - min(load, codes[code])
 			}
 			if own, ok := haproxy[s.Service]; ok && code[0] >= '1' && code[0] <= '5' && !shown[code[0]] {
 				shown[code[0]] = true
 				row.haproxy = fmt.Sprint(own[code[0]-'1'])
-				row.equal = row.equal && own[code[0]-'1'] == classes[code[0]]
+				c.differ += apart(own[code[0]-'1'], classes[code[0]])
 			}
-			rows = append(rows, row)
+			c.rows = append(c.rows, row)
 		}
 	}
-	return rows
+	// HAProxy's own answers, a 404 for a name that is gone, need not stand under the service that the load meant.
+	for code, n := range byProxy {
+		c.missing += n - min(n, inLog[code])
+	}
+	return c
 }
 
-func equalCounts(rows []countRow) bool {
-	return !slices.ContainsFunc(rows, func(r countRow) bool { return !r.equal })
+func byApp(t loadgen.TargetReport, code string) uint64 {
+	for _, answer := range t.Codes {
+		if strconv.Itoa(answer.Code) == code {
+			return answer.ByApp
+		}
+	}
+	return 0
 }
+
+func apart(a, b uint64) uint64 { return max(a, b) - min(a, b) }
 
 // short prints a duration with two or three digits.
 func short(d time.Duration) string {

@@ -24,8 +24,8 @@ import (
 
 // The times of signalbox dev.
 const (
-	devReady  = time.Minute      // until the first answers
-	devSettle = 10 * time.Second // for the last records to arrive
+	devReady  = time.Minute     // until the first answers
+	devSettle = 5 * time.Second // for the last records to arrive
 )
 
 // dev is one run of signalbox dev: a cluster, the controller, apps and traffic on this machine.
@@ -83,12 +83,11 @@ func (d *dev) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(d.dir)) }()
-	level := "error"
-	if d.verbose {
-		level = "debug"
-	}
-	if d.journal, err = newJournal(d.stderr, level, "auto"); err != nil {
+	if d.journal, err = newJournal(d.stderr, "debug", "auto"); err != nil {
 		return err
+	}
+	if !d.verbose {
+		d.journal.quiet()
 	}
 
 	if d.cluster, err = d.startCluster(ctx); err != nil {
@@ -166,7 +165,7 @@ func (d *dev) startCluster(ctx context.Context) (*devcluster.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := devcluster.Start(ctx, devcluster.Config{
+	c, err := devcluster.Start(context.WithoutCancel(ctx), devcluster.Config{
 		Listen: listen, Emulate: d.emulate, Agents: agents, Dir: filepath.Join(d.dir, "cluster"), TaskKilling: true,
 		Log: d.journal.WithField("room", "devcluster"),
 	})
@@ -300,7 +299,7 @@ func (d *dev) printScreen() {
 	if d.apps != "" && len(hosts) > 0 {
 		host, _, _ = strings.Cut(hosts[0], "/")
 	}
-	fmt.Fprintf(d.stdout, "  try:  curl -H 'Host: %s' http://%s/\n        signalbox routes    signalbox stat    signalbox health\n", host, d.httpAddr)
+	fmt.Fprintf(d.stdout, "  try:  curl -H 'Host: %s' http://%s/\n        %s routes    %[3]s stat    %[3]s health\n", host, d.httpAddr, os.Args[0])
 }
 
 // tasks returns how many tasks the table has.

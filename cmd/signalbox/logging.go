@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
+	"github.com/sirupsen/logrus/hooks/writer"
 
 	"signalbox"
 )
@@ -53,6 +54,14 @@ func newJournal(w io.Writer, level, format string) (*journal, error) {
 		j.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, TimestampFormat: "15:04:05.000", DisableColors: !wantsColour(w)})
 	}
 	return j, nil
+}
+
+// quiet writes nothing but errors from now on, and still keeps the last entries for health.
+func (j *journal) quiet() {
+	w := j.Out
+	j.SetLevel(logrus.InfoLevel)
+	j.SetOutput(io.Discard)
+	j.AddHook(&writer.Hook{Writer: w, LogLevels: []logrus.Level{logrus.PanicLevel, logrus.FatalLevel, logrus.ErrorLevel}})
 }
 
 // hide keeps a secret out of every later entry.
