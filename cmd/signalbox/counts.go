@@ -32,6 +32,7 @@ type counts struct {
 // compare lines up the three counts. HAProxy's are by service and class of codes, and nil when they cannot be compared.
 func compare(report loadgen.Report, snapshot *metrics.Snapshot, haproxy map[string][6]uint64) counts {
 	var c counts
+	report = attributed(report)
 	inLog, byProxy := map[string]uint64{}, map[string]uint64{}
 	for _, target := range report.Targets {
 		for _, answer := range target.Codes {
@@ -73,6 +74,22 @@ func compare(report loadgen.Report, snapshot *metrics.Snapshot, haproxy map[stri
 		c.missing += n - min(n, inLog[code])
 	}
 	return c
+}
+
+// attributed returns a report in which every answer is the app's if none bears the mark of one: only the demo's apps mark theirs.
+func attributed(r loadgen.Report) loadgen.Report {
+	targets := slices.Clone(r.Targets)
+	for i, t := range targets {
+		targets[i].Codes = slices.Clone(t.Codes)
+		for j, c := range t.Codes {
+			if c.ByApp > 0 {
+				return r
+			}
+			targets[i].Codes[j] = loadgen.CodeCount{Code: c.Code, ByApp: c.ByProxy}
+		}
+	}
+	r.Targets = targets
+	return r
 }
 
 func byApp(t loadgen.TargetReport, code string) uint64 {

@@ -39,3 +39,15 @@ func TestCompareLinesUpThreeCounts(t *testing.T) {
 		t.Errorf("missing %d, differ %d, want 3, 0", got.missing, got.differ)
 	}
 }
+
+// Apps that are not the demo's do not mark their answers: then all answers are compared with the log of their service.
+func TestCompareWithoutMarks(t *testing.T) {
+	report := loadgen.Report{Targets: []loadgen.TargetReport{{Name: "/web:0", Scheduled: 5, Codes: []loadgen.CodeCount{{Code: 200, ByProxy: 5}}}}}
+	snapshot := &metrics.Snapshot{Services: []metrics.ServiceTotals{
+		{Service: "/web:0", Codes: []metrics.CodeCount{{Method: "GET", Code: "200", Count: 4}}},
+	}}
+	got := compare(report, snapshot, nil)
+	if got.missing != 1 || got.rows[0].load != "5" {
+		t.Errorf("missing %d, rows %v", got.missing, got.rows)
+	}
+}

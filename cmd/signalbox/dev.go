@@ -279,27 +279,33 @@ func (d *dev) usable(ctx context.Context) map[signalbox.ServiceID]bool {
 func (d *dev) printScreen() {
 	status := d.controller.status()
 	apps, tasks := status.Table.Counts()
-	row := func(name, where, what string) { fmt.Fprintf(d.stdout, "  %-9s %-28s %s\n", name, where, clean(what)) }
+	row := func(name, where, what string) {
+		fmt.Fprintln(d.stdout, strings.TrimRight(fmt.Sprintf("  %-9s %-28s %s", name, where, clean(what)), " "))
+	}
 	row("marathon", d.cluster.URL(), fmt.Sprintf("%d apps, %d tasks as local processes", apps, tasks))
 	row("haproxy", "http://"+d.httpAddr, "HAProxy "+status.HAProxy.Version)
 	row("admin", d.controller.admin.LoginURL(), "")
 	var hosts []string
+	try := ""
 	for _, s := range status.Table.Services {
 		for _, r := range s.Routes {
 			hosts = append(hosts, strings.TrimSuffix(r.String(), "/"))
+			if r.Host == "shop.local" || try == "" && len(s.Endpoints) > 0 && r.Host != "" && r.Path == "/" {
+				try = strings.Replace(r.Host, "*", "any", 1)
+			}
 		}
 	}
+	slices.Sort(hosts)
 	if len(hosts) > 0 {
 		row("routes", strings.Join(hosts, " "), "")
 	}
 	if d.rate > 0 && len(hosts) > 0 {
-		row("load", fmt.Sprintf("%g requests/s", d.rate), "(signalbox dev --load 0 for none)")
+		row("load", fmt.Sprintf("%g requests/s", d.rate), "(--load 0 for none)")
 	}
-	host := "shop.local"
-	if d.apps != "" && len(hosts) > 0 {
-		host, _, _ = strings.Cut(hosts[0], "/")
+	if try != "" {
+		try = fmt.Sprintf("curl -H 'Host: %s' http://%s/\n        ", try, d.httpAddr)
 	}
-	fmt.Fprintf(d.stdout, "  try:  curl -H 'Host: %s' http://%s/\n        %s routes    %[3]s stat    %[3]s health\n", host, d.httpAddr, os.Args[0])
+	fmt.Fprintf(d.stdout, "  try:  %s%s routes    %[2]s stat    %[2]s health\n", try, os.Args[0])
 }
 
 // tasks returns how many tasks the table has.
