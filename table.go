@@ -133,6 +133,8 @@ func DiffText(from, to *Table) []string {
 	}
 	for len(a) > 0 || len(b) > 0 {
 		switch {
+		case len(a) > 0 && len(b) > 0 && a[0] == b[0]:
+			a, b = a[1:], b[1:]
 		case len(b) == 0 || len(a) > 0 && a[0].ID < b[0].ID:
 			out = appendPrefixed(out, "- ", a[0].lines())
 			a = a[1:]
@@ -140,9 +142,7 @@ func DiffText(from, to *Table) []string {
 			out = appendPrefixed(out, "+ ", b[0].lines())
 			b = b[1:]
 		default:
-			if a[0] != b[0] {
-				out = appendChanged(out, a[0].lines(), b[0].lines())
-			}
+			out = appendChanged(out, a[0].lines(), b[0].lines())
 			a, b = a[1:], b[1:]
 		}
 	}

@@ -136,6 +136,8 @@ func (d *differ) backends() {
 	}
 	for len(from) > 0 || len(to) > 0 {
 		switch {
+		case len(from) > 0 && len(to) > 0 && from[0] == to[0]:
+			from, to = from[1:], to[1:]
 		case len(to) == 0 || len(from) > 0 && from[0].Name < to[0].Name:
 			d.reason(BackendRemoved, true)
 			d.servers(from[0], from[0].retire())
@@ -144,9 +146,7 @@ func (d *differ) backends() {
 			d.reason(BackendAdded, true)
 			to = to[1:]
 		default:
-			if from[0] != to[0] {
-				d.backend(from[0], to[0])
-			}
+			d.backend(from[0], to[0])
 			from, to = from[1:], to[1:]
 		}
 	}

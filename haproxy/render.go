@@ -6,7 +6,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -116,11 +118,14 @@ type Template struct {
 	last rendered
 }
 
-// rendered is the last output. text[at[i]:at[i+1]] is the block of backends[i].
+// rendered is the last output. text[at[i]:at[i+1]] is the block of backends[i]; maps[i] says entries[i].
 type rendered struct {
 	backends []*Backend
 	at       []int
 	text     []byte
+	sums     prefixSums // of text
+	entries  [3][]MapEntry
+	maps     [3]File
 }
 
 // DefaultTemplate returns the embedded template.
@@ -179,16 +184,30 @@ func Render(t *Template, c *Config) (*Files, error) {
 	if err := c.Options.Validate(); err != nil {
 		return nil, fmt.Errorf("rendering: %w", err)
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	config, err := t.render(c)
 	if err != nil {
 		return nil, fmt.Errorf("rendering: %w", err)
 	}
-	return &Files{Maps: []File{{NamesMap, mapText(c.Names)}, {PathsMap, mapText(c.Paths)}, {HostsMap, mapText(c.Hosts)}}, Config: config}, nil
+	return &Files{Maps: t.maps(c), Config: config}, nil
 }
 
+// maps returns the files of the maps, the last ones where nothing changed. The caller holds the lock.
+func (t *Template) maps(c *Config) []File {
+	for i, m := range [...]struct {
+		name    string
+		entries []MapEntry
+	}{{NamesMap, c.Names}, {PathsMap, c.Paths}, {HostsMap, c.Hosts}} {
+		if t.last.maps[i].Name == "" || !sameSlice(t.last.entries[i], m.entries) {
+			t.last.entries[i], t.last.maps[i] = m.entries, File{m.name, mapText(m.entries)}
+		}
+	}
+	return slices.Clone(t.last.maps[:])
+}
+
+// render returns the configuration. The caller holds the lock.
 func (t *Template) render(c *Config) ([]byte, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	out := &limited{}
 	out.Grow(len(t.last.text) + len(t.last.text)/16)
 	view, err := c.headView()
@@ -199,25 +218,72 @@ func (t *Template) render(c *Config) ([]byte, error) {
 		return nil, err
 	}
 	at := make([]int, 0, len(c.Backends)+1)
+	last := &t.last
 	j := 0
+	from, to := 0, 0 // what is taken over of the last text and not written yet
 	for _, b := range c.Backends {
-		at = append(at, out.Len())
-		for j < len(t.last.backends) && t.last.backends[j].Name < b.Name {
+		for j < len(last.backends) && last.backends[j] != b && last.backends[j].Name < b.Name {
 			j++
 		}
-		if j < len(t.last.backends) && t.last.backends[j] == b {
-			out.Buffer.Write(t.last.text[t.last.at[j]:t.last.at[j+1]])
+		at = append(at, out.Len()+to-from)
+		if j < len(last.backends) && last.backends[j] == b {
+			if last.at[j] != to {
+				out.Buffer.Write(last.text[from:to])
+				from = last.at[j]
+			}
+			to = last.at[j+1]
+			j++
 			continue
 		}
+		out.Buffer.Write(last.text[from:to])
+		from, to = 0, 0
 		if err := t.block(out, b); err != nil {
 			return nil, err
 		}
 	}
+	out.Buffer.Write(last.text[from:to])
 	at = append(at, out.Len())
-	sum := sha256.Sum256(out.Bytes())
+	sum := last.sums.of(out.Bytes(), last.text)
 	out.WriteString(trailer + hex.EncodeToString(sum[:]) + "\n")
-	t.last = rendered{backends: c.Backends, at: at, text: out.Bytes()}
+	last.backends, last.at, last.text = c.Backends, at, out.Bytes()
 	return out.Bytes(), nil
+}
+
+// prefixSums sums up texts that mostly begin alike. marks[i] is the state of sha256 after (i+1)*sumChunk bytes of the last text.
+type prefixSums struct{ marks []hash.Cloner }
+
+const sumChunk = 16 << 10
+
+// of returns the sha256 of text. last begins with the text of the call before.
+func (p *prefixSums) of(text, last []byte) [sha256.Size]byte {
+	same := 0
+	for same < len(p.marks) && (same+1)*sumChunk <= len(text) && bytes.Equal(text[same*sumChunk:(same+1)*sumChunk], last[same*sumChunk:(same+1)*sumChunk]) {
+		same++
+	}
+	p.marks = p.marks[:same]
+	state, ok := sha256.New().(hash.Cloner)
+	if !ok { // a module of FIPS 140 that can't
+		return sha256.Sum256(text)
+	}
+	if same > 0 {
+		state = cloned(p.marks[same-1])
+	}
+	rest := text[same*sumChunk:]
+	for len(rest) >= sumChunk {
+		state.Write(rest[:sumChunk])
+		rest = rest[sumChunk:]
+		p.marks = append(p.marks, cloned(state))
+	}
+	state.Write(rest)
+	return [sha256.Size]byte(state.Sum(nil))
+}
+
+func cloned(h hash.Cloner) hash.Cloner {
+	c, err := h.Clone()
+	if err != nil {
+		panic(err) // of the standard library all can that have the method
+	}
+	return c
 }
 
 // block writes one backend, under the comment that leads from a line back to its app.

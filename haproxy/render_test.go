@@ -2,6 +2,7 @@ package haproxy
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"flag"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
+	"pgregory.net/rapid"
 
 	"signalbox"
 )
@@ -187,5 +189,28 @@ func FuzzVerifyAndAppAt(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, cfg []byte, line int) {
 		_ = Verify(cfg)
 		_ = AppAt(cfg, line)
+	})
+}
+
+// A text's sum is the same whatever was summed up before it.
+func TestPrefixSums(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		var p prefixSums
+		var last []byte
+		for range rapid.IntRange(1, 6).Draw(rt, "texts") {
+			text := bytes.Clone(last)
+			if n := rapid.IntRange(0, 5*sumChunk).Draw(rt, "length"); n < len(text) {
+				text = text[:n]
+			} else {
+				text = append(text, bytes.Repeat([]byte{'x'}, n-len(text))...)
+			}
+			if len(text) > 0 && rapid.Bool().Draw(rt, "changed") {
+				text[rapid.IntRange(0, len(text)-1).Draw(rt, "at")]++
+			}
+			if got := p.of(text, last); got != sha256.Sum256(text) {
+				rt.Fatalf("the sum of %d bytes after %d others is wrong", len(text), len(last))
+			}
+			last = append(text, "the trailer"...)
+		}
 	})
 }
