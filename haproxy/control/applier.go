@@ -46,7 +46,7 @@ type Settings struct {
 	ReloadRefill   time.Duration // time for one more of them; 10 s if zero
 	ReloadTimeout  time.Duration // for the proof; 30 s if zero
 	FileInterval   time.Duration // least time between two writes of the file; 1 s if zero
-	CheckInterval  time.Duration // between background checks of a changed file; 60 s if zero
+	CheckInterval  time.Duration // least time between a check and a background one of a changed file; 60 s if zero
 	AuditInterval  time.Duration // 60 s if zero
 	StateInterval  time.Duration // least time between two writes of the persisted state, unless the shape changes; 60 s if zero
 

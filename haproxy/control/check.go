@@ -45,6 +45,7 @@ type Verdict struct {
 	Rejections []Rejection
 	Warnings   []string
 	Took       time.Duration
+	CPU        time.Duration // of the check's process
 	Known      bool // not run: an equal set was rejected before
 }
 
@@ -173,6 +174,9 @@ func (c *Checker) run(ctx context.Context, files []File, low bool) (Verdict, err
 	err = cmd.Wait()
 	v := parseCheck(out.String(), names)
 	v.Took = time.Since(start)
+	if used := cmd.ProcessState; used != nil {
+		v.CPU = used.UserTime() + used.SystemTime()
+	}
 	var exit *exec.ExitError
 	switch {
 	case err == nil:

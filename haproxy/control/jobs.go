@@ -46,6 +46,9 @@ type jobResult struct {
 	took      time.Duration
 }
 
+// checkPause is how many times the CPU time of a check has to pass before a background one: they take a thousandth of a core.
+const checkPause = 1000
+
 // background starts the most urgent slow work that is due.
 func (a *Applier) background(ctx context.Context) {
 	if a.busy != idle {
@@ -58,7 +61,7 @@ func (a *Applier) background(ctx context.Context) {
 	case a.running != nil && a.onDisk != a.running && now.Sub(a.fileAt) >= a.cfg.FileInterval:
 		a.fileAt = now
 		a.startFollow()
-	case a.unchecked && a.onDisk != nil && now.Sub(a.checkAt) >= a.cfg.CheckInterval:
+	case a.unchecked && a.onDisk != nil && now.Sub(a.checkAt) >= max(a.cfg.CheckInterval, checkPause*a.checkCPU):
 		a.checkAt = now
 		config := a.onDisk
 		a.job(checking, func() jobResult { return a.checkFiles(ctx, config) })
@@ -270,6 +273,7 @@ func (a *Applier) finished(ctx context.Context, r jobResult) {
 			result = "rejected"
 		}
 		a.met.checks.WithLabelValues(result).Inc()
+		a.checkAt, a.checkCPU = time.Now(), r.verdict.CPU
 	} else if errors.Is(r.err, ErrCheckTime) {
 		a.met.checks.WithLabelValues("timeout").Inc()
 	}

@@ -34,6 +34,7 @@ type state struct {
 	stateAt    time.Time       // of the last write of the persisted state
 	unchecked  bool            // the published files were never checked as they are
 	checkAt    time.Time
+	checkCPU   time.Duration // of the last check
 	auditAt    time.Time
 
 	busy      jobKind
