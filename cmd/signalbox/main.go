@@ -159,6 +159,8 @@ func (p *program) command() *cobra.Command {
 Every flag has a variable: --marathon-user is SIGNALBOX_MARATHON_USER. A flag goes before a variable, a variable before the
 default; "signalbox config" prints each value and where it comes from. Secrets are read from files only.
 
+The verbs that look ask the controller at --admin; without it the one that systemd started, else this user's "signalbox dev".
+
 Exit codes: 0 ok, 1 something was found, 2 wrong usage or environment, 3 the controller or Marathon can't be reached,
 4 a defect of the program, 130 interrupted.`,
 		Example: `  signalbox dev                                        a whole cluster on this machine, with traffic

@@ -76,6 +76,9 @@ func durationOf(to *time.Duration, least, most time.Duration) pflag.Value {
 
 // shortDuration prints a duration without the zero units that time.Duration ends with: "30m", not "30m0s".
 func shortDuration(d time.Duration) string {
+	if d == 0 {
+		return "0"
+	}
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = s[:len(s)-2]
