@@ -46,7 +46,7 @@ type Verdict struct {
 	Warnings   []string
 	Took       time.Duration
 	CPU        time.Duration // of the check's process
-	Known      bool // not run: an equal set was rejected before
+	Known      bool          // not run: an equal set was rejected before
 }
 
 // ErrCheckTime says that a check did not end in time; nothing is known about the set.

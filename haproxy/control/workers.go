@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -24,7 +26,7 @@ type WorkerStats struct {
 const InFlightUnknown = math.MaxUint64
 
 // countShare bounds the time for counting connections: after a count that took t the next one is due after countShare × t.
-const countShare = 100
+const countShare = 300
 
 // look is what the last questions to a worker led to.
 type look struct {
@@ -113,12 +115,12 @@ func (m *Master) workerStats(ctx context.Context, pid int, l *look) (w WorkerSta
 		w.InFlight = InFlightUnknown
 		return w, true, nil
 	}
-	backends, alive, err := m.stats(ctx, pid, "show stat -1 2 -1")
+	text, alive, err := m.question(ctx, pid, "show stat -1 2 -1")
 	if err != nil || !alive {
 		return w, alive, err
 	}
-	for _, b := range backends {
-		w.InFlight += b.Current
+	if w.InFlight, err = sumCurrent(text); err != nil {
+		return w, true, fmt.Errorf("reading the connections of worker %d: %w", pid, err)
 	}
 	if w.InFlight != l.inFlight {
 		l.counts = 0
@@ -138,6 +140,31 @@ func (m *Master) stats(ctx context.Context, pid int, command string) ([]Stat, bo
 		return nil, true, fmt.Errorf("reading the counters of worker %d: %w", pid, err)
 	}
 	return stats, true, nil
+}
+
+// sumCurrent sums up scur in the answer to "show stat" about backends. It stands before every field that HAProxy may quote.
+func sumCurrent(s string) (sum uint64, err error) {
+	head, rest, _ := strings.Cut(s, "\n")
+	head, ok := strings.CutPrefix(head, "# ")
+	column := slices.Index(strings.Split(head, ","), "scur")
+	if !ok || column < 0 {
+		return 0, fmt.Errorf("no field scur in %q", cut(s, 80))
+	}
+	for line := range strings.Lines(rest) {
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		field, after := "", line
+		for range column + 1 {
+			field, after, ok = strings.Cut(after, ",")
+		}
+		n, err := strconv.ParseUint(field, 10, 64)
+		if !ok || err != nil {
+			return 0, fmt.Errorf("scur in %q", cut(line, 80))
+		}
+		sum += n
+	}
+	return sum, nil
 }
 
 // question asks one worker; alive is false if it has ended between two questions.

@@ -50,3 +50,24 @@ func TestWorkerStatsCountConnectionsWhenTotalsStandStill(t *testing.T) {
 	}
 	r.until("nothing is in flight any more", func() bool { return look() == 0 })
 }
+
+func TestSumCurrent(t *testing.T) {
+	head := "# pxname,svname,qcur,qmax,scur,smax,desc,\n"
+	for name, c := range map[string]struct {
+		text string
+		want uint64
+		ok   bool
+	}{
+		"two backends":  {head + "a,BACKEND,0,0,3,9,\"x,y\",\nb,BACKEND,0,0,4,9,,\n\n", 7, true},
+		"none":          {head, 0, true},
+		"no such field": {"# pxname,svname,\na,BACKEND,\n", 0, false},
+		"no names":      {"a,BACKEND,0,0,3,\n", 0, false},
+		"cut":           {head + "a,BACKEND,0\n", 0, false},
+		"no number":     {head + "a,BACKEND,0,0,,9,,\n", 0, false},
+		"empty":         {"", 0, false},
+	} {
+		if got, err := sumCurrent(c.text); got != c.want || (err == nil) != c.ok {
+			t.Errorf("%s: %d, %v; want %d, success %v", name, got, err, c.want, c.ok)
+		}
+	}
+}
