@@ -44,8 +44,8 @@ func (k *keeper) put(st *stored) {
 // longestPause bounds how old the stored state may get on a slow disk.
 const longestPause = 10 * time.Second
 
-// run writes until ctx ends, then writes what is left. Writes keep a distance of 200 times what the last one took, up to
-// longestPause, so that a large state does not cost more than half a percent of a core.
+// run writes until ctx ends, then writes what is left. Writes keep a distance of 1,000 times what the last one took, up to
+// longestPause, so that a large state costs little of a core, however often it changes.
 func (k *keeper) run(ctx context.Context) {
 	k.sweep()
 	for {
@@ -57,7 +57,7 @@ func (k *keeper) run(ctx context.Context) {
 		}
 		began := time.Now()
 		k.flush()
-		pause := time.NewTimer(max(k.every, min(200*time.Since(began), longestPause)))
+		pause := time.NewTimer(max(k.every, min(1000*time.Since(began), longestPause)))
 		select {
 		case <-ctx.Done():
 			pause.Stop()

@@ -17,8 +17,8 @@ import (
 	"signalbox"
 )
 
-// stateMagic opens every state file, followed by the sha256 of what follows the first line.
-const stateMagic = "signalbox-state 1 sha256="
+// stateMagic opens every state file, followed by the sha256 of the sha256 of each line that follows the first.
+const stateMagic = "signalbox-state 2 sha256="
 
 // maxStateFile bounds what is read back, in bytes.
 const maxStateFile = 512 << 20
@@ -95,7 +95,7 @@ func decodeState(b []byte) (*stored, error) {
 	if !ok || !magic {
 		return nil, errors.New("not a state file of this version")
 	}
-	if got := sha256.Sum256(body); hex.EncodeToString(got[:]) != sum {
+	if sumOfLines(body) != sum {
 		return nil, errors.New("checksum mismatch: the file is cut or damaged")
 	}
 	dec := json.NewDecoder(bytes.NewReader(body))
@@ -124,40 +124,71 @@ func decodeState(b []byte) (*stored, error) {
 	}
 }
 
-// encoder writes states, and remembers the text of services between them: an unchanged service is encoded once.
-type encoder struct{ text map[*signalbox.Service][]byte }
+// encoder writes states, and remembers the lines of services between them: an unchanged service is encoded and summed up once.
+type encoder struct {
+	services []*signalbox.Service
+	lines    []stateLine // lines[i] is services[i]'s
+}
+
+// stateLine is one line of a state file, its end included.
+type stateLine struct {
+	text []byte
+	sum  [sha256.Size]byte
+}
+
+func newStateLine(v any) (stateLine, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return stateLine{}, err
+	}
+	b = append(b, '\n')
+	return stateLine{b, sha256.Sum256(b)}, nil
+}
 
 // encode returns the file's bytes.
 func (e *encoder) encode(st *stored) ([]byte, error) {
-	head, err := json.Marshal(st)
+	head, err := newStateLine(st)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the head of the state: %w", err)
 	}
-	size := len(stateMagic) + 2*sha256.Size + 1 + len(head) + 1
-	text := make(map[*signalbox.Service][]byte, len(st.Services))
-	for _, svc := range st.Services {
-		b, ok := e.text[svc]
-		if !ok {
-			if b, err = json.Marshal(svc); err != nil {
-				return nil, fmt.Errorf("encoding %s: %w", svc.ID, err)
-			}
+	size := len(stateMagic) + 2*sha256.Size + 1 + len(head.text)
+	lines := make([]stateLine, len(st.Services))
+	was := 0
+	for i, svc := range st.Services {
+		for was < len(e.services) && e.services[was] != svc && e.services[was].ID < svc.ID {
+			was++
 		}
-		text[svc] = b
-		size += len(b) + 1
+		if was < len(e.services) && e.services[was] == svc {
+			lines[i] = e.lines[was]
+		} else if lines[i], err = newStateLine(svc); err != nil {
+			return nil, fmt.Errorf("encoding %s: %w", svc.ID, err)
+		}
+		size += len(lines[i].text)
 	}
-	e.text = text
+	e.services, e.lines = st.Services, lines
+	sums := sha256.New()
+	sums.Write(head.sum[:])
+	for i := range lines {
+		sums.Write(lines[i].sum[:])
+	}
 	out := make([]byte, 0, size)
 	out = append(out, stateMagic...)
-	out = append(out, make([]byte, 2*sha256.Size)...)
-	out = append(out, '\n')
-	start := len(out)
-	out = append(append(out, head...), '\n')
-	for _, svc := range st.Services {
-		out = append(append(out, text[svc]...), '\n')
+	out = append(hex.AppendEncode(out, sums.Sum(nil)), '\n')
+	out = append(out, head.text...)
+	for i := range lines {
+		out = append(out, lines[i].text...)
 	}
-	sum := sha256.Sum256(out[start:])
-	hex.Encode(out[len(stateMagic):start-1], sum[:])
 	return out, nil
+}
+
+// sumOfLines returns the sha256 of the sha256 of each line.
+func sumOfLines(body []byte) string {
+	sums := sha256.New()
+	for line := range bytes.Lines(body) {
+		sum := sha256.Sum256(line)
+		sums.Write(sum[:])
+	}
+	return hex.EncodeToString(sums.Sum(nil))
 }
 
 // save replaces the state of a source, durably and atomically; the one before it becomes the previous generation.
