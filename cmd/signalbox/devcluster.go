@@ -19,8 +19,10 @@ func newClusterCommand(p *program) *cobra.Command {
 		Long: `Runs the Marathon of signalbox dev alone: for tests, demonstrations, and machines where no Mesos can be had. Whoever reaches it
 runs commands as its user, so it binds to loopback only, unless --token-file names a token to ask for.
 
-It prints the API's URL and runs until Ctrl-C, which ends every task. Faults on demand: POST JSON to /devcluster/faults;
-GET /devcluster lists what there is.`,
+It prints the API's URL and runs until Ctrl-C, which ends every task.
+
+Faults on demand: POST {"kind": "status", "status": 503, "duration": "10s"} to /devcluster/faults, with one of the kinds status,
+empty, half, no-apps, slow, drop, silence, abdicate, failover, unreachable; GET lists those that hold, DELETE ends them.`,
 		Example: `  signalbox devcluster --agents 127.0.0.2,127.0.0.3    two slaves
   signalbox devcluster --tasks virtual                 thousands of tasks, without a process for each
   signalbox devcluster --emulate 1.4 --listen 127.0.0.1:0`,

@@ -85,7 +85,7 @@ func TestValues(t *testing.T) {
 	if err := shareOf(&share).Set("20%"); err != nil || share != 0.2 {
 		t.Errorf("20%% is %v, %v", share, err)
 	}
-	for in, want := range map[time.Duration]string{0: "0s", time.Minute: "1m", time.Hour: "1h", 90 * time.Minute: "1h30m", 2 * time.Millisecond: "2ms", time.Hour + time.Second: "1h0m1s", 10 * time.Minute: "10m", 100 * time.Hour: "100h"} {
+	for in, want := range map[time.Duration]string{0: "0", time.Minute: "1m", time.Hour: "1h", 90 * time.Minute: "1h30m", 2 * time.Millisecond: "2ms", time.Hour + time.Second: "1h0m1s", 10 * time.Minute: "10m", 100 * time.Hour: "100h"} {
 		if got := shortDuration(in); got != want {
 			t.Errorf("shortDuration(%d) = %s, want %s", in, got, want)
 		}
