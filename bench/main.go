@@ -25,6 +25,7 @@ type results struct {
 	At      string   `json:"at"`
 	Tasks   int      `json:"tasksPerApp"`
 	Changes int      `json:"changes"`
+	Pause   float64  `json:"pauseSeconds"`
 	Sizes   []result `json:"sizes"`
 }
 
@@ -53,7 +54,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "error:", err)
 		return 2
 	}
-	r := results{Machine: thisMachine(ctx), Command: append([]string{"bench"}, args...), At: time.Now().UTC().Format(time.RFC3339), Tasks: b.tasks, Changes: b.changes}
+	r := results{Machine: thisMachine(ctx), Command: append([]string{"bench"}, args...), At: time.Now().UTC().Format(time.RFC3339), Tasks: b.tasks, Changes: b.changes, Pause: b.pause.Seconds()}
 	for size := range strings.SplitSeq(*sizes, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(size))
 		if err != nil || n < 1 {
@@ -95,13 +96,14 @@ func (r *results) write(path string) error {
 
 func (r *results) print(w io.Writer) error {
 	fmt.Fprintf(w, "%s, %d cores, Linux %s, HAProxy %s, %s\n", r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.HAProxy, r.Machine.Go)
-	fmt.Fprintf(w, "%d changes of one task each; a change runs from before the request to Marathon until the new task has answered through HAProxy\n\n", r.Changes)
+	fmt.Fprintf(w, "%d changes of one task each, %gs apart; a change runs from before the request to Marathon until the new task has answered through\n"+
+		"HAProxy. CPU time is all that was used during the changes, between them too.\n\n", r.Changes, r.Pause)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "apps\tcold start s\tchange ms: median\tp95\tmax\tCPU-s per change\tof that checks\tHAProxy's\treloads\tnew app ms: median\tcontroller MB\tHAProxy MB\t")
+	fmt.Fprintln(t, "apps\tcold start s\tchange ms: median\tp95\tmax\tCPU-s per change\tof that checks\tHAProxy's\treloads\tnew app ms: median\tcontroller MB\tHAProxy MB\tidle % of a core\tHAProxy's\t")
 	for _, s := range r.Sizes {
-		fmt.Fprintf(t, "%d\t%.2f\t%.1f\t%.1f\t%.1f\t%.4f\t%.4f\t%.4f\t%d\t%.0f\t%.0f\t%.0f\t\n",
+		fmt.Fprintf(t, "%d\t%.2f\t%.1f\t%.1f\t%.1f\t%.4f\t%.4f\t%.4f\t%d\t%.0f\t%.0f\t%.0f\t%.1f\t%.1f\t\n",
 			s.Apps, s.ColdStart, 1000*s.Change.Median, 1000*s.Change.P95, 1000*s.Change.Max, s.CPUPerChange, s.CheckCPUPerChange, s.HAProxyCPUPerChange,
-			s.Reloads, 1000*s.NewApp.Median, float64(s.ControllerRSS)/1e6, float64(s.HAProxyRSS)/1e6)
+			s.Reloads, 1000*s.NewApp.Median, float64(s.ControllerRSS)/1e6, float64(s.HAProxyRSS)/1e6, 100*s.IdleCPU, 100*s.HAProxyIdleCPU)
 	}
 	return t.Flush()
 }

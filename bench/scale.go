@@ -37,7 +37,8 @@ type result struct {
 	CPUPerChange        float64 `json:"cpuSecondsPerChange"` // the controller's, its checks of the file included
 	CheckCPUPerChange   float64 `json:"checkCPUSecondsPerChange"`
 	HAProxyCPUPerChange float64 `json:"haproxyCPUSecondsPerChange"` // the probing requests included
-	IdleCPU             float64 `json:"idleCPUShare"`               // of one core, over five seconds without changes
+	IdleCPU             float64 `json:"idleCPUShare"`               // of one core, over ten seconds without changes
+	HAProxyIdleCPU      float64 `json:"haproxyIdleCPUShare"`        // its checks of the servers
 	Reloads             int     `json:"reloads"`                    // during the changes
 	NewApp              spread  `json:"newAppSeconds"`
 	ControllerRSS       int64   `json:"controllerRSSBytes"`
@@ -65,7 +66,7 @@ const (
 	deadline     = 2 * time.Minute // for whatever should take seconds
 	answerIn     = time.Minute     // for one change
 	sampledHosts = 50
-	idleSpan     = 5 * time.Second
+	idleSpan     = 10 * time.Second
 )
 
 // rig is one Marathon, one controller and the way through its HAProxy.
@@ -115,7 +116,7 @@ func (b bench) size(ctx context.Context, apps int) (r result, err error) {
 	if err := sleep(ctx, 3*time.Second); err != nil { // the background work of the start
 		return r, err
 	}
-	if r.IdleCPU, err = g.idle(ctx, pid); err != nil {
+	if r.IdleCPU, r.HAProxyIdleCPU, err = g.idle(ctx, pid); err != nil {
 		return r, err
 	}
 
@@ -402,15 +403,21 @@ func (g *rig) reloads(ctx context.Context) (int, error) {
 	return int(h.HAProxy.Reloads), nil
 }
 
-// idle returns the share of one core that the controller uses when nothing changes.
-func (g *rig) idle(ctx context.Context, pid int) (float64, error) {
+// idle returns the shares of one core that the controller and HAProxy use when nothing changes.
+func (g *rig) idle(ctx context.Context, pid int) (controller, proxy float64, err error) {
 	before, err := usageOf(pid)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
+	proxyBefore := haproxyUsage(pid)
 	if err := sleep(ctx, idleSpan); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	after, err := usageOf(pid)
-	return (after.CPU + after.Waited - before.CPU - before.Waited).Seconds() / idleSpan.Seconds(), err
+	if err != nil {
+		return 0, 0, err
+	}
+	proxyAfter := haproxyUsage(pid)
+	return (after.CPU + after.Waited - before.CPU - before.Waited).Seconds() / idleSpan.Seconds(),
+		(proxyAfter.CPU - proxyBefore.CPU).Seconds() / idleSpan.Seconds(), nil
 }
