@@ -102,9 +102,11 @@ func NewAggregator(cfg AggregatorConfig) *Aggregator {
 	if cfg.Started.IsZero() {
 		cfg.Started = time.Now()
 	}
-	return &Aggregator{
+	a := &Aggregator{
 		cfg: cfg, services: map[string]*service{}, ledger: newLedger(cfg.Started), overflow: map[string]uint64{},
 	}
+	a.ledger.flush = func(w *worker) { a.late(w, time.Now()) }
+	return a
 }
 
 // Consume implements Consumer: it counts every record of the batch.
@@ -120,12 +122,12 @@ func (a *Aggregator) Consume(b *Batch) {
 		a.record(&b.Records[i], b)
 	}
 	if b.Closed {
-		a.ledger.hangUp(b.Source, b.At)
+		a.hungUp(b.Source, b.Last, b.At)
 	}
 }
 
 func (a *Aggregator) record(r *Record, b *Batch) {
-	if r.Accounted && !a.ledger.observe(r, b.Source, b.At) {
+	if r.Accounted && !a.account(r, b) {
 		a.overflow["worker"]++
 	}
 	if r.Reason != ReasonNone {
@@ -133,7 +135,11 @@ func (a *Aggregator) record(r *Record, b *Batch) {
 	}
 	switch r.Kind {
 	case KindDropped:
-		a.ledger.dropped(r.Dropped, b.Source)
+		if b.late != nil {
+			b.late.dropped += r.Dropped
+		} else {
+			a.ledger.dropped(r.Dropped, b.Source)
+		}
 		return
 	case KindNotice:
 		a.notices[r.Severity&7]++
@@ -149,6 +155,13 @@ func (a *Aggregator) record(r *Record, b *Batch) {
 	if len(r.ServerAddr) > 0 {
 		a.task(s, r, b.At).count(r, b.At)
 	}
+}
+
+func (a *Aggregator) account(r *Record, b *Batch) bool {
+	if b.late != nil {
+		return a.ledger.observeLate(r)
+	}
+	return a.ledger.observe(r, b.Source, b.At)
 }
 
 // service returns the account of a service that has none yet under this name.

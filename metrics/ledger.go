@@ -59,6 +59,7 @@ type ledger struct {
 	closed   Loss // of workers that have ended
 	last     *tracker
 	ended    map[string]uint64 // tracker.next of closed ones, should they go on after all
+	flush    func(*worker)     // counts what waits in a worker's late.text; its account is closed next
 	pending  map[uint64]uint64 // dropped lines that a connection announced before it named its worker
 }
 
@@ -93,6 +94,7 @@ type worker struct {
 	source   uint64    // its connection
 	hungUp   time.Time // when that connection ended, zero while it stands
 	trackers []*tracker
+	late     late
 
 	lookedAt time.Time     // the last Reconcile that found it alive
 	lastAt   time.Time     // when its last line arrived
@@ -144,12 +146,39 @@ const minLine = 100
 
 // observe accounts for one line. It reports false if the line is of a worker or frontend beyond the limit.
 func (l *ledger) observe(r *Record, conn uint64, at time.Time) bool {
+	t := l.trackerOf(r)
+	if t == nil {
+		return false
+	}
+	if t.worker.source != conn || !t.worker.hungUp.IsZero() {
+		t.worker.source, t.worker.hungUp = conn, time.Time{}
+		t.worker.dropped += l.pending[conn]
+		delete(l.pending, conn)
+	}
+	t.worker.arrived(r, at)
+	t.count(r)
+	return true
+}
+
+// observeLate accounts for one line that was read from a stopping worker's ring.
+func (l *ledger) observeLate(r *Record) bool {
+	t := l.trackerOf(r)
+	if t == nil {
+		return false
+	}
+	t.worker.lines++
+	t.count(r)
+	return true
+}
+
+// trackerOf returns the account that a line belongs to, or nil if that would be one too many.
+func (l *ledger) trackerOf(r *Record) *tracker {
 	t := l.last
 	if t == nil || t.key != string(r.Source) {
 		var ok bool
 		if t, ok = l.trackers[string(r.Source)]; !ok {
 			if len(l.trackers) >= l.limit {
-				return false
+				return nil
 			}
 			t = l.track(r.PID, string(r.Source), string(r.Frontend))
 			t.base = r.Seq
@@ -160,12 +189,10 @@ func (l *ledger) observe(r *Record, conn uint64, at time.Time) bool {
 		}
 		l.last = t
 	}
-	if t.worker.source != conn || !t.worker.hungUp.IsZero() {
-		t.worker.source, t.worker.hungUp = conn, time.Time{}
-		t.worker.dropped += l.pending[conn]
-		delete(l.pending, conn)
-	}
-	t.worker.arrived(r, at)
+	return t
+}
+
+func (t *tracker) count(r *Record) {
 	if r.Reason == ReasonNone {
 		t.counted++
 	} else {
@@ -173,7 +200,6 @@ func (l *ledger) observe(r *Record, conn uint64, at time.Time) bool {
 	}
 	t.base = min(t.base, r.Seq)
 	t.next = max(t.next, r.Seq+1)
-	return true
 }
 
 func (l *ledger) track(pid int, key, frontend string) *tracker {
@@ -199,14 +225,16 @@ func (l *ledger) dropped(n, conn uint64) {
 	l.pending[conn] += n
 }
 
-// hangUp notes that a connection ended.
-func (l *ledger) hangUp(conn uint64, at time.Time) {
+// hangUp notes that a connection ended, and returns whose it was.
+func (l *ledger) hangUp(conn uint64, at time.Time) (whose []*worker) {
 	delete(l.pending, conn)
 	for _, w := range l.workers {
-		if w.source == conn {
+		if w.source == conn && w.hungUp.IsZero() {
 			w.hungUp = at
+			whose = append(whose, w)
 		}
 	}
+	return whose
 }
 
 // sent returns how many lines of this frontend should have arrived.
@@ -294,7 +322,7 @@ func (w *worker) reconcile(l *ledger, s *WorkerStat) {
 		if f.TCP {
 			now.inflight = f.Current
 		}
-		if now == t.before {
+		if now == t.before && w.late.since.IsZero() { // else its ring may hold what did not come
 			t.floor = max(t.floor, f.Total-min(now.inflight, f.Total))
 		}
 		t.before = now
@@ -303,6 +331,9 @@ func (w *worker) reconcile(l *ledger, s *WorkerStat) {
 
 // close moves a dead worker's account to the sum of the closed ones, with a bound for what can't be known.
 func (l *ledger) close(w *worker) {
+	if w.late.text != nil {
+		l.flush(w)
+	}
 	sum := w.loss()
 	unread := uint64(0) // lines that HAProxy's counters announced and that never came
 	conns := uint64(0)
@@ -321,6 +352,8 @@ func (l *ledger) close(w *worker) {
 		l.ended[t.key] = max(t.next, t.floor)
 	}
 	switch {
+	case w.late.all:
+		sum.Unsure = unread
 	case w.stat != nil && w.stat.Stopping:
 		// It took no new connections: each one that it had then may have logged once more.
 		sum.Unsure = unread + conns

@@ -29,8 +29,11 @@ type Batch struct {
 	Records []Record // the unreadable ones too, with their Reason
 	Source  uint64   // the connection: a worker's ring keeps one
 	At      time.Time
-	// Closed says that the connection has ended, and nothing more will come from Source.
+	// Closed says that the connection has ended, and nothing more will come from Source. Last is the last whole line that came.
 	Closed bool
+	Last   []byte
+
+	late *worker // the lines come from the ring of this worker, not over a connection
 }
 
 // ReceiverConfig says where and for whom a Receiver listens. Path and Consumer must be set.
@@ -237,13 +240,14 @@ func (r *Receiver) serve(c *net.UnixConn, id uint64) {
 	log.Debug("log connection opened")
 	r.stats.connections.Inc()
 	batch := Batch{Source: id}
+	var last []byte
 	defer func() {
 		_ = c.Close()
 		r.mu.Lock()
 		delete(r.conns, c)
 		r.mu.Unlock()
 		r.stats.connections.Dec()
-		batch.Records, batch.At, batch.Closed = nil, time.Now(), true
+		batch.Records, batch.At, batch.Closed, batch.Last = nil, time.Now(), true, last
 		r.cfg.Consumer.Consume(&batch)
 	}()
 	buf := make([]byte, readSize)
@@ -253,7 +257,10 @@ func (r *Receiver) serve(c *net.UnixConn, id uint64) {
 		if n > 0 {
 			r.stats.bytes.Add(float64(n))
 			batch.At = time.Now()
-			used, bad := r.frames(buf[:held+n], &batch)
+			used, msg, bad := r.frames(buf[:held+n], &batch)
+			if len(msg) > 0 {
+				last = append(last[:0], msg...)
+			}
 			if bad != nil {
 				// HAProxy reconnects and starts with a whole message: that is the surest way back to a boundary.
 				r.stats.framing.Inc()
@@ -280,8 +287,8 @@ func (r *Receiver) serve(c *net.UnixConn, id uint64) {
 // batchSize is how many records are handed on at once: enough to share the price of a lock, few enough to stay in the cache.
 const batchSize = 128
 
-// frames parses the whole frames of buf and hands them on. It returns how many bytes they take.
-func (r *Receiver) frames(buf []byte, batch *Batch) (used int, err error) {
+// frames parses the whole frames of buf and hands them on. It returns how many bytes they take, and the last message.
+func (r *Receiver) frames(buf []byte, batch *Batch) (used int, last []byte, err error) {
 	if cap(batch.Records) < batchSize {
 		batch.Records = make([]Record, 0, batchSize)
 	}
@@ -291,12 +298,12 @@ func (r *Receiver) frames(buf []byte, batch *Batch) (used int, err error) {
 		msg, n, err := Frame(buf[used:])
 		if err != nil {
 			r.hand(batch, &results)
-			return used, err
+			return used, last, err
 		}
 		if n == 0 {
 			break
 		}
-		used += n
+		used, last = used+n, msg
 		batch.Records = batch.Records[:len(batch.Records)+1]
 		rec := &batch.Records[len(batch.Records)-1]
 		_ = Parse(msg, rec)
@@ -306,7 +313,7 @@ func (r *Receiver) frames(buf []byte, batch *Batch) (used int, err error) {
 		}
 	}
 	r.hand(batch, &results)
-	return used, nil
+	return used, last, nil
 }
 
 func (r *Receiver) hand(batch *Batch, results *[int(reasons)]int) {
