@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -210,7 +211,7 @@ func TestPrefixSums(t *testing.T) {
 			if got := p.of(text, last); got != sha256.Sum256(text) {
 				rt.Fatalf("the sum of %d bytes after %d others is wrong", len(text), len(last))
 			}
-			last = append(text, "the trailer"...)
+			last = slices.Concat(text, []byte("the trailer"))
 		}
 	})
 }

@@ -131,7 +131,7 @@ func newNode(t *testing.T, marathon string) *node {
 // shortDir returns a temporary directory whose path leaves room for the names of sockets.
 func shortDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "sb")
+	dir, err := os.MkdirTemp("", "sb") //nolint:usetesting // the path of t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
