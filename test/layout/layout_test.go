@@ -251,6 +251,29 @@ func TestDecisionsAreNumbered(t *testing.T) {
 	}
 }
 
+func TestLinksLeadSomewhere(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#\s]+)(?:#[^)]*)?\)`)
+	links := 0
+	files(t, func(path string, content []byte) {
+		if filepath.Ext(path) != ".md" {
+			return
+		}
+		for _, m := range link.FindAllSubmatch(content, -1) {
+			target := string(m[1])
+			if strings.Contains(target, "://") {
+				continue
+			}
+			links++
+			if _, err := os.Stat(filepath.Join(root, filepath.Dir(path), target)); err != nil {
+				t.Errorf("%s links to %s, which does not exist", path, target)
+			}
+		}
+	})
+	if links == 0 {
+		t.Error("no document links to another")
+	}
+}
+
 func TestMakeHelpIsShort(t *testing.T) {
 	out, err := exec.Command("make", "-s", "-C", root, "help").Output()
 	if err != nil {
