@@ -55,7 +55,9 @@ func (t *Table) AllProblems() []Problem {
 	}
 	all := slices.Clone(t.Problems)
 	for _, s := range t.Services {
-		all = append(all, s.Problems...)
+		if len(s.Problems) > 0 { // few have one, and this is asked at every change
+			all = append(all, s.Problems...)
+		}
 	}
 	slices.SortFunc(all, Problem.Compare)
 	return slices.Compact(all)
