@@ -160,8 +160,10 @@ func (d *differ) backend(from, to *Backend) {
 	d.servers(from, to)
 }
 
-// servers compares slot by slot. Slots that only one side has wait for the reload, free of tasks.
+// servers compares slot by slot. Slots that only one side has wait for the reload, free of tasks. Servers that become usable
+// come first, so that no moment is without one.
 func (d *differ) servers(from, to *Backend) {
+	var later []Command
 	for i, f := range from.Slots {
 		t := f
 		if i < len(to.Slots) {
@@ -173,12 +175,16 @@ func (d *differ) servers(from, to *Backend) {
 			continue
 		}
 		commands := server(to, f, t)
-		if t.Admin == Ready {
+		switch {
+		case t.usable() && !f.usable():
 			d.come = append(d.come, commands...)
-		} else {
+		case t.Admin == Ready:
+			later = append(later, commands...)
+		default:
 			d.leave = append(d.leave, commands...)
 		}
 	}
+	d.come = append(d.come, later...)
 }
 
 // server returns the commands that turn one slot from f to t.
@@ -186,7 +192,7 @@ func server(b *Backend, f, t Server) []Command {
 	var out []Command
 	do := func(what, why string) { out = append(out, setServer(b, t, what, why)) }
 	moved := f.Addr != t.Addr
-	fresh := moved || f.Task != t.Task
+	fresh := moved || f.Task != t.Task && !f.anonymous()
 	admin := f.Admin
 	if admin != Maint && (t.Admin == Maint || fresh) {
 		do("state maint", "leaves: "+f.Task)

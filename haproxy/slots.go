@@ -28,6 +28,12 @@ func assign(endpoints []signalbox.Endpoint, was *Backend, checked bool, floor in
 			continue
 		}
 		at := slices.IndexFunc(before, func(s Server) bool { return s.Task == e.Task && s.Addr == e.Addr })
+		if at < 0 {
+			at = slices.IndexFunc(before, func(s Server) bool { return s.anonymous() && s.Addr == e.Addr })
+		}
+		if at >= 0 && slots[at].Task != "" {
+			at = -1
+		}
 		switch {
 		case at >= 0:
 			slots[at].take(e, &before[at], checked)
@@ -50,9 +56,9 @@ func assign(endpoints []signalbox.Endpoint, was *Backend, checked bool, floor in
 	}
 	// A slot that was just left comes last, so that a task which replaces another takes traffic before that one stops.
 	free := make([]int, 0, len(slots)-used)
-	for _, left := range []bool{false, true} {
+	for rank := range 3 {
 		for i, s := range slots {
-			if s.Task == "" && left == (i < len(before) && before[i].Task != "") {
+			if s.Task == "" && (i >= len(before) && rank == 0 || i < len(before) && before[i].leaving() == rank) {
 				free = append(free, i)
 			}
 		}
@@ -61,6 +67,23 @@ func assign(endpoints []signalbox.Endpoint, was *Backend, checked bool, floor in
 		slots[free[i]].take(e, nil, checked)
 	}
 	return slots
+}
+
+// usable reports whether requests reach the server as far as it is ours to say.
+func (s Server) usable() bool { return s.Admin == Ready && !s.Gated }
+
+// anonymous reports whether a slot serves a task that nobody wrote down, as after the death of a controller.
+func (s Server) anonymous() bool { return s.Task == "" && s.Admin != Maint }
+
+// leaving ranks a slot that was left: 0 if nothing was in it, 1 if no requests reached it, 2 if it was usable.
+func (s Server) leaving() int {
+	switch {
+	case s.usable():
+		return 2
+	case s.Task != "" || s.Admin != Maint:
+		return 1
+	}
+	return 0
 }
 
 // roomy doubles size until a quarter is free.

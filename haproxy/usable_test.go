@@ -1,0 +1,82 @@
+package haproxy
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"signalbox"
+)
+
+func endpoint(n int, state signalbox.State) signalbox.Endpoint {
+	return signalbox.Endpoint{Task: fmt.Sprintf("t%02d", n), Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(1000+n)), State: state}
+}
+
+// TestNoMomentWithoutServer holds that no prefix of the commands leaves a backend without a usable server, if it has one before
+// and after. Only a task that has to take the very slot of the last usable one is excepted.
+func TestNoMomentWithoutServer(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		states := []signalbox.State{signalbox.Up, signalbox.Unknown, signalbox.Suspect, signalbox.Down, signalbox.Draining}
+		be := &Backend{Name: "b"}
+		for range rapid.IntRange(1, 8).Draw(t, "steps") {
+			var all []signalbox.Endpoint
+			for n := range 5 {
+				if rapid.Bool().Draw(t, "present") {
+					all = append(all, endpoint(n, rapid.SampledFrom(states).Draw(t, "state")))
+				}
+			}
+			next := &Backend{Name: "b", Slots: assign(all, be, true, 16)}
+			if len(be.Slots) > 0 {
+				stays(t, be, next)
+			}
+			be = next
+		}
+	})
+}
+
+func stays(t *rapid.T, from, to *Backend) {
+	if !slices.ContainsFunc(from.Slots, Server.usable) || !slices.ContainsFunc(to.Slots, Server.usable) {
+		return
+	}
+	d := differ{}
+	d.servers(from, to)
+	now := slices.Clone(from.Slots)
+	for _, c := range append(d.come, d.leave...) {
+		name, what, _ := strings.Cut(strings.TrimPrefix(c.Text, "set server b/"), " ")
+		s := &now[slices.IndexFunc(now, func(s Server) bool { return s.Name == name })]
+		switch what {
+		case "state maint":
+			s.Admin, s.Gated = Maint, false
+		case "state drain":
+			s.Admin = Drain
+		case "state ready":
+			s.Admin = Ready
+		case "health down":
+			s.Gated = true
+		case "health up":
+			s.Gated = false
+		}
+		if !slices.ContainsFunc(now, Server.usable) {
+			t.Fatalf("no server after %q\nfrom %+v\nto %+v", c.Text, from.Slots, to.Slots)
+		}
+	}
+}
+
+func TestAnonymousSlotIsFoundByAddress(t *testing.T) {
+	was := assign([]signalbox.Endpoint{endpoint(1, signalbox.Up)}, nil, true, 4)
+	was[0].Task = ""
+	from := &Backend{Name: "b", Slots: was}
+	to := &Backend{Name: "b", Slots: assign([]signalbox.Endpoint{endpoint(1, signalbox.Up)}, from, true, 4)}
+	if to.Slots[0].Task != "t01" || to.used() != 1 {
+		t.Errorf("slots %+v, want the task in the slot that serves it", to.Slots)
+	}
+	d := differ{}
+	d.servers(from, to)
+	if n := len(d.come) + len(d.leave); n != 0 {
+		t.Errorf("%d commands, want none", n)
+	}
+}
