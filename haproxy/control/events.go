@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -171,12 +172,15 @@ func (o *OldWorkers) follow(ctx context.Context, h *held) bool {
 	if err == nil {
 		h.read = time.Now()
 		var answers []string
-		if answers, err = h.cli.do(ctx, "show events "+o.Ring); err == nil {
+		if answers, err = h.cli.do(ctx, "show events "+o.Ring); err == nil && strings.HasPrefix(answers[0], "No such event sink") {
+			err = fmt.Errorf("it has no ring %q", o.Ring)
+		}
+		if err == nil {
 			o.Take(h.info.PID, []byte(answers[0]), last)
 		}
 	}
 	if err != nil && ctx.Err() == nil {
-		o.log.WithError(err).WithField("pid", was.PID).Warn("an old worker ended before the end of its access log was read")
+		o.log.WithError(err).WithField("pid", was.PID).Warn("the end of an old worker's access log was not read")
 	}
 	return err == nil && !last
 }

@@ -197,3 +197,18 @@ func TestOldWorkersEnd(t *testing.T) {
 	r.apply(r.config(app{name: "shop"}, app{name: "more"}))
 	r.until("the old worker ends", func() bool { return !r.proc().lists(first) })
 }
+
+// A HAProxy without that ring, by another template, is left alone.
+func TestOldWorkersWithoutRing(t *testing.T) {
+	r, _, got, stop := keeping(t)
+	stop()
+	r.old.Ring = "other"
+	r.background(r.old.Run)
+	r.held()
+	first := r.proc().Workers[0].PID
+	r.apply(r.config(app{name: "shop"}, app{name: "more"}))
+	r.until("the old worker ends", func() bool { return !r.proc().lists(first) })
+	if n := got.count(); n != 0 {
+		t.Errorf("%d workers were read", n)
+	}
+}
