@@ -37,6 +37,9 @@ const (
 	historyKept  = 10 * time.Minute
 )
 
+// accessRing is the template's name of the ring with the access log.
+const accessRing = "access"
+
 // controller is the whole of signalbox on one machine, wired: what Marathon says goes in at watcher, what HAProxy logs goes in at
 // receiver, and nothing flows back.
 type controller struct {
@@ -52,6 +55,7 @@ type controller struct {
 	history    *metrics.History
 	aggregator *metrics.Aggregator
 	receiver   *metrics.Receiver
+	oldWorkers *control.OldWorkers
 	admin      *admin.Server
 	recent     *recentMetrics
 	registry   *prometheus.Registry // every metric of the program
@@ -108,6 +112,9 @@ func newController(s *settings, j *journal, life lifetime) (c *controller, err e
 	})
 	if err != nil {
 		return nil, fmt.Errorf("listening for the access log: %w", err)
+	}
+	c.oldWorkers = &control.OldWorkers{
+		StatsSocket: c.options.StatsSocket, Ring: accessRing, Take: c.aggregator.ConsumeRing, Log: j.WithField("room", "haproxy"),
 	}
 
 	registry, own := prometheus.NewRegistry(), prometheus.NewRegistry()
@@ -269,6 +276,7 @@ func (c *controller) run(ctx context.Context) error {
 	if c.supervisor != nil {
 		process = stage(ctx, c.supervisor.Run, "supervising HAProxy")
 	}
+	kept := stage(ctx, c.oldWorkers.Run, "keeping old workers")
 
 	changes := make(chan *discovery.Change)
 	g, ctx := errgroup.WithContext(ctx)
@@ -283,7 +291,7 @@ func (c *controller) run(ctx context.Context) error {
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}
-	return errors.Join(err, process.end(), logs.end())
+	return errors.Join(err, process.end(), kept.end(), logs.end())
 }
 
 // follow turns each table into what HAProxy should do.
