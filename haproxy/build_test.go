@@ -157,13 +157,13 @@ func TestBackendNamesDiffer(t *testing.T) {
 
 func TestAfterReloadGatesOnlyNewTasks(t *testing.T) {
 	o := testOptions("/d")
-	e := tasks(3)
-	e[0].State, e[1].State = signalbox.Unknown, signalbox.Up
-	one := Build(tableOf(service("/shop", "shop.local/", e[:2]...)), o, nil)
+	e := tasks(4)
+	e[0].State = signalbox.Unknown
+	one := Build(tableOf(service("/shop", "shop.local/", e[:3]...)), o, nil)
 	if c := AfterReload(nil, one); len(c) != 0 {
 		t.Errorf("at the start: %v", c)
 	}
-	e[1].State, e[2].State = signalbox.Draining, signalbox.Unknown
+	e[1].State, e[3].State = signalbox.Draining, signalbox.Unknown
 	two := Build(tableOf(service("/shop", "shop.local/", e...)), o, one)
 	var got []string
 	for _, c := range AfterReload(one, two) {
@@ -171,7 +171,7 @@ func TestAfterReloadGatesOnlyNewTasks(t *testing.T) {
 	}
 	want := []string{
 		"set server shop:0/s2 state ready", "set server shop:0/s2 state drain",
-		"set server shop:0/s3 state drain", "set server shop:0/s3 health down", "set server shop:0/s3 state ready",
+		"set server shop:0/s4 state drain", "set server shop:0/s4 health down", "set server shop:0/s4 state ready",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("commands (-want +got):\n%s", diff)

@@ -375,14 +375,23 @@ func TestHAProxyFollowsCommands(t *testing.T) {
 	is("new.local", "/p/q", 200, "three")
 	is("new.local", "/", 404, "no route for this path")
 
-	for _, state := range []signalbox.State{signalbox.Down, signalbox.Draining} {
-		off := three
-		off.State = state
-		l.become(tableOf(service("/shop", "shop.local/", off), service("/other", "other.local/", two)))
-		is("shop.local", "/", 503, `\/shop:0`)
-		l.become(tableOf(service("/shop", "shop.local/", three), service("/other", "other.local/", two)))
-		is("shop.local", "/", 200, "three")
+	off := three
+	off.State = signalbox.Down
+	l.become(tableOf(service("/shop", "shop.local/", off), service("/other", "other.local/", two)))
+	is("shop.local", "/", 503, `\/shop:0`)
+	l.become(tableOf(service("/shop", "shop.local/", three), service("/other", "other.local/", two)))
+	is("shop.local", "/", 200, "three")
+
+	// A task that should drain serves on for as long as it is the last, and no longer.
+	off.State = signalbox.Draining
+	l.become(tableOf(service("/shop", "shop.local/", off), service("/other", "other.local/", two)))
+	is("shop.local", "/", 200, "three")
+	l.become(tableOf(service("/shop", "shop.local/", off, one), service("/other", "other.local/", two)))
+	for range 10 {
+		is("shop.local", "/", 200, "one")
 	}
+	l.become(tableOf(service("/shop", "shop.local/", three), service("/other", "other.local/", two)))
+	is("shop.local", "/", 200, "three")
 
 	// The app goes, and comes back with the same name: its backend waited.
 	l.become(tableOf(service("/other", "other.local/", two)))

@@ -231,7 +231,11 @@ func checkBuilt(t *rapid.T, table *signalbox.Table, c *Config) {
 			if i < 0 && e.State != signalbox.Draining {
 				t.Fatalf("%s has no slot for %s", s.ID, e.Task)
 			}
-			if i >= 0 && (b.Slots[i].Admin == Ready) != (e.State == signalbox.Up || e.State == signalbox.Unknown || e.State == signalbox.Suspect) {
+			ready := e.State == signalbox.Up || e.State == signalbox.Unknown || e.State == signalbox.Suspect
+			if i >= 0 && e.State == signalbox.Draining && b.Slots[i].Admin == Ready {
+				ready = lastResort(s, b) // nobody else could take its requests
+			}
+			if i >= 0 && (b.Slots[i].Admin == Ready) != ready {
 				t.Fatalf("%s is %s in the slot %v", e.Task, e.State, b.Slots[i])
 			}
 		}
@@ -251,6 +255,13 @@ func checkBuilt(t *rapid.T, table *signalbox.Table, c *Config) {
 			t.Fatalf("the host %q leads nowhere: %q", h.Key, h.Value)
 		}
 	}
+}
+
+// lastResort reports whether no task of a service is usable but those that should drain.
+func lastResort(s *signalbox.Service, b *Backend) bool {
+	return !slices.ContainsFunc(b.Slots, func(x Server) bool {
+		return x.usable() && !slices.ContainsFunc(s.Endpoints, func(e signalbox.Endpoint) bool { return e.Task == x.Task && e.State == signalbox.Draining })
+	})
 }
 
 func samePointers(a, b *Config) bool {

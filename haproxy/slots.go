@@ -66,7 +66,22 @@ func assign(endpoints []signalbox.Endpoint, was *Backend, checked bool, floor in
 	for i, e := range fresh {
 		slots[free[i]].take(e, nil, checked)
 	}
+	keepLast(slots)
 	return slots
+}
+
+// keepLast sees to it that no backend loses its last server by our own hand: where none would be usable, those that should drain
+// serve on, least preferred, until another one is. An orchestrator that replaces tasks tells of the deaths before it tells of the
+// new ones' health.
+func keepLast(slots []Server) {
+	if slices.ContainsFunc(slots, Server.usable) {
+		return
+	}
+	for i := range slots {
+		if s := &slots[i]; s.Admin == Drain && !s.Gated {
+			s.Admin, s.Weight = Ready, SuspectWeight
+		}
+	}
 }
 
 // usable reports whether requests reach the server as far as it is ours to say.

@@ -80,3 +80,19 @@ func TestAnonymousSlotIsFoundByAddress(t *testing.T) {
 		t.Errorf("%d commands, want none", n)
 	}
 }
+
+// The last usable server serves on, least preferred, when it should drain; it drains once another one is usable.
+func TestLastServerServesOn(t *testing.T) {
+	up := &Backend{Name: "b", Slots: assign([]signalbox.Endpoint{endpoint(1, signalbox.Up)}, nil, true, 4)}
+	last := &Backend{Name: "b", Slots: assign([]signalbox.Endpoint{endpoint(1, signalbox.Draining), endpoint(2, signalbox.Unknown)}, up, true, 4)}
+	if s := last.Slots[0]; s.Admin != Ready || s.Weight != SuspectWeight {
+		t.Errorf("the last server is %+v, want it ready at weight %d", s, SuspectWeight)
+	}
+	if s := last.Slots[1]; !s.Gated {
+		t.Errorf("the new server is %+v, want it to wait for its check", s)
+	}
+	next := &Backend{Name: "b", Slots: assign([]signalbox.Endpoint{endpoint(1, signalbox.Draining), endpoint(2, signalbox.Up)}, last, true, 4)}
+	if next.Slots[0].Admin != Drain || !next.Slots[1].usable() {
+		t.Errorf("slots %+v, want the first to drain and the second to serve", next.Slots)
+	}
+}

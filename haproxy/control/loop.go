@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"signalbox"
@@ -144,7 +145,7 @@ func (a *Applier) converge(ctx context.Context) {
 		a.setRunning(a.effective)
 		a.settle(nil)
 	case len(plan.Commands) > 0:
-		a.refresh(ctx, a.loaded) // what could be done without the reload
+		a.setRunning(haproxy.Applied(a.running, a.effective)) // what could be done without the reload
 	}
 }
 
@@ -178,6 +179,9 @@ func (a *Applier) send(ctx context.Context, plan haproxy.Plan, began time.Time) 
 			"took": time.Since(began).Round(time.Microsecond).String(),
 		}).Info("applied over the runtime socket")
 		return true
+	}
+	if a.busy == reloading && isStopping(err) {
+		return false // the worker has just been replaced; the new one is told what differs
 	}
 	a.met.commands.WithLabelValues("refused").Inc()
 	a.log.WithError(err).Error("a runtime command was not accepted")
@@ -319,6 +323,8 @@ func (a *Applier) publishStatus() {
 		a.public = nil
 	}
 	switch {
+	case a.running == nil && a.worker == (Worker{}):
+		s.Level, s.Detail = signalbox.Failing, "HAProxy does not run yet"
 	case a.running == nil && a.busy != reloading:
 		s.Level, s.Detail = signalbox.Failing, "HAProxy's state is not known"
 	case a.retryWait > 0:
@@ -332,4 +338,10 @@ func (a *Applier) publishStatus() {
 		s.Level, s.Detail = signalbox.OK, ""
 	}
 	a.met.fileBehind.Set(s.FileBehind.Seconds())
+}
+
+// isStopping reports whether a command failed because the worker is leaving: its backends take no orders any more.
+func isStopping(err error) bool {
+	var unexpected *UnexpectedError
+	return errors.As(err, &unexpected) && strings.Contains(unexpected.Answer, "Proxy is disabled")
 }

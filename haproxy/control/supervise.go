@@ -210,20 +210,30 @@ func (s *Supervisor) forward(r io.Reader) {
 	for {
 		b, err := in.ReadSlice('\n') // a longer line comes in pieces
 		if line := strings.TrimSpace(string(b)); line != "" {
-			log := s.Log.WithField("from", "haproxy")
-			switch {
-			case strings.HasPrefix(line, "[ALERT]"), strings.HasPrefix(line, "[EMERG]"):
-				log.Error(line)
-			case strings.HasPrefix(line, "[WARNING]"):
-				log.Warn(line)
-			default:
-				log.Debug(line)
-			}
+			s.Log.WithField("from", "haproxy").Log(severity(line), line)
 		}
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return
 		}
 	}
+}
+
+// severity returns the level of a line that HAProxy wrote. What follows from our own orders is for debugging, and so is the end of
+// a worker by SIGTERM; a backend without a server may be an app that is just starting.
+func severity(line string) logrus.Level {
+	switch {
+	case strings.Contains(line, "has no server available"):
+		return logrus.WarnLevel
+	case strings.Contains(line, "exited with code 143"), strings.Contains(line, "exited with code 0"):
+		return logrus.DebugLevel
+	case strings.HasPrefix(line, "[ALERT]"), strings.HasPrefix(line, "[EMERG]"):
+		return logrus.ErrorLevel
+	case strings.Contains(line, ") : Server ") && strings.Contains(line, "reason: "):
+		return logrus.WarnLevel // the verdict of a check
+	case strings.HasPrefix(line, "[WARNING]") && !strings.Contains(line, ") : Server ") && !strings.Contains(line, ") : Proxy ") && !strings.Contains(line, "Exiting"):
+		return logrus.WarnLevel
+	}
+	return logrus.DebugLevel
 }
 
 func loggerOr(l logrus.FieldLogger) logrus.FieldLogger {

@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/sirupsen/logrus"
 )
 
 // superviseForParentTest is the program that TestHAProxyDiesWithItsParent kills.
@@ -88,5 +90,23 @@ func TestSupervisorReadsAlertsAndBacksOff(t *testing.T) {
 	r.until("two deaths", func() bool { return s.deaths.Load() >= 2 })
 	if s.starts.Load() > 8 {
 		t.Errorf("%d starts without a pause", s.starts.Load())
+	}
+}
+
+func TestSeverityOfHAProxysLines(t *testing.T) {
+	for line, want := range map[string]logrus.Level{
+		"[ALERT]    (7) : backend 'shop:0' has no server available!":                                                 logrus.WarnLevel,
+		"[ALERT]    (7) : Current worker (9) exited with code 143 (Terminated)":                                      logrus.DebugLevel,
+		"[ALERT]    (7) : Current worker (9) exited with code 139 (Segmentation fault)":                              logrus.ErrorLevel,
+		"[ALERT]    (7) : Starting frontend http: cannot bind socket (Address already in use) [0.0.0.0:80]":          logrus.ErrorLevel,
+		"[WARNING]  (7) : Server shop:0/s1 is UP, changed from CLI. 1 active and 0 backup servers online.":           logrus.DebugLevel,
+		"[WARNING]  (7) : Server shop:0/s1 is DOWN, reason: Layer4 connection problem, info: \"Connection refused\"": logrus.WarnLevel,
+		"[WARNING]  (7) : Proxy http stopped (cumulated conns: FE: 0, BE: 0).":                                       logrus.DebugLevel,
+		"[WARNING]  (7) : config : missing timeouts for backend 'x'.":                                                logrus.WarnLevel,
+		"[NOTICE]   (7) : New worker (9) forked":                                                                     logrus.DebugLevel,
+	} {
+		if got := severity(line); got != want {
+			t.Errorf("%q is logged at %s, want %s", line, got, want)
+		}
 	}
 }
