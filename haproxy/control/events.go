@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -49,6 +50,9 @@ const (
 	rereadFirst = time.Second
 	rereadMax   = 15 * time.Second
 )
+
+// holdTimeout bounds one exchange with a worker. It is long, because a connection that is given up cannot be made again.
+const holdTimeout = 10 * time.Second
 
 // Run keeps workers until ctx ends. On return it has let go of them.
 func (o *OldWorkers) Run(ctx context.Context) error {
@@ -147,6 +151,8 @@ func (o *OldWorkers) connect(ctx context.Context) *held {
 }
 
 func (h *held) look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, holdTimeout)
+	defer cancel()
 	answers, err := h.cli.do(ctx, "show info")
 	if err != nil {
 		return err
@@ -157,6 +163,8 @@ func (h *held) look(ctx context.Context) error {
 
 // follow reads a stopping worker's ring if need be. It reports whether the worker is to be kept on.
 func (o *OldWorkers) follow(ctx context.Context, h *held) bool {
+	ctx, cancel := context.WithTimeout(ctx, holdTimeout)
+	defer cancel()
 	was := h.info
 	err := h.look(ctx)
 	last := err == nil && h.info.CurrConns == 0
@@ -179,7 +187,7 @@ func (o *OldWorkers) follow(ctx context.Context, h *held) bool {
 			o.Take(h.info.PID, []byte(answers[0]), last)
 		}
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
 		o.log.WithError(err).WithField("pid", was.PID).Warn("the end of an old worker's access log was not read")
 	}
 	return err == nil && !last
