@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -65,11 +66,14 @@ type program struct {
 	offline func(context.Context, *settings) ([]admin.File, error)
 }
 
-// run is the program: it returns its exit code. SIGINT and SIGTERM end the context; a second one ends the process.
+// oneSignal is for how long several signals count as one: a wrapper may pass on what the terminal has sent already.
+const oneSignal = 2 * time.Second
+
+// run is the program: it returns its exit code. SIGINT and SIGTERM end the context; a second one, later, ends the process.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, func() { time.AfterFunc(oneSignal, stop) })
 	p := &program{stdin: stdin, stdout: stdout, stderr: stderr, env: readEnvironment(os.Environ()), offline: renderOffline}
 	p.verbs = allVerbs()
 	return p.run(ctx, args)
