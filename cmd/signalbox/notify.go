@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -45,4 +46,30 @@ func watchdogInterval() time.Duration {
 		return 0
 	}
 	return time.Duration(usec) * time.Microsecond / 2
+}
+
+// alive tells systemd that the controller is up, and stays so.
+func (c *controller) alive(ctx context.Context) {
+	tell := func(state string) {
+		if err := notify(state); err != nil {
+			c.journal.WithError(err).Warn("systemd cannot be told")
+		}
+	}
+	tell(notifyReady)
+	defer tell(notifyStopping)
+	every := watchdogInterval()
+	if every == 0 {
+		<-ctx.Done()
+		return
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			tell(notifyAlive)
+		}
+	}
 }

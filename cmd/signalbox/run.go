@@ -1,9 +1,18 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"signalbox"
+	"signalbox/discovery"
+	"signalbox/haproxy"
 )
 
 // newRunCommand returns the verb that a machine's service manager runs.
@@ -43,4 +52,89 @@ changes nothing about the routes, across a restart too: the last good state is k
 	}
 	addSettings(cmd.Flags(), &s)
 	return cmd
+}
+
+// newController wires a controller, and opens its sockets. Whoever does not call run calls close.
+func newController(s *settings, j *journal, life lifetime) (*controller, error) {
+	c := &controller{settings: s, journal: j, started: time.Now(), problems: newProblemLog(j)}
+	dir := s.haproxyDir()
+	for _, d := range []string{s.StateDir, dir} {
+		if err := os.MkdirAll(d, 0o750); err != nil {
+			return nil, fmt.Errorf("making the state directory: %w (--state-dir names another one)", err)
+		}
+	}
+	sources, source, err := c.sources() // Marathon → Source
+	if err != nil {
+		return nil, err
+	}
+	c.watch(sources)                             // → Watcher → Table
+	if err := c.haproxy(dir, life); err != nil { // → Build → Applier → HAProxy
+		return nil, err
+	}
+	if err := c.accessLog(); err != nil { // → Receiver → Aggregator → Snapshot
+		return nil, err
+	}
+	if err := c.answer(source); err != nil { // → /metrics, /health, verbs
+		return nil, err
+	}
+	return c, nil
+}
+
+// run runs everything until ctx ends or a part fails. What produces ends before what consumes: the deciding parts first, then
+// HAProxy, whose last words the log path still counts.
+func (c *controller) run(ctx context.Context) error {
+	defer c.close()
+	logs := stage(ctx, c.receiver.Run, "receiving the access log")
+	running, err := c.applier.Recover(ctx)
+	if err != nil {
+		c.journal.WithError(err).Warn("the running HAProxy could not be read back; it is told everything anew")
+	}
+	process := &part{}
+	if c.supervisor != nil {
+		process = stage(ctx, c.supervisor.Run, "supervising HAProxy")
+	}
+	kept := stage(ctx, c.oldWorkers.Run, "keeping old workers")
+
+	changes := make(chan *discovery.Change)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.watcher.Run(ctx, changes) })
+	g.Go(func() error { c.follow(ctx, running, changes); return nil })
+	g.Go(func() error { return c.applier.Run(ctx) })
+	g.Go(func() error { return c.admin.Run(ctx) })
+	g.Go(func() error { c.account(ctx); return nil })
+	g.Go(func() error { c.recent.run(ctx, sampleEvery); return nil })
+	g.Go(func() error { c.alive(ctx); return nil })
+	err = g.Wait()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return errors.Join(err, process.end(), kept.end(), logs.end())
+}
+
+// follow turns each table into what HAProxy should do.
+func (c *controller) follow(ctx context.Context, running *haproxy.Config, changes <-chan *discovery.Change) {
+	prev := running
+	var table *signalbox.Table
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case change := <-changes:
+			now := time.Now()
+			feedHistory(c.history, table, change.Table, now)
+			table = change.Table
+			wanted := haproxy.Build(change.Table, c.options, prev)
+			c.wanted.Store(wanted)
+			c.problems.note(c.allProblems())
+			_, err := c.applier.Apply(ctx, wanted)
+			if err != nil && ctx.Err() == nil {
+				c.journal.WithError(err).Error("applying a change")
+			}
+			if err == nil && !change.Event.IsZero() {
+				c.latency.Observe(time.Since(change.Event).Seconds())
+			}
+			prev = wanted
+			c.problems.note(c.allProblems())
+		}
+	}
 }

@@ -1,8 +1,9 @@
 package main
 
 import (
-	"context"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -10,8 +11,6 @@ import (
 	"signalbox"
 	"signalbox/admin"
 	"signalbox/haproxy"
-	"signalbox/haproxy/control"
-	"signalbox/metrics"
 )
 
 // status says how the controller fares now.
@@ -97,38 +96,8 @@ func renderFiles(t *haproxy.Template, c *haproxy.Config) ([]admin.File, error) {
 	return out, nil
 }
 
-// reconcile hands the counters of every living worker to the account of losses. Workers that cannot be asked now are asked
-// again in the next round.
-func (c *controller) reconcile(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, accountEvery)
-	defer cancel()
-	workers, err := c.applier.WorkerStats(ctx)
-	if err != nil {
-		return
-	}
-	var listeners []*haproxy.Listener
-	if wanted := c.wanted.Load(); wanted != nil {
-		listeners = wanted.Listeners
-	}
-	c.aggregator.Reconcile(workerStats(workers, listeners))
-}
-
-// workerStats puts what HAProxy says of its workers into the words of the log's account.
-func workerStats(workers []control.WorkerStats, listeners []*haproxy.Listener) []metrics.WorkerStat {
-	tcp := map[string]bool{}
-	for _, l := range listeners {
-		tcp[l.Name] = l.Mode == signalbox.TCP
-	}
-	out := make([]metrics.WorkerStat, len(workers))
-	for i, w := range workers {
-		out[i] = metrics.WorkerStat{PID: w.PID, Started: w.Started, Stopping: w.Old, InFlight: w.InFlight}
-		for _, f := range w.Frontends {
-			stat := metrics.FrontendStat{Name: f.Proxy, TCP: tcp[f.Proxy], Total: f.Requests, Current: f.Current}
-			if stat.TCP {
-				stat.Total = f.Sessions
-			}
-			out[i].Frontends = append(out[i].Frontends, stat)
-		}
-	}
-	return out
+// isSocket reports whether a path is a socket.
+func isSocket(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().Type() == fs.ModeSocket
 }
