@@ -7,6 +7,10 @@ import (
 	"io"
 )
 
+// maxValue bounds one value of a body, such as an app with its tasks: thousands of tasks need a quarter of it, and a body is
+// never held whole.
+const maxValue = 32 << 20
+
 // body cuts a stream into JSON values.
 type body struct {
 	r          io.Reader
@@ -25,6 +29,9 @@ func (b *body) more() error {
 		b.start, b.end = 0, b.end-b.start
 	}
 	if b.end == len(b.buf) {
+		if len(b.buf) >= maxValue {
+			return fmt.Errorf("one value of it: %w", ErrTooLarge)
+		}
 		b.buf = append(b.buf, make([]byte, len(b.buf))...)
 	}
 	for range 100 {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -115,6 +117,28 @@ func (a authorizer) apply(req *http.Request) {
 	req.SetBasicAuth(a.user, secret)
 }
 
+// hide replaces the credentials wherever they stand in a text, also at its end if that was cut off within them.
+func (a authorizer) hide(text []byte) []byte {
+	a.mu.Lock()
+	secret := *a.last
+	a.mu.Unlock()
+	if secret == "" {
+		return text
+	}
+	forms := []string{secret, url.QueryEscape(secret), base64.StdEncoding.EncodeToString([]byte(a.user + ":" + secret))}
+	const shortest = 4 // of a beginning that gives something away
+	for _, form := range forms {
+		text = bytes.ReplaceAll(text, []byte(form), []byte("[hidden]"))
+		for n := len(form) - 1; n >= shortest; n-- {
+			if rest, found := bytes.CutSuffix(text, []byte(form[:n])); found {
+				text = append(slices.Clip(rest), "[hidden]"...)
+				break
+			}
+		}
+	}
+	return text
+}
+
 func newTransport(cfg Config) (*http.Transport, error) {
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
 	if cfg.CAFile != "" {
@@ -214,10 +238,10 @@ func (c *client) getFrom(ctx context.Context, kind string, m *member, path strin
 		if resp.StatusCode == http.StatusNotFound && isJSON(resp.Header) && bytes.Contains(text, []byte("does not exist")) {
 			return errNotFound
 		}
-		return &statusError{resp.StatusCode, oneLine(text)}
+		return &statusError{resp.StatusCode, c.quote(text)}
 	}
 	if !isJSON(resp.Header) {
-		return fmt.Errorf("the answer is %s, not JSON", strconv.Quote(resp.Header.Get("Content-Type")))
+		return fmt.Errorf("the answer is %s, not JSON", strconv.Quote(c.quote([]byte(resp.Header.Get("Content-Type")))))
 	}
 	if err := decode(body); err != nil {
 		return cause(ctx, err)
@@ -261,6 +285,9 @@ func isJSON(h http.Header) bool {
 	t, _, err := mime.ParseMediaType(h.Get("Content-Type"))
 	return err == nil && (t == "application/json" || strings.HasSuffix(t, "+json"))
 }
+
+// quote makes foreign text fit for a message. An answer that repeats the credentials of its request does not spread them.
+func (c *client) quote(b []byte) string { return oneLine(c.auth.hide(b)) }
 
 // oneLine makes foreign text fit for a message.
 func oneLine(b []byte) string {

@@ -128,3 +128,39 @@ func BenchmarkOneAppOf5000(b *testing.B) {
 		}
 	}
 }
+
+// An answer that repeats the credentials of its request does not bring them into messages, cut off or not.
+func TestAnswersDoNotSpreadCredentials(t *testing.T) {
+	const password = "canary-s3cret&more"
+	secret := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(secret, []byte(password+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	answer := func(string, string) string { return "" }
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, given, _ := r.BasicAuth()
+		reply(w, 401, answer(r.Header.Get("Authorization"), given))
+	}))
+	defer srv.Close()
+	s, err := New(Config{URLs: []string{srv.URL}, User: "admin", PasswordFile: secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.client.http.CloseIdleConnections()
+	const encoded = "YWRtaW46Y2FuYXJ5LXMzY3JldCZtb3Jl"
+	for name, f := range map[string]func(header, password string) string{
+		"header":   func(header, _ string) string { return "got " + header + " from you" },
+		"password": func(_, password string) string { return "user admin, password " + password },
+		"cut off":  func(_, password string) string { return strings.Repeat(".", 500) + password },
+		"cut code": func(header, _ string) string { return strings.Repeat("  ", 240) + header },
+	} {
+		answer = f
+		_, _, err := s.everything(t.Context())
+		if err == nil {
+			t.Fatalf("%s: no error", name)
+		}
+		if strings.Contains(err.Error(), "canary") || strings.Contains(err.Error(), encoded[:12]) {
+			t.Errorf("%s: the error gives them away: %s", name, err)
+		}
+	}
+}

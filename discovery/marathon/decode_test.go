@@ -319,3 +319,35 @@ func bareWord(b []byte) bool {
 	b = bytes.TrimSpace(b)
 	return len(b) > 0 && !bytes.ContainsAny(b[:1], `{["`)
 }
+
+// One value cannot fill the memory, however much the whole body may hold.
+func TestDecodeAppsBoundsOneValue(t *testing.T) {
+	endless := io.MultiReader(strings.NewReader(`{"apps":[{"id":"/a","cmd":"`), zeros{})
+	read := &countedReader{r: endless}
+	if _, _, err := DecodeApps(read, 256<<20); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("error %v, want %v", err, ErrTooLarge)
+	}
+	if read.n > maxValue+1<<20 {
+		t.Errorf("%d bytes of one value were read", read.n)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = '0'
+	}
+	return len(p), nil
+}
+
+type countedReader struct {
+	r io.Reader
+	n int
+}
+
+func (c *countedReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += n
+	return n, err
+}

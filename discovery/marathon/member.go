@@ -47,7 +47,7 @@ func newMembers(urls []string) (*members, error) {
 		case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
 			return nil, fmt.Errorf("%q is no Marathon URL: want http://host:port or https://host:port", raw)
 		case u.RawQuery != "" || u.Fragment != "":
-			return nil, fmt.Errorf("%q is no Marathon URL: it has a query or a fragment", raw)
+			return nil, fmt.Errorf("the Marathon URL of %s has a query or a fragment", u.Host) // which may hold a secret
 		}
 		u.Path = strings.TrimRight(u.Path, "/")
 		if !slices.ContainsFunc(ms.all, func(m *member) bool { return m.url.String() == u.String() }) {

@@ -17,6 +17,11 @@ const sameEventWithin = 2 * time.Second
 
 // notice acts on one event.
 func (l *loop) notice(n notice, now time.Time) {
+	if len(l.keys)+len(l.posted)+len(l.groupAt) > maxJobs {
+		clear(l.keys) // at worst an app is read once more
+		clear(l.posted)
+		clear(l.groupAt)
+	}
 	cause := "event " + n.Type
 	if n.App != "" {
 		cause += " " + n.App
@@ -56,7 +61,9 @@ func (l *loop) notice(n notice, now time.Time) {
 		}
 	case actPod:
 		l.model.explainApp(n.App)
-		l.sched.want(n.App, true, n.At, cause, now)
+		if !l.sched.want(n.App, true, n.At, cause, now) {
+			l.resyncSoon()
+		}
 		return
 	}
 	if l.repeated(n, now) {
@@ -106,5 +113,7 @@ func (l *loop) expire(now time.Time) {
 
 func (l *loop) want(app string, event time.Time, cause string, now time.Time) {
 	known := l.model.apps[app]
-	l.sched.want(app, known != nil && known.pod, event, cause, now)
+	if !l.sched.want(app, known != nil && known.pod, event, cause, now) {
+		l.resyncSoon()
+	}
 }

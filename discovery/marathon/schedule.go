@@ -7,6 +7,8 @@ import (
 
 // Limits of the distance between two reads of one app.
 const (
+	// maxJobs bounds the apps that are read one by one; beyond it a read of everything costs less.
+	maxJobs    = 10_000
 	minSpacing = 100 * time.Millisecond
 	maxSpacing = 5 * time.Second
 	// perSlave is what each member of the fleet adds to the distance: 500 slaves read an app in a storm once in 5 s.
@@ -49,17 +51,20 @@ func (s *schedule) spacing() time.Duration {
 	return min(d<<s.refused, maxSpacing)
 }
 
-// want notes that an app has changed.
-func (s *schedule) want(app string, pod bool, event time.Time, cause string, now time.Time) {
+// want notes that an app has changed. It returns false if there are too many already: then everything is to be read.
+func (s *schedule) want(app string, pod bool, event time.Time, cause string, now time.Time) bool {
 	j := s.jobs[app]
 	if j == nil {
+		if len(s.jobs) >= maxJobs {
+			return false
+		}
 		j = &job{}
 		s.jobs[app] = j
 	}
 	j.cause = cause
 	j.pod = j.pod || pod
 	if j.dirty {
-		return
+		return true
 	}
 	j.dirty, j.event, j.due = true, event, now
 	if next := j.started.Add(s.spacing()); j.due.Before(next) {
@@ -67,6 +72,7 @@ func (s *schedule) want(app string, pod bool, event time.Time, cause string, now
 	} else if s.jitter > 0 {
 		j.due = now.Add(rand.N(s.jitter))
 	}
+	return true
 }
 
 // take returns up to n apps to read now, and marks them as being read.

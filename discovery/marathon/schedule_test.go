@@ -1,6 +1,7 @@
 package marathon
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -114,4 +115,26 @@ func TestScheduleProperties(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Events that name ever new apps fill no memory: past a bound everything is read instead.
+func TestFloodOfAppsIsBounded(t *testing.T) {
+	now := time.Now()
+	s := newSchedule(1)
+	for i := range 2 * maxJobs {
+		if took := s.want(strconv.Itoa(i), false, now, "x", now); took != (i < maxJobs) {
+			t.Fatalf("app %d of a flood: taken %t", i, took)
+		}
+	}
+	if !s.want("0", false, now, "x", now) {
+		t.Error("an app that is known is refused")
+	}
+	l := &loop{keys: map[string]keyed{}, posted: map[string]time.Time{}, groupAt: map[string]time.Time{}, sched: newSchedule(1), Source: &Source{model: newModel()}}
+	for i := range 2 * maxJobs {
+		id := strconv.Itoa(i)
+		l.notice(notice{Type: "api_post_event", App: "/" + id, Key: id}, now)
+	}
+	if n := len(l.keys) + len(l.posted); n > maxJobs+2 {
+		t.Errorf("%d things are remembered", n)
+	}
 }

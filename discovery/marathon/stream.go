@@ -135,7 +135,7 @@ func (s *stream) follow(ctx context.Context, u *url.URL) (*http.Response, error)
 		if resp.StatusCode == http.StatusOK {
 			if t, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); t != "text/event-stream" {
 				resp.Body.Close()
-				return nil, fmt.Errorf("the answer is %q, not an event stream", t)
+				return nil, fmt.Errorf("the answer is %q, not an event stream", s.client.quote([]byte(t)))
 			}
 			return resp, nil
 		}
@@ -143,7 +143,7 @@ func (s *stream) follow(ctx context.Context, u *url.URL) (*http.Response, error)
 		resp.Body.Close()
 		next, err := resp.Location()
 		if resp.StatusCode < 300 || resp.StatusCode > 399 || err != nil {
-			err := error(&statusError{resp.StatusCode, oneLine(text)})
+			err := error(&statusError{resp.StatusCode, s.client.quote(text)})
 			if resp.StatusCode == http.StatusUnauthorized && s.client.auth.configured() && !s.client.members.configured(u) {
 				err = fmt.Errorf("%w (no credentials are sent to %s, which is not a configured URL: add it)", err, u.Host)
 			}
