@@ -36,6 +36,9 @@ func newJournal(w io.Writer, level, format string) (*journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("setting up the log: %w", err)
 	}
+	if format != "auto" && format != "text" && format != "json" {
+		return nil, fmt.Errorf("setting up the log: the format %q is none of auto, text, json", format)
+	}
 	j := &journal{
 		Logger: logrus.New(),
 		entries: prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -53,6 +53,9 @@ func TestJournalIsJSONWithoutATerminal(t *testing.T) {
 	if _, err := newJournal(b, "loud", "text"); err == nil {
 		t.Error("an unknown level is accepted")
 	}
+	if _, err := newJournal(b, "info", "yaml"); err == nil {
+		t.Error("an unknown format is accepted")
+	}
 }
 
 func TestJournalKeepsTheLastTen(t *testing.T) {
