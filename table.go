@@ -133,22 +133,35 @@ func DiffText(from, to *Table) []string {
 	if to != nil {
 		b = to.Services
 	}
-	for len(a) > 0 || len(b) > 0 {
+	Walk(a, b, func(old, now *Service) {
 		switch {
-		case len(a) > 0 && len(b) > 0 && a[0] == b[0]:
-			a, b = a[1:], b[1:]
-		case len(b) == 0 || len(a) > 0 && a[0].ID < b[0].ID:
-			out = appendPrefixed(out, "- ", a[0].lines())
-			a = a[1:]
-		case len(a) == 0 || b[0].ID < a[0].ID:
-			out = appendPrefixed(out, "+ ", b[0].lines())
-			b = b[1:]
+		case old == now:
+		case now == nil:
+			out = appendPrefixed(out, "- ", old.lines())
+		case old == nil:
+			out = appendPrefixed(out, "+ ", now.lines())
 		default:
-			out = appendChanged(out, a[0].lines(), b[0].lines())
-			a, b = a[1:], b[1:]
+			out = appendChanged(out, old.lines(), now.lines())
+		}
+	})
+	return out
+}
+
+// Walk calls f for each service id of two states that are sorted by id, in their order, with nil for the side that lacks it.
+func Walk(from, to []*Service, f func(old, now *Service)) {
+	for len(from) > 0 || len(to) > 0 {
+		switch {
+		case len(from) > 0 && len(to) > 0 && (from[0] == to[0] || from[0].ID == to[0].ID):
+			f(from[0], to[0])
+			from, to = from[1:], to[1:]
+		case len(to) == 0 || len(from) > 0 && from[0].ID < to[0].ID:
+			f(from[0], nil)
+			from = from[1:]
+		default:
+			f(nil, to[0])
+			to = to[1:]
 		}
 	}
-	return out
 }
 
 func appendPrefixed(out []string, prefix string, lines []string) []string {

@@ -101,3 +101,40 @@ func TestProblemStaysOnOneLine(t *testing.T) {
 		t.Errorf("String() = %q", s)
 	}
 }
+
+func TestWalkMeetsEveryIDOnceInOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		state := func(name string) []*Service {
+			ids := rapid.SliceOfNDistinct(rapid.StringMatching(`/[a-c]{1,2}:[0-2]`), 0, 12, rapid.ID).Draw(t, name)
+			slices.Sort(ids)
+			var out []*Service
+			for _, id := range ids {
+				out = append(out, &Service{ID: ServiceID(id)})
+			}
+			return out
+		}
+		from, to := state("from"), state("to")
+		var old, now []*Service
+		var met []ServiceID
+		Walk(from, to, func(a, b *Service) {
+			if a != nil {
+				old, met = append(old, a), append(met, a.ID)
+			}
+			if b != nil {
+				now = append(now, b)
+			}
+			switch {
+			case a == nil:
+				met = append(met, b.ID)
+			case b != nil && a.ID != b.ID:
+				t.Fatalf("%s met %s", a.ID, b.ID)
+			}
+		})
+		if !slices.Equal(old, from) || !slices.Equal(now, to) {
+			t.Fatalf("met %v and %v, want all of %v and %v", old, now, from, to)
+		}
+		if !slices.IsSorted(met) || len(slices.Compact(slices.Clone(met))) != len(met) {
+			t.Fatalf("met %v, want each id once, in order", met)
+		}
+	})
+}

@@ -29,7 +29,7 @@ func merge(origins []origin) *signalbox.Table {
 	for _, o := range origins[1:] {
 		problems = append(problems, o.problems...)
 		out := make([]*signalbox.Service, 0, len(merged.state)+len(o.state))
-		walk(merged.state, o.state, func(a, b *signalbox.Service) {
+		signalbox.Walk(merged.state, o.state, func(a, b *signalbox.Service) {
 			if a == nil {
 				out = append(out, b)
 				return
@@ -58,7 +58,7 @@ func samePointers(a, b []*signalbox.Service) bool {
 // only if it must.
 func share(good, next []*signalbox.Service) []*signalbox.Service {
 	out, i := next, 0
-	walk(good, next, func(a, b *signalbox.Service) {
+	signalbox.Walk(good, next, func(a, b *signalbox.Service) {
 		if b == nil {
 			return
 		}

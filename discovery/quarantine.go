@@ -148,7 +148,7 @@ func anyTask(state []*signalbox.Service) bool {
 func missing(good, next []*signalbox.Service, explained func(app, task string) bool) losses {
 	var lost losses
 	seen := map[string]bool{} // the apps to look at again
-	walk(good, next, func(a, b *signalbox.Service) {
+	signalbox.Walk(good, next, func(a, b *signalbox.Service) {
 		if a == nil || a == b {
 			return
 		}
@@ -192,7 +192,7 @@ func hasTask(s *signalbox.Service, task string) bool {
 // overlay returns next with what of good is lost.
 func overlay(good, next []*signalbox.Service, lost losses) []*signalbox.Service {
 	out := make([]*signalbox.Service, 0, max(len(good), len(next)))
-	walk(good, next, func(a, b *signalbox.Service) {
+	signalbox.Walk(good, next, func(a, b *signalbox.Service) {
 		switch {
 		case b == nil:
 			if lost.apps[a.App] {
@@ -220,21 +220,4 @@ func overlay(good, next []*signalbox.Service, lost losses) []*signalbox.Service 
 		}
 	})
 	return out
-}
-
-// walk calls f for each service id of two sorted states, with nil for the side that lacks it.
-func walk(from, to []*signalbox.Service, f func(a, b *signalbox.Service)) {
-	for len(from) > 0 || len(to) > 0 {
-		switch {
-		case len(from) > 0 && len(to) > 0 && (from[0] == to[0] || from[0].ID == to[0].ID):
-			f(from[0], to[0])
-			from, to = from[1:], to[1:]
-		case len(to) == 0 || len(from) > 0 && from[0].ID < to[0].ID:
-			f(from[0], nil)
-			from = from[1:]
-		default:
-			f(nil, to[0])
-			to = to[1:]
-		}
-	}
 }

@@ -114,7 +114,7 @@ func (c *controller) run(ctx context.Context) error {
 // follow turns each table into what HAProxy should do.
 func (c *controller) follow(ctx context.Context, running *haproxy.Config, changes <-chan *discovery.Change) {
 	prev := running
-	var table *signalbox.Table
+	table := &signalbox.Table{}
 	for {
 		select {
 		case <-ctx.Done():
