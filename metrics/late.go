@@ -72,6 +72,9 @@ func (a *Aggregator) late(w *worker, now time.Time) {
 		if w.old && len(w.late.tail) == 0 && r.Accounted && r.ended().Before(a.ledger.started) {
 			continue // this program did not run yet
 		}
+		if next, ok := a.ledger.ended[string(r.Source)]; ok && r.Accounted && r.Seq < next {
+			continue // its account was closed with this line in it
+		}
 		a.record(r, &batch)
 	}
 	if len(text) > 0 {

@@ -81,6 +81,9 @@ func TestConsumeRing(t *testing.T) {
 		"the last reading leaves nothing unsure": {
 			[]step{send(0, 3), look(old(3, 4)), hangUp(2), read(rows(0, 5), true), look(), look()}, Loss{Sent: 5, Counted: 5},
 		},
+		"a reading after the account was closed": {
+			[]step{send(0, 3), hangUp(2), read(rows(0, 5), true), look(), look(), read(rows(0, 5), true), look(), look()}, Loss{Sent: 5, Counted: 5},
+		},
 		"without a last reading each connection is unsure": {
 			[]step{send(0, 3), look(old(3, 4)), hangUp(2), read(rows(0, 5), false), look(), look()}, Loss{Sent: 5, Counted: 5, Unsure: 4},
 		},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +19,9 @@ import (
 type OldWorkers struct {
 	// StatsSocket is asked for the worker of the day. Stopping workers no longer listen there, and keep the connections they have.
 	StatsSocket string
+	// Master reaches old workers that are not held, because they are older than this program or went too soon: what they log is read
+	// as long as they live, and they are not kept. nil: they are left alone.
+	Master *Master
 	// Ring is the name of the ring with the access log.
 	Ring string
 	// Take gets all that the ring of a stopping worker holds, one line per message, the oldest first, and may keep it. It is called
@@ -29,17 +33,22 @@ type OldWorkers struct {
 	Log   logrus.FieldLogger
 
 	log     logrus.FieldLogger
-	current *held   // nil: not connected
-	old     []*held // stopping, the oldest first
+	current *held     // nil: not connected
+	old     []*held   // stopping, the oldest first
+	strayAt time.Time // when strays were looked for
+
+	released []int // pids that were read to the end and may not be gone yet
 
 	mu   sync.Mutex
 	pids []int // of them all
 }
 
-// held is a worker that is kept.
+// held is a worker that is kept, or a stray, which is only read.
 type held struct {
-	cli  *cli
-	info Info // as of the last look
+	cli  *cli    // nil for a stray
+	via  *Master // of a stray
+	info Info    // as of the last look
+	done bool    // its ring was read to the end
 	read time.Time
 	wait time.Duration // until the ring is read again although nothing seems to have happened
 }
@@ -50,6 +59,9 @@ const (
 	rereadFirst = time.Second
 	rereadMax   = 15 * time.Second
 )
+
+// strayEvery is the time between two looks for old workers that are not held.
+const strayEvery = time.Second
 
 // holdTimeout bounds one exchange with a worker. It is long, because a connection that is given up cannot be made again.
 const holdTimeout = 10 * time.Second
@@ -65,10 +77,10 @@ func (o *OldWorkers) Run(ctx context.Context) error {
 	defer ticker.Stop()
 	defer func() {
 		for _, h := range o.old {
-			h.cli.close()
+			h.close()
 		}
 		if o.current != nil {
-			o.current.cli.close()
+			o.current.close()
 		}
 	}()
 	for {
@@ -85,7 +97,7 @@ func (o *OldWorkers) round(ctx context.Context) {
 	if h := o.current; h != nil {
 		was := h.info
 		if err := h.look(ctx); err != nil {
-			h.cli.close()
+			h.close()
 			o.current = nil
 		} else if h.info.Stopping {
 			h.info.CumReq, h.info.CurrConns = was.CumReq, was.CurrConns
@@ -96,12 +108,16 @@ func (o *OldWorkers) round(ctx context.Context) {
 	if o.current == nil {
 		o.current = o.connect(ctx)
 	}
+	o.strays(ctx)
 	kept := o.old[:0]
 	for _, h := range o.old {
 		if o.follow(ctx, h) {
 			kept = append(kept, h)
-		} else {
-			h.cli.close()
+			continue
+		}
+		h.close()
+		if h.done {
+			o.released = append(o.released, h.info.PID)
 		}
 	}
 	clear(o.old[len(kept):])
@@ -112,7 +128,9 @@ func (o *OldWorkers) round(ctx context.Context) {
 		pids = append(pids, o.current.info.PID)
 	}
 	for _, h := range o.old {
-		pids = append(pids, h.info.PID)
+		if h.cli != nil {
+			pids = append(pids, h.info.PID)
+		}
 	}
 	o.mu.Lock()
 	o.pids = pids
@@ -153,12 +171,53 @@ func (o *OldWorkers) connect(ctx context.Context) *held {
 func (h *held) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, holdTimeout)
 	defer cancel()
-	answers, err := h.cli.do(ctx, "show info")
-	if err != nil {
-		return err
+	answer, err := h.ask(ctx, "show info")
+	if err == nil {
+		h.info, err = ParseInfo(answer)
 	}
-	h.info, err = ParseInfo(answers[0])
 	return err
+}
+
+func (h *held) ask(ctx context.Context, command string) (string, error) {
+	if h.cli == nil {
+		answer, err := h.via.do(ctx, fmt.Sprintf("@!%d %s", h.info.PID, command))
+		if err == nil && (answer == "" || strings.HasPrefix(answer, "Can't find the target PID")) {
+			err = errors.New("it has ended")
+		}
+		return answer, err
+	}
+	answers, err := h.cli.do(ctx, command)
+	if err != nil {
+		return "", err
+	}
+	return answers[0], nil
+}
+
+func (h *held) close() {
+	if h.cli != nil {
+		h.cli.close()
+	}
+}
+
+// strays looks for old workers that nobody holds.
+func (o *OldWorkers) strays(ctx context.Context) {
+	if o.Master == nil || time.Since(o.strayAt) < strayEvery {
+		return
+	}
+	o.strayAt = time.Now()
+	p, err := o.Master.Proc(ctx)
+	if err != nil {
+		return // it reloads, or does not run
+	}
+	o.released = slices.DeleteFunc(o.released, func(pid int) bool { return !p.lists(pid) })
+	for _, w := range p.Old {
+		known := func(h *held) bool { return h.info.PID == w.PID }
+		// What was the worker of the day until a moment ago is held, and not known as old yet.
+		if slices.Contains(o.released, w.PID) || slices.ContainsFunc(o.old, known) || o.current != nil && known(o.current) {
+			continue
+		}
+		o.old = append(o.old, &held{via: o.Master, info: Info{PID: w.PID}, wait: rereadFirst})
+	}
 }
 
 // follow reads a stopping worker's ring if need be. It reports whether the worker is to be kept on.
@@ -179,15 +238,16 @@ func (o *OldWorkers) follow(ctx context.Context, h *held) bool {
 	}
 	if err == nil {
 		h.read = time.Now()
-		var answers []string
-		if answers, err = h.cli.do(ctx, "show events "+o.Ring); err == nil && strings.HasPrefix(answers[0], "No such event sink") {
+		var answer string
+		if answer, err = h.ask(ctx, "show events "+o.Ring); err == nil && strings.HasPrefix(answer, "No such event sink") {
 			err = fmt.Errorf("it has no ring %q", o.Ring)
 		}
 		if err == nil {
-			o.Take(h.info.PID, []byte(answers[0]), last)
+			h.done = last
+			o.Take(h.info.PID, []byte(answer), last)
 		}
 	}
-	if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
+	if err != nil && h.cli != nil && !errors.Is(ctx.Err(), context.Canceled) {
 		o.log.WithError(err).WithField("pid", was.PID).Warn("the end of an old worker's access log was not read")
 	}
 	return err == nil && !last

@@ -212,3 +212,22 @@ func TestOldWorkersWithoutRing(t *testing.T) {
 		t.Errorf("%d workers were read", n)
 	}
 }
+
+// An old worker from before this program is read through the master, and not kept.
+func TestOldWorkersThatAreNotHeld(t *testing.T) {
+	r, port, got, stop := keeping(t)
+	stop()
+	k := dialKept(t, port)
+	k.get(t, "/before")
+	first := r.proc().Workers[0].PID
+	r.apply(r.config(app{name: "shop"}, app{name: "more"}))
+	r.old.current = nil
+	r.old.Master = NewMaster(r.app.cfg.MasterSocket)
+	r.background(r.old.Run)
+	r.until("the old worker is read", func() bool { return slices.Equal(got.of(first).lines, []string{"/before"}) })
+	if slices.Contains(r.old.Held(), first) {
+		t.Error("the old worker is kept")
+	}
+	k.get(t, "/after")
+	r.until("the old worker ends", func() bool { return !r.proc().lists(first) })
+}
