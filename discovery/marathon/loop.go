@@ -25,6 +25,7 @@ type loop struct {
 	wg                 *sync.WaitGroup
 	resyncAt           time.Time            // when the next whole read is due
 	whole              bool                 // one is under way
+	again              bool                 // it began too early for what asks for another
 	flooded            bool                 // so many apps are due that one read of everything asks for less
 	running            int                  // reads of single apps under way
 	tookAll            time.Duration        // by the last whole read
@@ -133,11 +134,11 @@ func (l *loop) start(now time.Time) {
 	}
 	n := l.sched.waiting()
 	l.flooded = n > 20 && n > len(l.model.apps)/4
-	if l.flooded {
+	if l.flooded && !l.whole {
 		l.resyncSoon()
 	}
 	if !l.whole && !now.Before(l.resyncAt) {
-		l.whole = true
+		l.whole, l.again = true, false
 		l.metrics.resyncs.Inc()
 		l.wg.Go(func() { l.readAll(now) })
 	}
@@ -151,8 +152,9 @@ func (l *loop) start(now time.Time) {
 }
 
 // resyncSoon brings the next whole read forward. Whole reads keep a distance of four times what one takes, and at least 0.5 s, so that a
-// storm of reasons is one read; a fleet spreads them.
+// storm of reasons is one read; a fleet spreads them. A read under way may have missed the reason: another follows it.
 func (l *loop) resyncSoon() {
+	l.again = l.again || l.whole
 	at := time.Now()
 	if next := l.endedAll.Add(max(500*time.Millisecond, 4*l.tookAll)); at.Before(next) {
 		at = next
@@ -217,6 +219,9 @@ func (l *loop) finish(r result, now time.Time) {
 		l.whole = false
 		l.tookAll, l.endedAll = r.took, now
 		l.planResync(now, r.err != nil)
+		if l.again && r.err == nil { // a failed one is repeated anyway
+			l.resyncSoon()
+		}
 		if r.err != nil {
 			l.sched.refusedWhole(isRefused(r.err))
 			l.report()
