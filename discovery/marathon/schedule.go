@@ -15,8 +15,9 @@ const (
 	perSlave = 10 * time.Millisecond
 )
 
-// schedule decides which apps to read when. The first change of an app is read at once; while a storm lasts, reads of one app
-// keep a distance that grows with Marathon's latency, its refusals and the fleet's size. It does nothing itself.
+// schedule decides which apps to read when. The first change of an app is read at once, and so is a second one where Marathon has
+// but few readers and is quick: a scaling is two events, a millisecond apart. While a storm lasts, reads of one app keep a distance
+// that grows with Marathon's latency, its refusals and the fleet's size. It does nothing itself.
 type schedule struct {
 	base    time.Duration
 	jitter  time.Duration // before the first read of a change, so that a fleet does not read in step
@@ -32,6 +33,7 @@ type job struct {
 	event   time.Time // of the earliest event since the last read began
 	cause   string
 	started time.Time // of the last read
+	second  bool      // the second read of a storm is taken
 	running bool
 	fails   int
 	pod     bool
@@ -67,10 +69,18 @@ func (s *schedule) want(app string, pod bool, event time.Time, cause string, now
 		return true
 	}
 	j.dirty, j.event, j.due = true, event, now
-	if next := j.started.Add(s.spacing()); j.due.Before(next) {
+	spacing := s.spacing()
+	next := j.started.Add(spacing)
+	switch {
+	case !now.Before(next):
+		j.second = false
+		if s.jitter > 0 {
+			j.due = now.Add(rand.N(s.jitter))
+		}
+	case !j.second && spacing == minSpacing && !j.started.IsZero():
+		j.second = true
+	default:
 		j.due = next
-	} else if s.jitter > 0 {
-		j.due = now.Add(rand.N(s.jitter))
 	}
 	return true
 }

@@ -20,11 +20,17 @@ func TestScheduleFirstAtOnceThenSpaced(t *testing.T) {
 		t.Fatalf("took %v while it is being read", got)
 	}
 	s.done("/a", false, false, 10*time.Millisecond, now.Add(10*time.Millisecond))
-	if at, ok := s.next(now); !ok || at != now.Add(minSpacing) {
-		t.Errorf("next at %s, %t; want after 100 ms", at.Sub(now), ok)
-	}
-	got := s.take(now.Add(minSpacing), 9)
+	second := now.Add(10 * time.Millisecond)
+	got := s.take(second, 9)
 	if j := got["/a"]; j.cause != "second" || !j.event.Equal(now) {
+		t.Errorf("took %+v, want the second as soon as the first is done", got)
+	}
+	s.done("/a", false, false, time.Millisecond, second)
+	s.want("/a", false, second, "third", second)
+	if at, ok := s.next(second); !ok || at != second.Add(minSpacing) {
+		t.Errorf("next at %s, %t; want 100 ms after the second", at.Sub(second), ok)
+	}
+	if got := s.take(second.Add(minSpacing), 9); got["/a"].cause != "third" {
 		t.Errorf("took %+v", got)
 	}
 	s.done("/a", false, false, 0, now)
@@ -71,13 +77,14 @@ func TestSpacingGrows(t *testing.T) {
 	}
 }
 
-// TestScheduleProperties: reads of one app never overlap nor come closer than the spacing, and no change is forgotten.
+// TestScheduleProperties: reads of one app never overlap, of three in a row the first and the last keep the spacing, and no change
+// is forgotten.
 func TestScheduleProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newSchedule(1)
 		now := time.Unix(1000, 0)
 		running := map[string]bool{}
-		last := map[string]time.Time{}
+		last, earlier := map[string]time.Time{}, map[string]time.Time{}
 		due := map[string]bool{}
 		names := []string{"/a", "/b", "/c"}
 		for range rapid.IntRange(1, 100).Draw(t, "steps") {
@@ -89,10 +96,10 @@ func TestScheduleProperties(t *testing.T) {
 				due[app] = true
 			case 1:
 				for app := range s.take(now, 2) {
-					if running[app] || now.Sub(last[app]) < minSpacing || !due[app] {
-						t.Fatalf("%s: running %t, last %s ago, due %t", app, running[app], now.Sub(last[app]), due[app])
+					if running[app] || now.Sub(earlier[app]) < minSpacing || !due[app] {
+						t.Fatalf("%s: running %t, the last but one %s ago, due %t", app, running[app], now.Sub(earlier[app]), due[app])
 					}
-					running[app], last[app], due[app] = true, now, false
+					running[app], earlier[app], last[app], due[app] = true, last[app], now, false
 				}
 			case 2:
 				for app := range running {
