@@ -13,7 +13,8 @@ import (
 // accountEvery is the time between two comparisons of counted records with HAProxy's own counters.
 const accountEvery = time.Second
 
-// account keeps the rates of the last seconds, and compares what was counted with what HAProxy's workers say they served.
+// account keeps the rates of the last seconds, compares what was counted with what HAProxy's workers say they served, and logs what
+// has become wrong or right since the last round.
 func (c *controller) account(ctx context.Context) {
 	tick := time.NewTicker(accountEvery)
 	defer tick.Stop()
@@ -24,6 +25,7 @@ func (c *controller) account(ctx context.Context) {
 		case now := <-tick.C:
 			c.aggregator.Tick(now)
 			c.reconcile(ctx)
+			c.problems.note(c.allProblems())
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,6 +14,7 @@ import (
 	"signalbox"
 	"signalbox/discovery"
 	"signalbox/haproxy"
+	"signalbox/haproxy/control"
 )
 
 // newRunCommand returns the verb that a machine's service manager runs.
@@ -111,8 +113,11 @@ func (c *controller) run(ctx context.Context) error {
 	return errors.Join(err, process.end(), kept.end(), logs.end())
 }
 
-// follow turns each table into what HAProxy should do.
+// follow turns each table into what HAProxy should do. It never waits for HAProxy: what comes during a reload, a death above all, goes
+// over the socket at once.
 func (c *controller) follow(ctx context.Context, running *haproxy.Config, changes <-chan *discovery.Change) {
+	var applying sync.WaitGroup
+	defer applying.Wait()
 	prev := running
 	table := &signalbox.Table{}
 	for {
@@ -120,21 +125,23 @@ func (c *controller) follow(ctx context.Context, running *haproxy.Config, change
 		case <-ctx.Done():
 			return
 		case change := <-changes:
-			now := time.Now()
-			feedHistory(c.history, table, change.Table, now)
+			feedHistory(c.history, table, change.Table, time.Now())
 			table = change.Table
-			wanted := haproxy.Build(change.Table, c.options, prev)
-			c.wanted.Store(wanted)
-			c.problems.note(c.allProblems())
-			_, err := c.applier.Apply(ctx, wanted)
-			if err != nil && ctx.Err() == nil {
-				c.journal.WithError(err).Error("applying a change")
-			}
-			if err == nil && !change.Event.IsZero() {
-				c.latency.Observe(time.Since(change.Event).Seconds())
-			}
-			prev = wanted
-			c.problems.note(c.allProblems())
+			prev = haproxy.Build(change.Table, c.options, prev)
+			c.wanted.Store(prev)
+			wait := c.applier.Submit(prev)
+			applying.Go(func() { c.applied(ctx, change, wait) })
 		}
+	}
+}
+
+// applied waits until HAProxy does what follows from a change.
+func (c *controller) applied(ctx context.Context, change *discovery.Change, wait func(context.Context) (control.Outcome, error)) {
+	switch _, err := wait(ctx); {
+	case ctx.Err() != nil, errors.Is(err, control.ErrSuperseded):
+	case err != nil:
+		c.journal.WithError(err).Error("applying a change")
+	case !change.Event.IsZero():
+		c.latency.Observe(time.Since(change.Event).Seconds())
 	}
 }
