@@ -55,6 +55,8 @@ type Change struct {
 	Event time.Time
 	// At is when Table was made.
 	At time.Time
+	// Stored says that no source has been read since the start: Table is what an earlier run has kept.
+	Stored bool
 	// Superseded is how many earlier tables were never taken because this one came first.
 	Superseded int
 }
@@ -93,6 +95,9 @@ type slot struct {
 	health    Health
 	ended     error // why Run returned early
 }
+
+// storedState is the cause of a table that is made of stored states alone.
+const storedState = "stored state"
 
 type tagged struct {
 	slot   *slot
@@ -181,7 +186,7 @@ func (w *Watcher) loop(ctx context.Context, out chan<- *Change, updates, ended <
 	)
 	defer timer.Stop()
 	if w.anyKnown() {
-		dirty, cause = true, "stored state"
+		dirty, cause = true, storedState
 	}
 	note := func(changed bool, c string, ev time.Time) {
 		if !changed {
@@ -196,6 +201,7 @@ func (w *Watcher) loop(ctx context.Context, out chan<- *Change, updates, ended <
 		now := time.Now()
 		if dirty && w.ready(now, first) && now.Sub(lastMade) >= w.cfg.Settle {
 			if c := w.make(cause, event, now); c != nil {
+				c.Stored = cause == storedState
 				if pending != nil {
 					c.Superseded = pending.Superseded + 1
 					w.metrics.superseded.Inc()

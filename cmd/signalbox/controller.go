@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -106,6 +107,18 @@ func (s *settings) forbidden() func(netip.AddrPort) bool {
 	}
 }
 
+// hideSecrets keeps what the secrets' files hold out of the log.
+func (c *controller) hideSecrets() error {
+	for _, path := range []string{c.settings.MarathonPasswordFile, c.settings.MarathonTokenFile} {
+		secret, err := readSecret(path)
+		if err != nil {
+			return &exitError{code: exitUsage, err: err}
+		}
+		c.journal.hide(secret)
+	}
+	return nil
+}
+
 // watch makes what keeps the last good state of the sources, and turns it into tables.
 func (c *controller) watch(sources []discovery.Source) {
 	s := c.settings
@@ -156,6 +169,9 @@ func (c *controller) haproxy(dir string, life lifetime) error {
 	}
 	log := c.journal.WithField("room", "haproxy")
 	if s.HAProxy == "supervise" {
+		if err := control.CheckBinary(context.Background(), s.HAProxyBin); err != nil {
+			return &exitError{code: exitUsage, err: err, try: "apt-get install haproxy, or --haproxy-bin with its path"}
+		}
 		c.supervisor = &control.Supervisor{
 			Binary: s.HAProxyBin, Dir: dir, MasterSocket: s.masterSocket(), Grace: life.grace, DieWithParent: life.dieWithParent, Log: log,
 		}
@@ -182,7 +198,7 @@ func (c *controller) accessLog() error {
 		Path: c.options.LogSocket, GID: gid, Consumer: c.aggregator, Logger: c.journal.WithField("room", "metrics"),
 	})
 	if err != nil {
-		return fmt.Errorf("listening for the access log: %w", err)
+		return &exitError{code: exitUsage, err: fmt.Errorf("listening for the access log: %w", err), try: "--state-dir with a directory that no other signalbox uses"}
 	}
 	c.oldWorkers = &control.OldWorkers{
 		StatsSocket: c.options.StatsSocket, Ring: accessRing, Take: c.aggregator.ConsumeRing, Log: c.journal.WithField("room", "haproxy"),

@@ -38,6 +38,7 @@ type dev struct {
 	verbose bool
 
 	dir        string
+	lock       *os.File
 	journal    *journal
 	cluster    *devcluster.Server
 	controller *controller
@@ -129,17 +130,31 @@ func (d *dev) run(ctx context.Context) (err error) {
 
 // claim takes the directory of this user's signalbox dev, and clears what a killed one left.
 func (d *dev) claim() error {
-	dir, err := devDirectory()
-	if err != nil {
-		return &exitError{code: exitUsage, err: err}
-	}
-	lock, err := os.OpenFile(filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return fmt.Errorf("locking the directory of signalbox dev: %w", err)
-	}
-	// The lock goes with the process.
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return usageError("another signalbox dev of this user runs already, in %s", dir)
+	var dir string
+	for {
+		var err error
+		if dir, err = devDirectory(); err != nil {
+			return &exitError{code: exitUsage, err: err}
+		}
+		lock, err := os.Open(dir) // the lock goes with the process
+		if err != nil {
+			return fmt.Errorf("locking the directory of signalbox dev: %w", err)
+		}
+		if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+			return errors.Join(usageError("another signalbox dev of this user runs already, in %s", dir), lock.Close())
+		}
+		locked, err := lock.Stat()
+		if err != nil {
+			return fmt.Errorf("locking the directory of signalbox dev: %w", err)
+		}
+		// One that has just ended may have removed it in between.
+		if now, err := os.Stat(dir); err == nil && os.SameFile(locked, now) {
+			d.lock = lock
+			break
+		}
+		if err := lock.Close(); err != nil {
+			return fmt.Errorf("locking the directory of signalbox dev: %w", err)
+		}
 	}
 	old, err := os.ReadDir(dir)
 	if err != nil {

@@ -62,8 +62,11 @@ func newController(s *settings, j *journal, life lifetime) (*controller, error) 
 	dir := s.haproxyDir()
 	for _, d := range []string{s.StateDir, dir} {
 		if err := os.MkdirAll(d, 0o750); err != nil {
-			return nil, fmt.Errorf("making the state directory: %w (--state-dir names another one)", err)
+			return nil, &exitError{code: exitUsage, err: fmt.Errorf("making the state directory: %w", err), try: "--state-dir with a directory that this user may write to"}
 		}
+	}
+	if err := c.hideSecrets(); err != nil {
+		return nil, err
 	}
 	sources, source, err := c.sources() // Marathon → Source
 	if err != nil {
@@ -106,12 +109,18 @@ func (c *controller) run(ctx context.Context) error {
 	g.Go(func() error { c.account(ctx); return nil })
 	g.Go(func() error { c.recent.run(ctx, sampleEvery); return nil })
 	g.Go(func() error { c.alive(ctx); return nil })
+	for _, p := range []*part{logs, process, kept} {
+		g.Go(func() error { return p.guard(ctx) })
+	}
 	err = g.Wait()
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}
 	return errors.Join(err, process.end(), kept.end(), logs.end())
 }
+
+// storedWait is for how long a HAProxy that runs already goes on unchanged, before what an earlier run has stored is applied to it.
+const storedWait = 5 * time.Second
 
 // follow turns each table into what HAProxy should do. It never waits for HAProxy: what comes during a reload, a death above all, goes
 // over the socket at once.
@@ -120,18 +129,29 @@ func (c *controller) follow(ctx context.Context, running *haproxy.Config, change
 	defer applying.Wait()
 	prev := running
 	table := &signalbox.Table{}
+	var stored *discovery.Change
+	var storedIsDue <-chan time.Time
 	for {
+		var change *discovery.Change
 		select {
 		case <-ctx.Done():
 			return
-		case change := <-changes:
-			feedHistory(c.history, table, change.Table, time.Now())
-			table = change.Table
-			prev = haproxy.Build(change.Table, c.options, prev)
-			c.wanted.Store(prev)
-			wait := c.applier.Submit(prev)
-			applying.Go(func() { c.applied(ctx, change, wait) })
+		case change = <-changes:
+			if change.Stored && running != nil {
+				// What runs may be newer than what was stored: a read is worth waiting for.
+				stored, storedIsDue = change, time.After(storedWait)
+				continue
+			}
+		case <-storedIsDue:
+			change = stored
 		}
+		storedIsDue = nil
+		feedHistory(c.history, table, change.Table, time.Now())
+		table = change.Table
+		prev = haproxy.Build(change.Table, c.options, prev)
+		c.wanted.Store(prev)
+		wait := c.applier.Submit(prev)
+		applying.Go(func() { c.applied(ctx, change, wait) })
 	}
 }
 

@@ -279,13 +279,17 @@ func (s *settings) effective(name, text string) string {
 	return mask(text)
 }
 
-// mask hides what stands before an @ in URLs: a password that does not belong there.
+// mask hides what stands before an @ in URLs, and after a ?: passwords and tokens that do not belong there.
 func mask(text string) string {
 	parts := strings.Split(text, ",")
 	for i, part := range parts {
 		if at := strings.LastIndex(part, "@"); at >= 0 {
-			parts[i] = "…" + part[at:]
+			part = "…" + part[at:]
 		}
+		if query := strings.IndexAny(part, "?#"); query >= 0 {
+			part = part[:query] + "?…"
+		}
+		parts[i] = part
 	}
 	return strings.Join(parts, ",")
 }

@@ -149,7 +149,9 @@ func (a *Applier) Update(want *haproxy.Config) { a.put(want, nil) }
 
 // Apply hands over the wanted configuration and waits until it, or a newer one, is in force, until it turns out that it can't
 // be (the Applier keeps trying), or until ctx ends. Run must be running.
-func (a *Applier) Apply(ctx context.Context, want *haproxy.Config) (Outcome, error) { return a.Submit(want)(ctx) }
+func (a *Applier) Apply(ctx context.Context, want *haproxy.Config) (Outcome, error) {
+	return a.Submit(want)(ctx)
+}
 
 // Submit hands over the wanted configuration, as Update does, and returns a function that waits as Apply does.
 func (a *Applier) Submit(want *haproxy.Config) func(ctx context.Context) (Outcome, error) {

@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"signalbox/haproxy"
@@ -103,7 +99,7 @@ func (a *Applier) startReload(ctx context.Context, now time.Time) {
 	a.job(reloading, func() jobResult {
 		ctx, cancel := context.WithTimeout(ctx, a.cfg.ReloadTimeout)
 		defer cancel()
-		return a.reload(ctx, config, loaded)
+		return a.reload(a.whileItLives(ctx), config, loaded)
 	})
 }
 
@@ -203,28 +199,6 @@ func (a *Applier) meet(ctx context.Context, pid int) (Worker, error) {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-}
-
-// occupied returns the ports of listeners that are not in loaded and that somebody else holds. HAProxy itself would find out only
-// after it had paused the running worker's listeners.
-func occupied(config, loaded *haproxy.Config) []int {
-	var out []int
-	for _, l := range config.Listeners {
-		if loaded != nil && slices.ContainsFunc(loaded.Listeners, func(o *haproxy.Listener) bool { return o.Port == l.Port }) {
-			continue
-		}
-		host := ""
-		if config.Options != nil && config.Options.ServiceBind != "*" {
-			host = config.Options.ServiceBind
-		}
-		ln, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(l.Port)))
-		if err == nil {
-			_ = ln.Close()
-		} else if errors.Is(err, syscall.EADDRINUSE) {
-			out = append(out, l.Port)
-		}
-	}
-	return out
 }
 
 func (a *Applier) startFollow() {

@@ -52,7 +52,7 @@ func TestDevCountsAgreeAndNothingIsLeft(t *testing.T) {
 			t.Errorf("process %d is left: %s", pid, args)
 		}
 	}
-	if left, _ := os.ReadDir(filepath.Join(runtime, "signalbox")); len(left) > 0 {
+	if left, _ := os.ReadDir(runtime); len(left) > 0 {
 		t.Errorf("files are left: %v", left)
 	}
 }
