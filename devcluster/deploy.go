@@ -26,7 +26,7 @@ type action struct {
 	done     bool
 	ignition ignition
 	started  int                // restart: new instances asked for
-	settled  map[*instance]bool // scale: there before; restart: new ones that have replaced an old one
+	settled  map[*instance]bool // scale: there before; restart: new ones that have replaced an old one, old ones not waited for
 }
 
 // deploy makes changes, and returns the deployment that does so. A lock of another deployment is an error, unless forced: then the
@@ -339,6 +339,12 @@ func (c *cluster) serves(i *instance) bool {
 
 func (c *cluster) workRestart(a *runApp, act *action) {
 	version := a.spec.VersionInfo.LastConfigChangeAt
+	if act.settled == nil {
+		act.settled = map[*instance]bool{}
+		for _, i := range a.instances {
+			act.settled[i] = i.version != version && i.killing // for another reason
+		}
+	}
 	var old []*instance
 	left, serving, fresh := 0, 0, 0
 	for _, i := range a.instances {
@@ -350,7 +356,7 @@ func (c *cluster) workRestart(a *runApp, act *action) {
 			if c.serves(i) {
 				serving++
 			}
-		case i.condition != "UnreachableInactive":
+		case i.condition != "UnreachableInactive" && !act.settled[i]:
 			left++
 			if i.live() {
 				old = append(old, i)
@@ -368,14 +374,13 @@ func (c *cluster) workRestart(a *runApp, act *action) {
 	}
 	if !act.begun {
 		act.begun = true
-		act.settled = map[*instance]bool{}
-		considered := serving
-		for _, i := range old {
-			if i.running() && (len(i.health) == 0 || i.healthy() == verdictGood) {
+		considered := 0 // old and new ones, also those that do not run yet
+		for _, i := range a.instances {
+			if i.live() && (len(i.health) == 0 || i.healthy() == verdictGood) {
 				considered++
 			}
 		}
-		act.ignition = ignite(a.spec.Instances, considered, a.spec.UpgradeStrategy, len(a.spec.Residency) > 0)
+		act.ignition = ignite(a.spec.Instances, len(a.instances), considered, a.spec.UpgradeStrategy, len(a.spec.Residency) > 0)
 		act.started = min(fresh, a.spec.Instances)
 		for _, i := range a.instances {
 			if i.version == version && c.serves(i) {

@@ -98,8 +98,9 @@ func layers(changes map[string]change, todo map[string]planned) []step {
 // ignition is how a rolling restart begins: how many old tasks are killed at once, and how many tasks may exist at a time.
 type ignition struct{ killNow, maxCapacity int }
 
-// ignite computes a rolling restart's bounds for a number of instances, of which so many are considered healthy now.
-func ignite(instances, healthy int, s upgradeStrategy, resident bool) ignition {
+// ignite computes a rolling restart's bounds for a number of instances. There are some now, and so many of these are considered
+// healthy. What is there beyond the number, as after a deployment that was cancelled, is killed at once: it would leave no room.
+func ignite(instances, there, healthy int, s upgradeStrategy, resident bool) ignition {
 	minHealthy := int(math.Ceil(float64(instances) * s.MinimumHealthCapacity))
 	capacity := int(float64(instances) * (1 + s.MaximumOverCapacity))
 	kill := max(0, healthy-minHealthy)
@@ -110,8 +111,8 @@ func ignite(instances, healthy int, s upgradeStrategy, resident bool) ignition {
 			capacity++
 		}
 	}
-	if instances < healthy {
-		kill = max(healthy-instances, kill)
+	if instances < there {
+		kill = max(there-instances, kill)
 	}
 	return ignition{kill, capacity}
 }

@@ -26,15 +26,22 @@ func TestRollingRestartArithmetic(t *testing.T) {
 		{"the unhealthy are not counted", 4, 1, 1, 0, false, ignition{0, 4}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := ignite(c.instances, c.healthy, upgradeStrategy{c.over, c.minHealth}, c.resident)
+			there := max(c.healthy, c.instances)
+			got := ignite(c.instances, there, c.healthy, upgradeStrategy{c.over, c.minHealth}, c.resident)
 			if got != c.want {
 				t.Errorf("%+v, want %+v", got, c.want)
 			}
-			old := max(c.healthy, c.instances)
+			old := there
 			if n := got.startNow(c.instances, old, 0); n != c.firstStart {
 				t.Errorf("starts %d at first, want %d", n, c.firstStart)
 			}
 		})
+	}
+}
+
+func TestUnhealthySurplusGoesAtOnce(t *testing.T) {
+	if got, want := ignite(1, 3, 1, upgradeStrategy{1, 1}, false), (ignition{2, 2}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }
 
