@@ -54,8 +54,7 @@ func (c *cluster) prepare(id string, u update, partial bool) (change, error) {
 	base := defaultApp(c.cfg.Emulate)
 	if partial && ch.before != nil {
 		base = ch.before.clone()
-		_, mode := u["container"]
-		if _, ports := u["ports"]; ports || mode && !u.has("networks") && base.Container == nil {
+		if u.has("ports") || u.has("container") && !u.has("networks") && base.Container == nil {
 			base.PortDefinitions = nil
 		}
 	}

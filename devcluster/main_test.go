@@ -12,7 +12,13 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain overlooks what go-marathon never ends.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/gambol99/go-marathon.(*marathonClient).registerSSESubscription.func1"),
+		goleak.IgnoreAnyFunction("github.com/gambol99/go-marathon.(*marathonClient).WaitOnGroup.func1.1"),
+		goleak.IgnoreAnyFunction("github.com/donovanhide/eventsource.(*Stream).retryRestartStream"))
+}
 
 func start(t *testing.T, cfg Config) *Server {
 	t.Helper()

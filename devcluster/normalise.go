@@ -105,7 +105,7 @@ func defaultApp(emulate string) *app {
 }
 
 // apply returns a copy of base with what u names replaced, in the form that is stored: older shapes are translated and defaults
-// filled in. A null means the default. Versions and instances of service ports are the caller's.
+// filled in. A null changes nothing, as if it were not there. Versions and instances of service ports are the caller's.
 func (u update) apply(base *app, emulate string) (*app, error) {
 	a, def := base.clone(), defaultApp(emulate)
 	fields := func(x *app) map[string]any {
@@ -127,11 +127,11 @@ func (u update) apply(base *app, emulate string) (*app, error) {
 		if !known {
 			continue
 		}
-		v := reflect.ValueOf(target).Elem()
-		v.Set(reflect.ValueOf(from[name]).Elem())
-		if string(u[name]) == "null" {
+		if !u.has(name) {
 			continue
 		}
+		v := reflect.ValueOf(target).Elem()
+		v.Set(reflect.ValueOf(from[name]).Elem())
 		if v.Kind() == reflect.Slice || v.Kind() == reflect.Map { // a shared value is replaced, not written to
 			v.SetZero()
 		}
@@ -174,37 +174,34 @@ func (u update) network(a *app) error {
 			a.Fetch = append(a.Fetch, fetch{URI: uri, Extract: extracted(uri)})
 		}
 	}
-	if v, named := u["container"]; named {
-		a.Container = nil
-		if string(v) != "null" {
-			var c oldContainer
-			if err := json.Unmarshal(v, &c); err != nil {
-				return jsonError(err, "/container")
+	if u.has("container") {
+		var c oldContainer
+		if err := json.Unmarshal(u["container"], &c); err != nil {
+			return jsonError(err, "/container")
+		}
+		a.Container = &container{Type: c.Type, Volumes: c.Volumes, PortMappings: c.PortMappings}
+		if a.Container.Type == "" {
+			a.Container.Type = "DOCKER"
+			if c.Docker == nil {
+				a.Container.Type = "MESOS"
 			}
-			a.Container = &container{Type: c.Type, Volumes: c.Volumes, PortMappings: c.PortMappings}
-			if a.Container.Type == "" {
-				a.Container.Type = "DOCKER"
-				if c.Docker == nil {
-					a.Container.Type = "MESOS"
-				}
+		}
+		if c.Docker != nil {
+			d := c.Docker.docker
+			a.Container.Docker = &d
+			if c.Docker.PortMappings != nil && c.PortMappings == nil {
+				a.Container.PortMappings = c.Docker.PortMappings
 			}
-			if c.Docker != nil {
-				d := c.Docker.docker
-				a.Container.Docker = &d
-				if c.Docker.PortMappings != nil && c.PortMappings == nil {
-					a.Container.PortMappings = c.Docker.PortMappings
-				}
-				if c.Docker.Network != nil && !u.has("networks") {
-					switch strings.ToUpper(*c.Docker.Network) {
-					case "BRIDGE":
-						a.Networks = []network{{Mode: modeBridge}}
-					case "USER":
-						a.Networks = []network{{Mode: modeContainer}}
-					case "HOST", "NONE":
-						a.Networks = []network{{Mode: modeHost}}
-					default:
-						return badJSON([]detail{{"/container/docker/network", []string{"error.unknown.enum.literal"}}})
-					}
+			if c.Docker.Network != nil && !u.has("networks") {
+				switch strings.ToUpper(*c.Docker.Network) {
+				case "BRIDGE":
+					a.Networks = []network{{Mode: modeBridge}}
+				case "USER":
+					a.Networks = []network{{Mode: modeContainer}}
+				case "HOST", "NONE":
+					a.Networks = []network{{Mode: modeHost}}
+				default:
+					return badJSON([]detail{{"/container/docker/network", []string{"error.unknown.enum.literal"}}})
 				}
 			}
 		}
