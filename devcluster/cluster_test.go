@@ -82,6 +82,8 @@ func TestErrors(t *testing.T) {
 		{"POST", "/v2/apps", `{"id":"A_b","cmd":"x"}`, 422, `"path":"/id"`},
 		{"POST", "/v2/apps", `{"id":"/g/a","cmd":"x"}`, 409, `{"message":"An app with id [/g/a] already exists."}`},
 		{"POST", "/v2/groups", `{"id":"/g"}`, 409, `Group /g is already created. Use PUT to change this group.`},
+		{"PUT", "/v2/groups/g", `{"scaleBy":2,"apps":[]}`, 422, `{"path":"/scaleBy","errors":["not allowed in conjunction with other properties."]}`},
+		{"PUT", "/v2/groups", `{"version":"2015-09-28T19:47:37.681Z","groups":[]}`, 422, `{"path":"/version","errors":["not allowed in conjunction`},
 		{"GET", "/v2/apps?label=a==", "", 422, `message`},
 		{"DELETE", "/v2/apps/g/a/tasks?scale=true&wipe=true", "", 400, `message`},
 		{"POST", "/v2/tasks/delete", `{"ids":["nodots"]}`, 400, `message`},

@@ -29,6 +29,19 @@ type groupUpdate struct {
 	ScaleBy      *float64          `json:"scaleBy"`
 }
 
+// fields counts what an update names.
+func (u groupUpdate) fields() int {
+	n := 0
+	for _, named := range []bool{
+		u.ID != "", u.Apps != nil, u.Groups != nil, u.Pods != nil, u.Dependencies != nil, u.EnforceRole != nil, u.Version != nil, u.ScaleBy != nil,
+	} {
+		if named {
+			n++
+		}
+	}
+	return n
+}
+
 func within(id, group string) bool { return group == "/" || strings.HasPrefix(id, group+"/") }
 
 // prepare makes the change of one app that an update asks for. A partial one starts from what the app is.
@@ -89,6 +102,11 @@ func (c *cluster) versioned(a, before *app) *app {
 func (c *cluster) groupChanges(id string, u groupUpdate, changes map[string]change, groups map[string]*groupInfo) error {
 	if !validID(id) && id != "/" {
 		return invalid(detail{"/id", []string{fmt.Sprintf("'%s' is not a valid group id", id)}})
+	}
+	for path, alone := range map[string]bool{"/version": u.Version != nil, "/scaleBy": u.ScaleBy != nil} {
+		if alone && u.fields() > 1 {
+			return invalid(detail{path, []string{"not allowed in conjunction with other properties."}})
+		}
 	}
 	switch {
 	case u.ScaleBy != nil:
