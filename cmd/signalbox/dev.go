@@ -38,7 +38,7 @@ type dev struct {
 	verbose bool
 
 	dir        string
-	lock       *os.File
+	lock       *os.File // held for as long as the process lives
 	journal    *journal
 	cluster    *devcluster.Server
 	controller *controller
@@ -175,7 +175,7 @@ func (d *dev) startCluster(ctx context.Context) (*devcluster.Server, error) {
 	for i := range d.agents {
 		agents = append(agents, fmt.Sprintf("127.0.0.%d", i+2))
 	}
-	listen, err := freeAddress("127.0.0.1", 8080)
+	listen, err := freeAddress(8080)
 	if err != nil {
 		return nil, err
 	}
@@ -191,11 +191,11 @@ func (d *dev) startCluster(ctx context.Context) (*devcluster.Server, error) {
 
 // settings returns those of a controller for this machine alone.
 func (d *dev) settings() (*settings, error) {
-	http, err := freeAddress("127.0.0.1", 8000)
+	http, err := freeAddress(8000)
 	if err != nil {
 		return nil, err
 	}
-	admin, err := freeAddress("127.0.0.1", 9901)
+	admin, err := freeAddress(9901)
 	if err != nil {
 		return nil, err
 	}
@@ -211,17 +211,17 @@ func (d *dev) settings() (*settings, error) {
 	return &s, nil
 }
 
-// freeAddress returns host:port, or with another port if that one is taken.
-func freeAddress(host string, port int) (string, error) {
+// freeAddress returns an address of loopback with a port, or with another one if that is taken.
+func freeAddress(port int) (string, error) {
 	for _, p := range []int{port, 0} {
-		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(p)))
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p)))
 		if err != nil {
 			continue
 		}
 		defer l.Close()
 		return l.Addr().String(), nil
 	}
-	return "", fmt.Errorf("no free port on %s", host)
+	return "", errors.New("no free port on 127.0.0.1")
 }
 
 // await waits until every service with a route answers, by whatever its app says.

@@ -58,7 +58,7 @@ func newLogPath(t *testing.T) *logPath {
 		_, _ = io.WriteString(w, "hello")
 	}))
 	t.Cleanup(origin.Close)
-	addr, err := freeAddress("127.0.0.1", 0)
+	addr, err := freeAddress(0)
 	if err != nil {
 		t.Fatal(err)
 	}
