@@ -39,6 +39,7 @@ func (c *controller) reconcile(ctx context.Context) {
 	if err != nil {
 		return
 	}
+	c.answered.Store(time.Now().UnixNano())
 	var listeners []*haproxy.Listener
 	if wanted := c.wanted.Load(); wanted != nil {
 		listeners = wanted.Listeners

@@ -57,6 +57,7 @@ type controller struct {
 
 	wanted   atomic.Pointer[haproxy.Config]
 	lost     recently
+	answered atomic.Int64 // when HAProxy's workers last gave their counters, in Unix nanoseconds; 0: not yet
 	latency  prometheus.Histogram
 	problems *problemLog
 }

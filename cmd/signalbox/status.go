@@ -17,9 +17,23 @@ import (
 func (c *controller) status() signalbox.Status {
 	return signalbox.Status{
 		Version: version(), Started: c.started, At: time.Now(),
-		Sources: c.watcher.Status(), HAProxy: c.applier.Status(), Log: c.logStatus(),
+		Sources: c.watcher.Status(), HAProxy: c.haproxyStatus(), Log: c.logStatus(),
 		Table: c.watcher.Table(), Problems: c.allProblems(), Logs: c.journal.recent(), Metrics: c.recent.points(),
 	}
+}
+
+// silentAfter is for how long HAProxy may leave a question open that it is asked each second.
+const silentAfter = 4 * time.Second
+
+// haproxyStatus says how HAProxy fares. One that is there and mute, because it is stopped or hangs, is failing.
+func (c *controller) haproxyStatus() signalbox.HAProxyStatus {
+	s := c.applier.Status()
+	if at := c.answered.Load(); at != 0 && s.Level == signalbox.OK {
+		if silent := time.Since(time.Unix(0, at)); silent > silentAfter {
+			s.Level, s.Detail = signalbox.Failing, fmt.Sprintf("its workers have not answered for %s", silent.Round(time.Second))
+		}
+	}
+	return s
 }
 
 // logStatus says how the log path fares. Lost records degrade it: the figures are too low, and say by how much.

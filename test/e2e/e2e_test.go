@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"signalbox"
 	"signalbox/devcluster"
 	"signalbox/loadgen"
 )
@@ -159,6 +160,34 @@ func TestKilledHAProxyComesBack(t *testing.T) {
 		}
 		n.answers("shop.local", "/", 200)
 	}
+}
+
+// A worker that is there and does nothing is told as failing, and as ok once it goes on.
+func TestHealthTellsOfAMuteWorker(t *testing.T) {
+	c := cluster(t)
+	put(t, c.URL(), "/v2/apps//shop", demoApp("/shop", "shop.local", 1))
+	n := newNode(t, c.URL())
+	n.run()
+	n.answers("shop.local", "/", 200)
+	level := func(want signalbox.Level) {
+		t.Helper()
+		var got signalbox.Level
+		eventually(t, "HAProxy is "+string(want), func() bool {
+			got = n.health().HAProxy.Status
+			return got == want
+		}, func() string { return string(got) })
+	}
+	level(signalbox.OK)
+	worker := n.health().HAProxy.PID
+	if err := syscall.Kill(worker, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Kill(worker, syscall.SIGCONT) }()
+	level(signalbox.Failing)
+	if err := syscall.Kill(worker, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	level(signalbox.OK)
 }
 
 // The tasks of this test are servers of the test itself, so that they outlive Marathon as real tasks do.
