@@ -18,7 +18,6 @@ import (
 
 	"signalbox"
 	"signalbox/devcluster"
-	"signalbox/haproxy/control"
 )
 
 // The times of signalbox dev.
@@ -274,14 +273,8 @@ func (d *dev) usable(ctx context.Context) map[signalbox.ServiceID]bool {
 	if running == nil {
 		return nil
 	}
-	runtime := control.NewRuntime(d.controller.options.StatsSocket)
-	defer runtime.Close()
-	stats, err := runtime.Stat(ctx)
-	if err != nil {
-		return nil
-	}
 	out := map[signalbox.ServiceID]bool{}
-	for _, s := range stats {
+	for _, s := range d.stats(ctx) {
 		if be := running.Backend(s.Proxy); be != nil && s.Server != "BACKEND" && s.Server != "FRONTEND" {
 			out[be.Service] = out[be.Service] || s.Status == "UP" || s.Status == "no check"
 		}

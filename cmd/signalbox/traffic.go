@@ -5,6 +5,7 @@ import (
 	"context"
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -27,7 +28,7 @@ var demoFiles embed.FS
 // demoInner are the demo's services that only other services call.
 var demoInner = []string{"/cart", "/api", "/db"}
 
-// devFile is one file with apps. Binary and Proxy are what a demo file's {{binary}} and {{proxy}} stand for.
+// devFile is one file with apps. In the demo's, {{binary}} stands for this program and {{proxy}} for the URL of HAProxy.
 type devFile struct {
 	name    string
 	content []byte
@@ -75,11 +76,11 @@ func (d *dev) post(ctx context.Context, files []devFile) ([]devApp, error) {
 		if d.apps == "" {
 			content = []byte(replace.Replace(string(content)))
 		}
-		path, body, apps, err := request(content)
+		path, apps, err := target(content)
 		if err != nil {
 			return nil, &exitError{code: exitUsage, err: fmt.Errorf("reading %s: %w", f.name, err)}
 		}
-		if err := d.put(ctx, path, body); err != nil {
+		if err := d.put(ctx, path, content); err != nil {
 			return nil, &exitError{code: exitUsage, err: fmt.Errorf("posting %s: %w", f.name, err)}
 		}
 		posted = append(posted, apps...)
@@ -87,8 +88,8 @@ func (d *dev) post(ctx context.Context, files []devFile) ([]devApp, error) {
 	return posted, nil
 }
 
-// request returns where a file's content is put, in which form, and the apps in it.
-func request(content []byte) (path string, body []byte, apps []devApp, err error) {
+// target returns the path of Marathon's API where a file's content is put, and the apps in it.
+func target(content []byte) (path string, apps []devApp, err error) {
 	type app struct {
 		devApp
 		Container *struct {
@@ -112,31 +113,31 @@ func request(content []byte) (path string, body []byte, apps []devApp, err error
 	var list []json.RawMessage
 	if bytes.HasPrefix(trimmed, []byte("[")) {
 		if err := json.Unmarshal(trimmed, &list); err != nil {
-			return "", nil, nil, err
+			return "", nil, err
 		}
-		path, body = "/v2/apps", trimmed
+		path = "/v2/apps"
 	} else {
 		a, err := read(trimmed)
 		if err != nil {
-			return "", nil, nil, err
+			return "", nil, err
 		}
 		if len(a.Apps)+len(a.Groups) > 0 {
-			return "/v2/groups", trimmed, nil, nil
+			return "/v2/groups", nil, nil
 		}
 		if a.ID == "/" {
-			return "", nil, nil, fmt.Errorf("the app has no id")
+			return "", nil, errors.New("the app has no id")
 		}
 		list = []json.RawMessage{trimmed}
-		path, body = "/v2/apps/"+a.ID, trimmed
+		path = "/v2/apps/" + a.ID
 	}
 	for _, raw := range list {
 		a, err := read(raw)
 		if err != nil {
-			return "", nil, nil, err
+			return "", nil, err
 		}
 		apps = append(apps, a.devApp)
 	}
-	return path, body, apps, nil
+	return path, apps, nil
 }
 
 func (d *dev) put(ctx context.Context, path string, body []byte) error {
@@ -297,25 +298,26 @@ func (d *dev) totals(ctx context.Context, load *loadgen.Generator, worker int) e
 
 // backendCounts returns what HAProxy's worker has counted itself, by service id and class of status codes; nil if it cannot be asked.
 func (d *dev) backendCounts(ctx context.Context) map[string][6]uint64 {
-	wanted := d.controller.wanted.Load()
-	if wanted == nil {
+	wanted, stats := d.controller.wanted.Load(), d.stats(ctx)
+	if wanted == nil || stats == nil {
 		return nil
 	}
+	out := map[string][6]uint64{}
+	for _, s := range stats {
+		if be := wanted.Backend(s.Proxy); be != nil && s.Server == "BACKEND" {
+			out[string(be.Service)] = s.Responses
+		}
+	}
+	return out
+}
+
+// stats returns the counters of HAProxy's worker, nil if it cannot be asked.
+func (d *dev) stats(ctx context.Context) []control.Stat {
 	runtime := control.NewRuntime(d.controller.options.StatsSocket)
 	defer runtime.Close()
 	stats, err := runtime.Stat(ctx)
 	if err != nil {
 		return nil
 	}
-	service := map[string]string{}
-	for _, b := range wanted.Backends {
-		service[b.Name] = string(b.Service)
-	}
-	out := map[string][6]uint64{}
-	for _, s := range stats {
-		if id := service[s.Proxy]; id != "" && s.Server == "BACKEND" {
-			out[id] = s.Responses
-		}
-	}
-	return out
+	return stats
 }
