@@ -20,7 +20,8 @@ build: ## the binary, bin/signalbox
 
 test: ## every test, with the race detector, against real servers
 	@test/install test
-	$(GO) test -race -count=1 -timeout 20m ./...
+	$(GO) build -race ./...
+	$(GO) test -race -count=1 -p 1 -timeout 20m ./... # one after the other: several start whole clusters, on well-known ports
 
 check: lint generated test ## what CI runs: lint, vet, tidy, generated files, tests, known vulnerabilities
 	@test/vulnerabilities $(TOOLS)/govulncheck

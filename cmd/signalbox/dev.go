@@ -210,17 +210,32 @@ func (d *dev) settings() (*settings, error) {
 	return &s, nil
 }
 
-// freeAddress returns an address of loopback with a port, or with another one if that is taken.
+// freeAddress returns an address of loopback with a port, or with another one if that is taken. It is reserved among all processes of
+// signalbox for as long as this one lives: HAProxy shares a port silently with another HAProxy that takes it at the same time.
 func freeAddress(port int) (string, error) {
-	for _, p := range []int{port, 0} {
+	for _, p := range []int{port, 0, 0, 0} {
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p)))
 		if err != nil {
 			continue
 		}
-		defer l.Close()
-		return l.Addr().String(), nil
+		addr := l.Addr().String()
+		if err := errors.Join(reserve("@signalbox-"+addr), l.Close()); err == nil {
+			return addr, nil
+		}
 	}
 	return "", errors.New("no free port on 127.0.0.1")
+}
+
+// reserve takes a name in the abstract namespace of sockets, which leaves no file and goes with the process.
+func reserve(name string) error {
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("reserving an address: %w", err)
+	}
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: name}); err != nil {
+		return errors.Join(fmt.Errorf("reserving an address: %w", err), syscall.Close(fd))
+	}
+	return nil
 }
 
 // await waits until every service with a route answers, by whatever its app says.
