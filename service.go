@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"time"
 )
@@ -44,35 +45,67 @@ type Service struct {
 	Listen, Announced int
 	Groups            []string // sorted; HAPROXY_GROUP's values
 	Check             Check
-	Endpoints         []Endpoint // sorted by Task, then Addr
+	Policy            Policy      `json:",omitzero"`
+	Deployment        *Deployment `json:",omitempty"` // nil: the app belongs to no deployment group
+	Endpoints         []Endpoint  // sorted by Task, then Addr
 
 	Problems []Problem // of this service's labels and tasks; sorted
 }
 
 // Route is one name under which a service answers.
 type Route struct {
-	Host string // "shop.local", "*.shop.local", or "" for every host
-	Path string // a prefix on segment boundaries, without a trailing slash; "/" for all
+	// Host is "shop.local", "*.shop.local", "~" and a regular expression of whole hosts ("~api[0-9]+\.local"), or "" for every
+	// host.
+	Host string
+	Path string // what Match says; a prefix and an exact path begin with "/", and a prefix has no trailing slash but in "/"
+	Match
 }
 
-// String returns the route as people write it: "shop.local/cart".
+// Match says how the path of a route is compared with that of a request.
+type Match string
+
+// The ways of comparing paths.
+const (
+	Prefix Match = ""      // the path and everything below it, on segment boundaries; "/" is all
+	Exact  Match = "exact" // the path and no other
+	Regex  Match = "regex" // a regular expression of whole paths
+)
+
+// String returns the route as people write it: "shop.local/cart", "shop.local/cart (exact)", "~api[0-9]/v1".
 func (r Route) String() string {
 	host := r.Host
 	if host == "" {
 		host = "*"
 	}
+	switch r.Match {
+	case Exact, Regex:
+		return host + r.Path + " (" + string(r.Match) + ")"
+	}
 	return host + r.Path
 }
 
-// Compare orders routes by host, then path.
+// Compare orders routes by host, then path, then the way of matching.
 func (r Route) Compare(o Route) int {
-	return cmp.Or(cmp.Compare(r.Host, o.Host), cmp.Compare(r.Path, o.Path))
+	return cmp.Or(cmp.Compare(r.Host, o.Host), cmp.Compare(r.Path, o.Path), cmp.Compare(r.Match, o.Match))
+}
+
+// Deployment is the part that an app plays while it replaces another one, or is replaced: marathon-lb's deployment groups. Services
+// of one group, at one port, are merged into one.
+type Deployment struct {
+	Group     string // id of the app that they make up together
+	Colour    string // "blue", "green", or what else the app calls itself
+	StartedAt string // when the deployment began, as the label words it; the older one is being replaced
+	ScaledAt  time.Time
+	Instances int  // of this app
+	Target    *int // instances that the whole shall have in the end; nil: not said
+	New       *int // instances of the new app in a deployment that keeps both; nil: the old one goes
 }
 
 // Check is the health check that HAProxy runs against each task.
 type Check struct {
 	Kind     CheckKind
 	Path     string        // CheckHTTP only
+	TLS      bool          // the check speaks TLS, whoever answers
 	Interval time.Duration // 0: HAProxy's default from the template
 	Timeout  time.Duration // 0: as above
 	Fall     int           // failures in a row until a task is down; 0: as above
@@ -113,6 +146,9 @@ type Endpoint struct {
 	Version string         // version of the app's definition that this task runs
 	State   State
 	Why     string // for a state other than Up: the reason, for people
+	App     string // the app it belongs to where that is not the service's: in a deployment group; or ""
+	// CheckPort is the port that is probed, 0 for that of Addr.
+	CheckPort uint16
 }
 
 // Compare orders endpoints by task, then address.
@@ -128,5 +164,6 @@ func (s *Service) Equal(o *Service) bool {
 	return s.ID == o.ID && s.Source == o.Source && s.App == o.App && s.Port == o.Port && s.PortName == o.PortName &&
 		s.Version == o.Version && s.Since.Equal(o.Since) && s.Mode == o.Mode && s.Listen == o.Listen &&
 		s.Announced == o.Announced && s.Check == o.Check && slices.Equal(s.Routes, o.Routes) &&
-		slices.Equal(s.Groups, o.Groups) && slices.Equal(s.Endpoints, o.Endpoints) && slices.Equal(s.Problems, o.Problems)
+		slices.Equal(s.Groups, o.Groups) && slices.Equal(s.Endpoints, o.Endpoints) && slices.Equal(s.Problems, o.Problems) &&
+		s.Policy.Equal(&o.Policy) && reflect.DeepEqual(s.Deployment, o.Deployment)
 }

@@ -117,6 +117,9 @@ func (s *Service) appendText(b *strings.Builder) {
 	for _, r := range s.Routes {
 		fmt.Fprintf(b, "route %s %s\n", s.ID, r)
 	}
+	if policy := s.Policy.String(); policy != "" {
+		fmt.Fprintf(b, "policy %s %s\n", s.ID, policy)
+	}
 	for _, e := range s.Endpoints {
 		fmt.Fprintf(b, "endpoint %s %s %s %s\n", s.ID, e.Addr, e.State, e.Task)
 	}

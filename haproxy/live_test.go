@@ -102,13 +102,15 @@ func start(t *testing.T, table *signalbox.Table) *live {
 			t.Logf("HAProxy said:\n%s", &said)
 		}
 	})
-	eventually(t, "HAProxy answers", func() bool {
-		c, err := net.Dial("tcp", l.entry)
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	})
+	for network, address := range map[string]string{"tcp": l.entry, "unix": o.StatsSocket} {
+		eventually(t, "HAProxy answers at "+address, func() bool {
+			c, err := net.Dial(network, address)
+			if err == nil {
+				c.Close()
+			}
+			return err == nil
+		})
+	}
 	return l
 }
 

@@ -146,14 +146,15 @@ func LoadTemplate(path string) (*Template, error) {
 	return ParseTemplate(path, string(text))
 }
 
-// ParseTemplate parses a template and tries it on a small configuration. Its errors name the file, the line and the reason.
+// ParseTemplate parses a template, on top of the built-in parts, and tries it on a small configuration. Its errors name the file,
+// the line and the reason.
 func ParseTemplate(name, text string) (*Template, error) {
-	parsed, err := template.New(name).Option("missingkey=error").Parse(text)
-	if err != nil {
-		return nil, fmt.Errorf("reading the template: %w", err)
+	parsed := template.New(name).Option("missingkey=error")
+	for _, part := range templates.HAProxyParts {
+		template.Must(parsed.New(part.Name).Parse(part.Text))
 	}
-	if parsed.Lookup("backend") == nil {
-		return nil, fmt.Errorf(`reading the template: %s:1: it does not define "backend"`, name)
+	if _, err := parsed.Parse(text); err != nil {
+		return nil, fmt.Errorf("reading the template: %w", err)
 	}
 	t := &Template{text: parsed}
 	if _, err := t.render(sample()); err != nil {
