@@ -17,7 +17,8 @@ const (
 
 // schedule decides which apps to read when. The first change of an app is read at once, and so is a second one where Marathon has
 // but few readers and is quick: a scaling is two events, a millisecond apart. While a storm lasts, reads of one app keep a distance
-// that grows with Marathon's latency, its refusals and the fleet's size. It does nothing itself.
+// that grows with Marathon's latency, its refusals and the fleet's size: in any span they are at most two more than distances fit
+// into it. It does nothing itself.
 type schedule struct {
 	base    time.Duration
 	jitter  time.Duration // before the first read of a change, so that a fleet does not read in step
@@ -33,7 +34,7 @@ type job struct {
 	event   time.Time // of the earliest event since the last read began
 	cause   string
 	started time.Time // of the last read
-	second  bool      // the second read of a storm is taken
+	second  bool      // the read beyond the spacing is taken
 	running bool
 	fails   int
 	pod     bool
@@ -73,7 +74,9 @@ func (s *schedule) want(app string, pod bool, event time.Time, cause string, now
 	next := j.started.Add(spacing)
 	switch {
 	case !now.Before(next):
-		j.second = false
+		if !now.Before(next.Add(spacing)) { // bursts that come one per spacing are a storm too
+			j.second = false
+		}
 		if s.jitter > 0 {
 			j.due = now.Add(rand.N(s.jitter))
 		}

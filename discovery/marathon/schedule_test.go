@@ -39,6 +39,26 @@ func TestScheduleFirstAtOnceThenSpaced(t *testing.T) {
 	}
 }
 
+// A pair of events per spacing, as a storm of scalings makes them, leads to a read per spacing, not to two.
+func TestPairsShareTheSecondRead(t *testing.T) {
+	s := newSchedule(1)
+	now := time.Unix(1000, 0)
+	reads := 0
+	for range 50 {
+		for range 2 {
+			s.want("/a", false, now, "x", now)
+			for app := range s.take(now, 9) {
+				reads++
+				s.done(app, false, false, 0, now)
+			}
+		}
+		now = now.Add(minSpacing)
+	}
+	if reads != 51 {
+		t.Errorf("%d reads in 50 pairs, want one for each and one beyond", reads)
+	}
+}
+
 func TestSpacingGrows(t *testing.T) {
 	now := time.Unix(1000, 0)
 	for _, c := range []struct {
@@ -77,14 +97,14 @@ func TestSpacingGrows(t *testing.T) {
 	}
 }
 
-// TestScheduleProperties: reads of one app never overlap, of three in a row the first and the last keep the spacing, and no change
-// is forgotten.
+// TestScheduleProperties: reads of one app never overlap, in any span they are at most two more than the spacings in it, and no
+// change is forgotten.
 func TestScheduleProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newSchedule(1)
 		now := time.Unix(1000, 0)
 		running := map[string]bool{}
-		last, earlier := map[string]time.Time{}, map[string]time.Time{}
+		reads := map[string][]time.Time{}
 		due := map[string]bool{}
 		names := []string{"/a", "/b", "/c"}
 		for range rapid.IntRange(1, 100).Draw(t, "steps") {
@@ -96,10 +116,15 @@ func TestScheduleProperties(t *testing.T) {
 				due[app] = true
 			case 1:
 				for app := range s.take(now, 2) {
-					if running[app] || now.Sub(earlier[app]) < minSpacing || !due[app] {
-						t.Fatalf("%s: running %t, the last but one %s ago, due %t", app, running[app], now.Sub(earlier[app]), due[app])
+					if running[app] || !due[app] {
+						t.Fatalf("%s: running %t, due %t", app, running[app], due[app])
 					}
-					running[app], earlier[app], last[app], due[app] = true, last[app], now, false
+					running[app], reads[app], due[app] = true, append(reads[app], now), false
+					for i, from := range reads[app] {
+						if n, most := len(reads[app])-i, 2+int(now.Sub(from)/minSpacing); n > most {
+							t.Fatalf("%s: %d reads in %s, want at most %d", app, n, now.Sub(from), most)
+						}
+					}
 				}
 			case 2:
 				for app := range running {
