@@ -23,17 +23,22 @@ func NewTable(services []*Service, problems []Problem) *Table {
 	kept := services[:0]
 	for _, s := range services {
 		if len(kept) > 0 && kept[len(kept)-1].ID == s.ID {
-			problems = append(problems, Problem{
-				Code: "SB201", Severity: SeverityError, App: s.App,
-				Message: fmt.Sprintf("the source %s announces %s too", s.Source, s.ID),
-				Action:  "the one from " + kept[len(kept)-1].Source + " is used",
-			})
+			problems = append(problems, kept[len(kept)-1].Duplicate(s))
 			continue
 		}
 		kept = append(kept, s)
 	}
 	slices.SortFunc(problems, Problem.Compare)
 	return &Table{Services: kept, Problems: slices.Compact(problems)}
+}
+
+// Duplicate is what is wrong with another service of the same id, which s stands before (SB201).
+func (s *Service) Duplicate(other *Service) Problem {
+	return Problem{
+		Code: "SB201", Severity: SeverityError, App: other.App,
+		Message: fmt.Sprintf("the source %s announces %s too", other.Source, other.ID),
+		Action:  "the one from " + s.Source + " is used",
+	}
 }
 
 // Service returns the service with an id, or nil.

@@ -1,7 +1,6 @@
 package discovery
 
 import (
-	"fmt"
 	"slices"
 
 	"signalbox"
@@ -36,11 +35,7 @@ func merge(origins []origin) *signalbox.Table {
 			}
 			out = append(out, a)
 			if b != nil {
-				problems = append(problems, signalbox.Problem{
-					Code: "SB201", Severity: signalbox.SeverityError, App: b.App,
-					Message: fmt.Sprintf("the source %s announces %s too", b.Source, b.ID),
-					Action:  "the one from " + a.Source + " is used",
-				})
+				problems = append(problems, a.Duplicate(b))
 			}
 		})
 		merged.state = out

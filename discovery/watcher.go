@@ -74,6 +74,8 @@ type Watcher struct {
 	keeper  *keeper
 	accept  chan int
 
+	deployments deployments // used by the loop alone
+
 	mu    sync.Mutex // guards slots' fields that Status reads
 	slots []*slot
 	table *signalbox.Table // the newest, nil before the first
@@ -363,7 +365,7 @@ func (w *Watcher) make(cause string, event, now time.Time) *Change {
 			origins = append(origins, origin{s.source.Name(), s.good, s.problems})
 		}
 	}
-	table := merge(origins)
+	table := w.deployments.of(merge(origins))
 	old := w.table
 	if old != nil && samePointers(old.Services, table.Services) && slices.Equal(old.Problems, table.Problems) {
 		return nil
