@@ -56,6 +56,10 @@ type PortResult struct {
 	Listen   int                 // as in signalbox.Service
 	Groups   []string            // sorted
 	Problems []signalbox.Problem // sorted
+	// CheckPortOf is the index of the port that is probed in the place of this one, nil for this one.
+	CheckPortOf *int
+	// Deployment is what the labels say of a deployment group, nil for none. Its source adds Instances and ScaledAt.
+	Deployment *signalbox.Deployment
 
 	app      string
 	port     Port
