@@ -1,13 +1,14 @@
 package discovery
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"signalbox"
@@ -106,7 +107,7 @@ func TestDeploymentDrainsAsItProceeds(t *testing.T) {
 			}
 			want := strings.Split(c.want, ", ")
 			slices.Sort(want)
-			if diff := cmp.Diff(strings.Join(want, ", "), shares(got[0])); diff != "" {
+			if diff := gocmp.Diff(strings.Join(want, ", "), shares(got[0])); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 			if host := c.defines[1:] + ".local"; got[0].Routes[0].Host != host {
@@ -190,6 +191,7 @@ func TestDeploymentProperties(t *testing.T) {
 		shuffled := rapid.Permutation(slices.Clone(in)).Draw(t, "order")
 		var fresh deployments
 		again, againProblems := fresh.merge(shuffled)
+		again = slices.SortedFunc(slices.Values(again), func(a, b *signalbox.Service) int { return cmp.Compare(a.ID, b.ID) })
 		if !slices.EqualFunc(got, again, (*signalbox.Service).Equal) || !slices.Equal(problems, againProblems) {
 			t.Fatalf("another order gives another table: %v, %v", got, again)
 		}
