@@ -71,19 +71,24 @@ type MapEntry struct{ Key, Value string }
 
 // Options are the operator's choices, the same for every Config of a run.
 type Options struct {
-	Dir           string   // absolute: holds haproxy.cfg, the maps and the sockets
-	HTTPBind      []string // addresses of the HTTP entry: ":80", "127.0.0.1:8000"
-	ServiceBind   string   // address of the service ports: "*" or an IP address
-	StatsSocket   string   // path of the runtime socket
-	LogSocket     string   // path of the unix stream socket that takes the access log, "" for no log
-	LogFormat     string   // metrics.LogFormat, for HTTP
-	LogFormatTCP  string   // the same for TCP
-	RingFormat    string   // format of the ring's messages; "": "short"
-	LogLine       int      // bytes of the longest log line; 0: 8192
-	RingBytes     int      // size of the ring; 0: 4 MiB
-	MaxConn       int      // process-wide, within the file-descriptor limit
-	Threads       int      // 0: HAProxy's choice
-	User, Group   string   // that HAProxy changes to, "" to stay
+	Dir         string   // absolute: holds haproxy.cfg, the maps and the sockets
+	HTTPBind    []string // addresses of the HTTP entry: ":80", "127.0.0.1:8000"
+	HTTPSBind   []string // addresses of the HTTPS entry; empty: there is none
+	ServiceBind string   // address of the service ports: "*" or an IP address
+	// TrustedProxies may say who the client is that they speak for. ProxyProtocolFrom are the proxies that begin each connection with
+	// the PROXY protocol, and thereby always say so.
+	TrustedProxies, ProxyProtocolFrom []netip.Prefix
+
+	StatsSocket   string // path of the runtime socket
+	LogSocket     string // path of the unix stream socket that takes the access log, "" for no log
+	LogFormat     string // metrics.LogFormat, for HTTP
+	LogFormatTCP  string // the same for TCP
+	RingFormat    string // format of the ring's messages; "": "short"
+	LogLine       int    // bytes of the longest log line; 0: 8192
+	RingBytes     int    // size of the ring; 0: 4 MiB
+	MaxConn       int    // process-wide, within the file-descriptor limit
+	Threads       int    // 0: HAProxy's choice
+	User, Group   string // that HAProxy changes to, "" to stay
 	HardStopAfter time.Duration
 	MaxReloads    int // mworker-max-reloads
 	MinSlots      int // 0: by the number of services, within a budget

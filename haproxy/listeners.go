@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"signalbox"
@@ -103,10 +102,9 @@ func entryPorts(o *Options) map[int]bool {
 	if o == nil {
 		return ports
 	}
-	for _, bind := range o.HTTPBind {
-		port := bind[strings.LastIndexByte(bind, ':')+1:]
-		if n, err := strconv.Atoi(port); err == nil {
-			ports[n] = true
+	for _, e := range o.entries() {
+		for _, bind := range e.binds {
+			ports[bindPort(bind)] = true
 		}
 	}
 	return ports

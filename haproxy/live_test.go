@@ -73,12 +73,19 @@ func freePort(tb testing.TB) int {
 // start runs a HAProxy for a table until the test ends.
 func start(t *testing.T, table *signalbox.Table) *live {
 	t.Helper()
+	return startWith(t, table, func(*Options) {})
+}
+
+// startWith is start with other options than the usual ones.
+func startWith(t *testing.T, table *signalbox.Table, choose func(*Options)) *live {
+	t.Helper()
 	dir := shortDir(t)
 	o := testOptions(dir)
 	l := &live{t: t, options: o, entry: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
 	o.HTTPBind = []string{l.entry}
 	o.LogFormat = `%{+Q}[var(txn.service)] %ST`
 	o.LogFormatTCP = `tcp %{+Q}[var(txn.service)]`
+	choose(o)
 	l.now = Build(table, o, nil)
 	f, err := Render(DefaultTemplate(), l.now)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,12 @@ const (
 	HostsMap = "hosts.map"
 	NamesMap = "names.map"
 	PathsMap = "paths.map"
+)
+
+// The files with lists of addresses, in Options.Dir.
+const (
+	trustedList = "trusted.list"
+	proxyList   = "proxy.list"
 )
 
 // MapPath returns the path of a map file as the configuration and the runtime commands word it.
@@ -40,9 +47,16 @@ func (o *Options) Validate() error {
 	if len(o.HTTPBind) == 0 {
 		return errors.New("the HTTP entry has no address")
 	}
-	for _, bind := range o.HTTPBind {
-		if err := validBind(bind); err != nil {
-			return err
+	for _, e := range o.entries() {
+		for _, bind := range e.binds {
+			if err := validBind(e.name, bind); err != nil {
+				return err
+			}
+		}
+	}
+	for _, p := range slices.Concat(o.TrustedProxies, o.ProxyProtocolFrom) {
+		if !p.IsValid() || p.Masked() != p {
+			return fmt.Errorf("the network %s of a proxy is none: it has bits behind its mask", p)
 		}
 	}
 	if _, err := serviceBind(o, 1); err != nil {
@@ -65,20 +79,66 @@ func (o *Options) Validate() error {
 	return nil
 }
 
-func validBind(bind string) error {
+// entry is one of our own ways in.
+type entry struct {
+	name  string // for people: "HTTP"
+	binds []string
+}
+
+// entries returns our own ways in, those of services aside.
+func (o *Options) entries() []entry {
+	return []entry{{"HTTP", o.HTTPBind}, {"HTTPS", o.HTTPSBind}}
+}
+
+// HTTPSPort returns the port under which clients reach the HTTPS entry, 443 if there is none.
+func (o *Options) HTTPSPort() int {
+	if len(o.HTTPSBind) == 0 {
+		return 443
+	}
+	return bindPort(o.HTTPSBind[0])
+}
+
+// bindPort returns the port of an address to listen on, 0 if it has none.
+func bindPort(bind string) int {
+	n, err := strconv.ParseUint(bind[strings.LastIndexByte(bind, ':')+1:], 10, 16)
+	if err != nil {
+		return 0
+	}
+	return int(n)
+}
+
+func validBind(name, bind string) error {
 	i := strings.LastIndexByte(bind, ':')
 	if i < 0 {
-		return fmt.Errorf("the address %q of the HTTP entry has no port", bind)
+		return fmt.Errorf("the address %q of the %s entry has no port", bind, name)
 	}
-	if port, err := strconv.ParseUint(bind[i+1:], 10, 16); err != nil || port == 0 {
-		return fmt.Errorf("the address %q of the HTTP entry needs a port of 1 to 65535", bind)
+	if bindPort(bind) == 0 {
+		return fmt.Errorf("the address %q of the %s entry needs a port of 1 to 65535", bind, name)
 	}
 	if host := bind[:i]; host != "" && host != "*" {
 		if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err != nil {
-			return fmt.Errorf("reading the address %q of the HTTP entry: %w", bind, err)
+			return fmt.Errorf("reading the address %q of the %s entry: %w", bind, name, err)
 		}
 	}
 	return nil
+}
+
+// hop counts the proxies that a request has passed, from the last one on.
+type hop int
+
+// Next returns the proxy before this one.
+func (h hop) Next() hop { return h + 1 }
+
+// hops are as many proxies in a row as are looked behind.
+var hops = []hop{1, 2, 3, 4, 5}
+
+// listText returns the file of a list of networks.
+func listText(networks []netip.Prefix) []byte {
+	var out []byte
+	for _, p := range networks {
+		out = append(p.AppendTo(out), '\n')
+	}
+	return out
 }
 
 // head returns what the template's own text is filled with.
@@ -93,6 +153,12 @@ func (o *Options) head() *head {
 	}
 	if o.LogSocket != "" {
 		h.LogServer = Word("unix@" + o.LogSocket)
+	}
+	if len(o.TrustedProxies) > 0 {
+		h.TrustedList, h.Hops = Word(o.MapPath(trustedList)), hops
+	}
+	if len(o.ProxyProtocolFrom) > 0 {
+		h.ProxyList = Word(o.MapPath(proxyList))
 	}
 	for _, bind := range o.HTTPBind {
 		h.HTTPBind = append(h.HTTPBind, Word(bind))

@@ -73,6 +73,8 @@ type head struct {
 	LogFormat, LogFormatTCP      Word
 	LogLine, RingBytes           int
 	HostsMap, NamesMap, PathsMap Word
+	TrustedList, ProxyList       Word // "" without such proxies
+	Hops                         []hop
 	HTTPBind                     []Word
 	Listeners                    []listenerView
 }
@@ -204,7 +206,14 @@ func (t *Template) maps(c *Config) []File {
 			t.last.entries[i], t.last.maps[i] = m.entries, File{m.name, mapText(m.entries)}
 		}
 	}
-	return slices.Clone(t.last.maps[:])
+	files := slices.Clone(t.last.maps[:])
+	if networks := c.Options.TrustedProxies; len(networks) > 0 {
+		files = append(files, File{trustedList, listText(networks)})
+	}
+	if networks := c.Options.ProxyProtocolFrom; len(networks) > 0 {
+		files = append(files, File{proxyList, listText(networks)})
+	}
+	return files
 }
 
 // render returns the configuration. The caller holds the lock.

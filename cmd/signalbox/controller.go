@@ -89,7 +89,7 @@ func (c *controller) sources() ([]discovery.Source, prometheus.Collector, error)
 // forbidden returns whether an address is one of this program's own entries: a task there would lead HAProxy to itself.
 func (s *settings) forbidden() func(netip.AddrPort) bool {
 	var ports []uint16
-	for _, bind := range append(slices.Clone(s.HTTPBind), s.Admin...) {
+	for _, bind := range append(slices.Concat(s.HTTPBind, s.HTTPSBind), s.Admin...) {
 		_, port, err := net.SplitHostPort(bind)
 		if n, parseErr := strconv.ParseUint(port, 10, 16); err == nil && parseErr == nil {
 			ports = append(ports, uint16(n))
@@ -153,8 +153,16 @@ func (c *controller) haproxy(dir string, life lifetime) error {
 	if warning != "" {
 		c.journal.Warn(warning)
 	}
+	trusted, err := networks(s.TrustedProxies)
+	if err != nil {
+		return &exitError{code: exitUsage, err: err}
+	}
+	proxies, err := networks(s.ProxyProtocolFrom)
+	if err != nil {
+		return &exitError{code: exitUsage, err: err}
+	}
 	c.options = &haproxy.Options{
-		Dir: dir, HTTPBind: s.HTTPBind, ServiceBind: s.ServiceBind,
+		Dir: dir, HTTPBind: s.HTTPBind, HTTPSBind: s.HTTPSBind, TrustedProxies: trusted, ProxyProtocolFrom: proxies, ServiceBind: s.ServiceBind,
 		StatsSocket: filepath.Join(dir, "stats.sock"), LogSocket: filepath.Join(dir, "log.sock"),
 		LogFormat: metrics.LogFormat, LogFormatTCP: metrics.LogFormatTCP,
 		RingFormat: metrics.RingFormat, LogLine: metrics.MaxLine, RingBytes: metrics.RingBytes,

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,7 +50,10 @@ type settings struct {
 	CheckUser           string
 	Template            string
 	HTTPBind            []string
+	HTTPSBind           []string
 	ServiceBind         string
+	TrustedProxies      []string
+	ProxyProtocolFrom   []string
 	MaxConn             int
 	Slots               int
 	ReloadInterval      time.Duration
@@ -133,7 +138,10 @@ var settingTable = []setting{
 	{"HAProxy", "check-user", "unprivileged `user` that `haproxy -c` runs as when signalbox runs as root (default nobody)", func(s *settings) pflag.Value { return textOf(&s.CheckUser) }},
 	{"HAProxy", "template", "`file` that replaces the built-in template of haproxy.cfg", func(s *settings) pflag.Value { return textOf(&s.Template) }},
 	{"HAProxy", "http-bind", "`addresses` of the HTTP entry", func(s *settings) pflag.Value { return listOf(&s.HTTPBind) }},
+	{"HAProxy", "https-bind", "`addresses` of the HTTPS entry", func(s *settings) pflag.Value { return listOf(&s.HTTPSBind) }},
 	{"HAProxy", "service-bind", "`address` of the service ports, * for every one", func(s *settings) pflag.Value { return textOf(&s.ServiceBind) }},
+	{"HAProxy", "trusted-proxies", "`networks` whose X-Forwarded-* headers are believed and kept; everybody else's are replaced", func(s *settings) pflag.Value { return listOf(&s.TrustedProxies) }},
+	{"HAProxy", "proxy-protocol-from", "`networks` that begin each connection with the PROXY protocol", func(s *settings) pflag.Value { return listOf(&s.ProxyProtocolFrom) }},
 	{"HAProxy", "maxconn", "`number` of connections; 0: what fits the limit of file descriptors", func(s *settings) pflag.Value { return intOf(&s.MaxConn, 0, 10_000_000) }},
 	{"HAProxy", "slots", "least `number` of server slots of a service; 0: by the number of services", func(s *settings) pflag.Value { return intOf(&s.Slots, 0, 4096) }},
 	{"HAProxy", "reload-interval", "shortest `time` between two reloads", func(s *settings) pflag.Value { return durationOf(&s.ReloadInterval, 0, time.Hour) }},
@@ -236,10 +244,22 @@ func (s *settings) validate() error {
 	if len(s.HTTPBind) == 0 {
 		wrong("http-bind", "no address is given")
 	}
-	for _, text := range s.HTTPBind {
-		host, port, err := net.SplitHostPort(text)
-		if err != nil || !validPort(port) || host != "" && host != "*" && net.ParseIP(host) == nil {
-			wrong("http-bind", "%q is not of the form :80 or 127.0.0.1:8000", text)
+	for _, f := range []struct {
+		flag  string
+		binds []string
+	}{{"http-bind", s.HTTPBind}, {"https-bind", s.HTTPSBind}} {
+		for _, text := range f.binds {
+			if !validBind(text) {
+				wrong(f.flag, "%q is not of the form :80 or 127.0.0.1:8000", text)
+			}
+		}
+	}
+	for _, f := range []struct {
+		flag     string
+		networks []string
+	}{{"trusted-proxies", s.TrustedProxies}, {"proxy-protocol-from", s.ProxyProtocolFrom}} {
+		if _, err := networks(f.networks); err != nil {
+			wrong(f.flag, "%w", err)
 		}
 	}
 	if s.ServiceBind != "*" && net.ParseIP(s.ServiceBind) == nil {
@@ -292,6 +312,31 @@ func mask(text string) string {
 		parts[i] = part
 	}
 	return strings.Join(parts, ",")
+}
+
+// validBind reports whether text is an address to listen on, with a port.
+func validBind(text string) bool {
+	host, port, err := net.SplitHostPort(text)
+	return err == nil && validPort(port) && (host == "" || host == "*" || net.ParseIP(host) != nil)
+}
+
+// networks reads a list of networks, sorted; a single address is one too.
+func networks(texts []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	var errs []error
+	for _, text := range texts {
+		p, err := netip.ParsePrefix(text)
+		if a, addrErr := netip.ParseAddr(text); addrErr == nil && a.Zone() == "" {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%q is neither an address nor a network like 10.0.0.0/8", text))
+			continue
+		}
+		out = append(out, p.Masked())
+	}
+	slices.SortFunc(out, netip.Prefix.Compare)
+	return slices.Compact(out), errors.Join(errs...)
 }
 
 func validPort(s string) bool {
