@@ -66,6 +66,7 @@ type PortResult struct {
 	options  *Options
 	foreign  bool // the app has labels of marathon-lb
 	values   values
+	claims   []claim         // the strongest to each key first
 	asked    map[string]bool // keys that a label sets
 	refused  []refusal       // labels whose values have flaws
 	fixed    []signalbox.Problem
@@ -210,6 +211,7 @@ func (r *Result) assign(ports []Port, c claim, claims [][]claim) {
 // settle chooses the strongest claim to each key, reads its value, and derives what follows.
 func (p *PortResult) settle(claims []claim) {
 	slices.SortStableFunc(claims, func(a, b claim) int { return cmp.Compare(a.rank, b.rank) })
+	p.claims = claims
 	chosen := map[string]claim{}
 	for _, c := range claims {
 		if c.withhold {
