@@ -3,6 +3,8 @@ package marathon
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -337,5 +339,9 @@ func (c *cursor) other(field string, into any) {
 	}
 	if err := json.Unmarshal(raw, into); err != nil && c.wrong == "" {
 		c.wrong = "its " + field + " cannot be read: " + err.Error()
+		var kind *json.UnmarshalTypeError
+		if errors.As(err, &kind) {
+			c.wrong = "its " + strings.TrimSuffix(field+"."+kind.Field, ".") + " is a " + kind.Value
+		}
 	}
 }

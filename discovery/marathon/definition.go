@@ -1,0 +1,248 @@
+package marathon
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+
+	"signalbox"
+)
+
+// Definition is one app or pod as people write it: in a file, to be posted. It has no tasks.
+type Definition struct {
+	ID  string // with the groups around it: "/shop/cart"; "" if it has none
+	App *App   // nil: it is a pod, or Err says why it is neither
+	Pod *Pod
+	Err error
+
+	Line     int                 // where it begins, from 1
+	Problems []signalbox.Problem // of the text itself
+	labels   map[string]int      // lines of its labels, by name
+}
+
+// LineOf returns the line of a label, or that of the definition where it is no label of it.
+func (d *Definition) LineOf(label string) int {
+	if line, ok := d.labels[label]; ok {
+		return line
+	}
+	return d.Line
+}
+
+// Convert returns what the definition means, as the functions Convert and ConvertPod do for what Marathon says.
+func (d *Definition) Convert(o Options) ([]*signalbox.Service, []signalbox.Problem) {
+	switch {
+	case d.App != nil:
+		return Convert(d.App, o)
+	case d.Pod != nil:
+		return ConvertPod(d.Pod, o)
+	}
+	return nil, []signalbox.Problem{{
+		Code: "SB300", Severity: signalbox.SeverityError, App: d.ID, Message: "it cannot be read: " + shown(d.Err.Error()), Action: "it is not routed",
+	}}
+}
+
+// SyntaxError says where a text is no JSON. Line and Column count from 1, the latter in bytes.
+type SyntaxError struct {
+	Line, Column int
+	Err          error
+}
+
+// Error implements error.
+func (e *SyntaxError) Error() string { return fmt.Sprintf("%d:%d: %v", e.Line, e.Column, e.Err) }
+
+// Unwrap returns what is wrong there.
+func (e *SyntaxError) Unwrap() error { return e.Err }
+
+// ReadDefinitions reads what can be posted to Marathon, and what it answers with: an app, a pod, a group with whatever is in it,
+// or a list of these. Definitions are in the order of the text. The only error is a *SyntaxError.
+func ReadDefinitions(text []byte) ([]Definition, error) {
+	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	var whole json.RawMessage
+	if err := json.Unmarshal(text, &whole); err != nil {
+		offset := 0
+		if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
+			offset = max(int(syntax.Offset)-1, 0)
+		}
+		line, column := position(text, offset)
+		return nil, &SyntaxError{Line: line, Column: column, Err: err}
+	}
+	r := definitionReader{text: text, dec: json.NewDecoder(bytes.NewReader(text))}
+	r.dec.UseNumber()
+	r.walk(r.node(), "/")
+	return r.found, nil
+}
+
+// position returns the line and the column of an offset.
+func position(text []byte, offset int) (line, column int) {
+	before := text[:min(offset, len(text))]
+	return bytes.Count(before, []byte("\n")) + 1, len(before) - bytes.LastIndexByte(before, '\n')
+}
+
+// jsonNode is one JSON value and where it stands.
+type jsonNode struct {
+	from, to int
+	kind     byte // '{', '[', '"', or 0 for the rest
+	text     string
+	members  []jsonMember
+	items    []*jsonNode
+}
+
+type jsonMember struct {
+	name string
+	at   int // end of its name
+	node *jsonNode
+}
+
+// member returns the value that counts of those with a name: the last one. Nil: there is none.
+func (n *jsonNode) member(name string) *jsonNode {
+	var last *jsonNode
+	for _, m := range n.members {
+		if m.name == name {
+			last = m.node
+		}
+	}
+	return last
+}
+
+func (n *jsonNode) is(kind byte) bool { return n != nil && n.kind == kind }
+
+type definitionReader struct {
+	text  []byte
+	dec   *json.Decoder
+	found []Definition
+}
+
+// node reads the next value. The text is known to be JSON.
+func (r *definitionReader) node() *jsonNode {
+	token, _ := r.dec.Token()
+	n := &jsonNode{from: int(r.dec.InputOffset()) - 1}
+	switch t := token.(type) {
+	case string:
+		n.kind, n.text = '"', t
+	case json.Delim:
+		n.kind = byte(t)
+		for r.dec.More() {
+			if n.kind == '[' {
+				n.items = append(n.items, r.node())
+				continue
+			}
+			name, _ := r.dec.Token()
+			m := jsonMember{name: fmt.Sprint(name), at: int(r.dec.InputOffset())}
+			m.node = r.node()
+			n.members = append(n.members, m)
+		}
+		_, _ = r.dec.Token() // the closing bracket
+	}
+	n.to = int(r.dec.InputOffset())
+	return n
+}
+
+// walk finds the definitions in a value, whose ids are relative to a group's.
+func (r *definitionReader) walk(n *jsonNode, group string) {
+	if n.is('[') {
+		for _, item := range n.items {
+			r.walk(item, group)
+		}
+		return
+	}
+	id := group
+	if given := n.member("id"); given.is('"') {
+		id = path.Join(group, given.text)
+		if path.IsAbs(given.text) {
+			id = path.Clean(given.text)
+		}
+	}
+	inside := false
+	for _, m := range n.members {
+		if slices.Contains([]string{"apps", "pods", "groups"}, m.name) && m.node.is('[') {
+			inside = true
+			r.walk(m.node, id)
+		}
+	}
+	switch app := n.member("app"); {
+	case inside:
+	case app.is('{') && n.member("id") == nil:
+		r.walk(app, group)
+	default:
+		r.define(n, id)
+	}
+}
+
+func (r *definitionReader) define(n *jsonNode, id string) {
+	d := Definition{ID: id, labels: map[string]int{}}
+	d.Line, _ = position(r.text, n.from)
+	switch spec := n.member("spec"); {
+	case !n.is('{'):
+		d.ID, d.Err = "", errors.New("it is no object")
+	case !n.member("id").is('"'):
+		d.ID, d.Err = "", errors.New("it has no id")
+	case n.member("containers").is('['):
+		d.Pod, d.Err = readPodSpec(r.text[n.from:n.to], id)
+	case spec.is('{') && spec.member("containers").is('['):
+		d.Pod, d.Err = readPodSpec(r.text[spec.from:spec.to], id)
+	default:
+		d.App, d.Err = readDefinition(r.text[n.from:n.to], id)
+	}
+	r.labels(&d, n)
+	r.found = append(r.found, d)
+}
+
+// labels notes where labels stand, those of the app before those of its ports, and those that stand twice.
+func (r *definitionReader) labels(d *Definition, n *jsonNode) {
+	var inner []*jsonNode
+	for _, m := range n.members {
+		if m.name != "labels" || !m.node.is('{') {
+			inner = append(inner, m.node)
+			continue
+		}
+		seen := map[string]bool{}
+		for _, label := range m.node.members {
+			line, _ := position(r.text, label.at)
+			if seen[label.name] {
+				d.Problems = append(d.Problems, signalbox.Problem{
+					Code: "SB329", Severity: signalbox.SeverityWarning, App: d.ID, Label: shown(label.name), Value: shown(label.node.text),
+					Message: "the label stands there twice", Action: "the last one counts",
+				})
+			}
+			if _, outer := d.labels[label.name]; !outer || seen[label.name] {
+				d.labels[label.name] = line
+			}
+			seen[label.name] = true
+		}
+	}
+	for _, n := range append(inner, n.items...) {
+		r.labels(d, n)
+	}
+}
+
+// readDefinition reads an app as somebody wrote it, under its whole id.
+func readDefinition(raw []byte, id string) (*App, error) {
+	c := cursor{b: raw}
+	a := &App{}
+	c.app(a)
+	a.ID, a.Tasks = id, nil
+	switch err := a.check(); {
+	case c.broken:
+		return nil, errors.New("it is nested too deeply")
+	case c.wrong != "":
+		return nil, errors.New(c.wrong)
+	case err != nil:
+		return nil, err
+	}
+	return a, nil
+}
+
+// readPodSpec is readDefinition for a pod.
+func readPodSpec(raw []byte, id string) (*Pod, error) {
+	p := &Pod{ID: id}
+	if err := json.Unmarshal(raw, &p.Spec); err != nil {
+		return nil, badApp(id, err).Err
+	}
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	return p, nil
+}

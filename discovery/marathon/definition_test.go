@@ -1,0 +1,117 @@
+package marathon
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// What people post has many shapes; each app and pod in it is found, under its whole id, with its line.
+func TestDefinitionsAreFoundInEveryShape(t *testing.T) {
+	f := func(text string, want ...string) {
+		t.Helper()
+		found, err := ReadDefinitions([]byte(text))
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			return
+		}
+		var got []string
+		for _, d := range found {
+			kind := "app"
+			switch {
+			case d.Err != nil:
+				kind = "bad: " + d.Err.Error()
+			case d.Pod != nil:
+				kind = "pod"
+			}
+			got = append(got, fmt.Sprintf("%d %s %s", d.Line, d.ID, kind))
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", text, diff)
+		}
+	}
+	f(`{"id": "/shop"}`, "1 /shop app")
+	f("\ufeff"+`{"id": "shop"}`, "1 /shop app")
+	f("[\n{\"id\": \"/a\"},\n{\"id\": \"/b\"}]", "2 /a app", "3 /b app")
+	f(`{"apps": []}`)
+	f(`{"apps": [{"id": "/a", "tasks": [{"id": "a.1"}]}]}`, "1 /a app")
+	f(`{"app": {"id": "/a"}}`, "1 /a app")
+	f(`{"id": "/shop", "apps": [{"id": "cart"}, {"id": "/else"}, {"id": "../up"}],
+"groups": [{"id": "deep", "apps": [{"id": "a"}], "pods": [{"id": "p", "containers": []}]}]}`,
+		"1 /shop/cart app", "1 /else app", "1 /up app", "2 /shop/deep/a app", "2 /shop/deep/p pod")
+	f(`[{"id": "/p", "spec": {"id": "/p", "containers": [{"name": "c"}]}, "instances": []}]`, "1 /p pod")
+	f(`{"cmd": "sleep 1"}`, "1  bad: it has no id")
+	f(`["/a"]`, "1  bad: it is no object")
+	f(`{"id": "/a", "labels": []}`, "1 /a bad: its labels are no object")
+	f(`{"id": "/a b"}`, `1 /a b bad: "/a b" is no id`)
+	f(`{"id": "/a", "portDefinitions": "none"}`, "1 /a bad: its portDefinitions is a string")
+	f(`{"id": "/p", "containers": [{"name": 7}]}`, "1 /p bad: its containers.name is a number")
+}
+
+func TestLabelsAreFoundInTheText(t *testing.T) {
+	found, err := ReadDefinitions([]byte(`{
+  "id": "/a",
+  "portDefinitions": [{"port": 0, "labels": {
+    "signalbox.host": "port.local"
+  }}],
+  "labels": {
+    "signalbox.host": "a.local",
+    "signalbox.path": "/x",
+    "signalbox.path": "/y"
+  }
+}`))
+	if err != nil || len(found) != 1 {
+		t.Fatal(found, err)
+	}
+	d := &found[0]
+	for label, want := range map[string]int{"signalbox.host": 7, "signalbox.path": 9, "nothing": 1} {
+		if got := d.LineOf(label); got != want {
+			t.Errorf("%s is said to stand on line %d, want %d", label, got, want)
+		}
+	}
+	if len(d.Problems) != 1 || d.Problems[0].Code != "SB329" || d.Problems[0].Value != "/y" {
+		t.Errorf("problems %v, want one of the path that stands twice", d.Problems)
+	}
+	services, problems := d.Convert(Options{})
+	if len(services) != 1 || len(problems) != 0 || services[0].Routes[0].String() != "port.local/y" {
+		t.Errorf("it means %v and %v", services, problems)
+	}
+}
+
+func TestWhatIsNoJSONIsPointedAt(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                        "1:1: unexpected end",
+		"{\n  \"id\": \"/a\",\n}": "3:1: invalid character '}'",
+		`{"id" "/a"}`:             "1:7: invalid character '\"' after object key",
+		"{\n\"id\": \"/a\"":       "2:10: unexpected end",
+		`{} {}`:                   "1:4: invalid character '{' after top-level value",
+	} {
+		_, err := ReadDefinitions([]byte(text))
+		var syntax *SyntaxError
+		if !errors.As(err, &syntax) || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
+}
+
+func FuzzReadDefinitions(f *testing.F) {
+	f.Add(`{"id": "/a", "labels": {"signalbox.host": "a"}}`)
+	f.Add(`[{"id": "/g", "groups": [{"id": "h", "apps": [{"id": "a"}]}]}, {"apps": [1, null, []]}]`)
+	f.Add(`{"id": "p", "containers": [{"endpoints": [{"labels": {"x": 1}}]}]}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		found, err := ReadDefinitions([]byte(text))
+		if err != nil && len(found) > 0 {
+			t.Fatal("an error and definitions")
+		}
+		for i := range found {
+			d := &found[i]
+			if d.Line < 1 || d.LineOf("x") > strings.Count(text, "\n")+1 {
+				t.Fatalf("line %d of a text of %d", d.Line, strings.Count(text, "\n")+1)
+			}
+			d.Convert(Options{})
+		}
+	})
+}
