@@ -113,6 +113,7 @@ func TestTheOlderClaimWins(t *testing.T) {
 		"SB202 /a-young: this service port belongs to /z-old:0, which is older (/a-young:0 is not reached by this port)",
 		"SB203 /a-young: shop.local/ belongs to /z-old:0, which is older (/a-young:0 is not reached under this name)",
 		"SB204 /entry: this service port is the HTTP entry's (/entry:0 is not reached by this port)",
+		"SB207 /z-old: /a-young:0 asks for shop.local/ too (/z-old:0 keeps it, because it is older)",
 	}, got); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)
 	}
@@ -218,7 +219,7 @@ func TestCommandsComeInASafeOrder(t *testing.T) {
 	}
 	want := []string{
 		"set server a:0/s2 addr 10.0.0.1 port 31001", "set server a:0/s2 state ready",
-		"add map /d/paths.map new.local 1",
+		"add map /d/paths.map new.local prefix",
 		"add map /d/hosts.map new.local/ no_path", "add map /d/hosts.map new.local/p/ a:0",
 		"del map /d/hosts.map old.local/", "del map /d/hosts.map old.local/p/",
 		"del map /d/paths.map old.local",

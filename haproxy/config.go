@@ -13,10 +13,9 @@ type Config struct {
 	Options   *Options
 	Backends  []*Backend  // sorted by Name
 	Listeners []*Listener // service ports, sorted by Port
-	Hosts     []MapEntry  // sorted by Key; host + path + "/" to backend name
 	Names     []MapEntry  // sorted by Key; backend name to service id
-	Paths     []MapEntry  // sorted by Key; the hosts whose paths tell services apart, "*" for every host
-	Problems  []signalbox.Problem
+	Routes
+	Problems []signalbox.Problem
 
 	// made is what Build made this Config from, so that the next one can take over what did not change. A Config that was read
 	// back from disk has none, and is built anew around its slots.
@@ -64,6 +63,22 @@ type Listener struct {
 	Mode    signalbox.Mode
 	Backend string
 	Service signalbox.ServiceID
+}
+
+// Routes say where requests by name go. A name is a host, "*.x", the token of a regular expression, or "*" for every host; a value
+// is a backend's name, no_path, or a split, whose buckets Splits has.
+type Routes struct {
+	HostRegexes []MapEntry // in the order in which they are tried; pattern of a whole host to the name that it stands for
+	Hosts       []MapEntry // sorted by Key; name + path + "/" to value: prefixes
+	Exact       []MapEntry // sorted by Key; name + path to value
+	PathRegexes []MapEntry // in the order in which they are tried; pattern of name + path to value
+	Splits      []MapEntry // sorted by Key; split + bucket to backend's name
+	Paths       []MapEntry // sorted by Key; the names whose paths tell services apart, to how: "prefix,exact,regex" or some of these
+}
+
+// all returns the lists, in one order.
+func (r *Routes) all() [6]*[]MapEntry {
+	return [...]*[]MapEntry{&r.HostRegexes, &r.Hosts, &r.Exact, &r.PathRegexes, &r.Splits, &r.Paths}
 }
 
 // MapEntry is one line of a map file.
@@ -122,6 +137,7 @@ const (
 	ListenerAdded   Reason = "listener added"
 	ListenerRemoved Reason = "listener removed"
 	ListenerChanged Reason = "listener changed"
+	RegexesChanged  Reason = "regular expressions changed" // the first that matches counts, and a map can only be added to at its end
 )
 
 // Plan is what leads from the running Config to a wanted one.

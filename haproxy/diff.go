@@ -7,7 +7,7 @@ import (
 
 // Diff returns what leads from the running state to a wanted one. The commands can be sent even if reasons to reload remain:
 // they then do what can be done without, and name nothing that does not run. They are in an order in which no request meets a
-// host without its servers: tasks come, names, hosts; then hosts go, names, tasks.
+// host without its servers: tasks come, names, splits, hosts; then hosts go, splits, names, tasks.
 func Diff(running, want *Config) Plan {
 	if running == nil || running.Options == nil {
 		return Plan{Reasons: []Reason{FirstConfig}}
@@ -16,13 +16,8 @@ func Diff(running, want *Config) Plan {
 	d.reason(OptionsChanged, !running.Options.equal(want.Options))
 	d.backends()
 	d.listeners()
-	dir := running.Options
-	come, leave := d.entries(running.Names, want.Names, dir.MapPath(NamesMap), keyRuns)
-	d.come, d.leave = append(d.come, come...), append(leave, d.leave...)
-	come, leave = d.entries(running.Paths, want.Paths, dir.MapPath(PathsMap), nil)
-	d.come, d.leave = append(d.come, come...), append(leave, d.leave...)
-	come, leave = d.entries(running.Hosts, want.Hosts, dir.MapPath(HostsMap), valueRuns)
-	d.come, d.leave = append(d.come, come...), append(leave, d.leave...)
+	d.reason(RegexesChanged, !equalEntries(running.HostRegexes, want.HostRegexes) || !equalEntries(running.PathRegexes, want.PathRegexes))
+	d.maps()
 	return Plan{Commands: append(d.come, d.leave...), Reasons: d.sorted()}
 }
 
@@ -86,26 +81,8 @@ func Applied(running, want *Config) *Config {
 		}
 		c.Backends = append(c.Backends, r)
 	}
-	c.Paths = want.Paths
-	c.Names = runs(running, want.Names, keyRuns)
-	c.Hosts = runs(running, want.Hosts, valueRuns)
+	c.Names, c.Routes = followed(running, want)
 	return c
-}
-
-func runs(running *Config, entries []MapEntry, keep func(*Config, MapEntry) bool) []MapEntry {
-	out := make([]MapEntry, 0, len(entries))
-	for _, e := range entries {
-		if keep(running, e) {
-			out = append(out, e)
-		}
-	}
-	return out
-}
-
-func keyRuns(running *Config, e MapEntry) bool { return running.Backend(e.Key) != nil }
-
-func valueRuns(running *Config, e MapEntry) bool {
-	return e.Value == noPath || running.Backend(e.Value) != nil
 }
 
 type differ struct {
@@ -232,35 +209,35 @@ func setServer(b *Backend, s Server, what, why string) Command {
 	return Command{Text: "set server " + b.Name + "/" + s.Name + " " + what, Why: why}
 }
 
-// entries returns the commands that bring a map from one list to another: those that add or change, and those that remove.
-// An entry to add is left out unless keep says that HAProxy can follow it before it is reloaded.
-func (d *differ) entries(from, to []MapEntry, path string, keep func(*Config, MapEntry) bool) (come, leave []Command) {
-	if sameSlice(from, to) {
-		return nil, nil
-	}
-	can := func(e MapEntry) bool { return keep == nil || keep(d.running, e) }
-	for len(from) > 0 || len(to) > 0 {
-		switch {
-		case len(to) == 0 || len(from) > 0 && from[0].Key < to[0].Key:
-			leave = append(leave, Command{"del map " + path + " " + from[0].Key, "gone: " + from[0].Key})
-			from = from[1:]
-		case len(from) == 0 || to[0].Key < from[0].Key:
-			if can(to[0]) {
-				come = append(come, Command{"add map " + path + " " + to[0].Key + " " + to[0].Value, "new: " + to[0].Key})
-			}
-			to = to[1:]
-		default:
-			switch {
-			case from[0] == to[0]:
-			case can(to[0]):
-				come = append(come, Command{"set map " + path + " " + to[0].Key + " " + to[0].Value, "changed: " + to[0].Key})
-			default:
-				leave = append(leave, Command{"del map " + path + " " + from[0].Key, "gone: " + from[0].Key})
-			}
-			from, to = from[1:], to[1:]
+// maps brings the maps to what can be followed before a reload.
+func (d *differ) maps() {
+	target := &Config{}
+	target.Names, target.Routes = followed(d.running, d.want)
+	to := target.Maps()
+	for i, m := range d.running.Maps() {
+		if !m.Ordered {
+			d.entries(*m.Entries, *to[i].Entries, d.running.Options.MapPath(m.Name))
 		}
 	}
-	return come, leave
+}
+
+// entries brings a map from one list to another. What it removes goes before what was removed of maps that it refers to.
+func (d *differ) entries(from, to []MapEntry, path string) {
+	if sameSlice(from, to) {
+		return
+	}
+	var leave []Command
+	walkEntries(from, to, func(old, now *MapEntry) {
+		switch {
+		case now == nil:
+			leave = append(leave, Command{"del map " + path + " " + old.Key, "gone: " + old.Key})
+		case old == nil:
+			d.come = append(d.come, Command{"add map " + path + " " + now.Key + " " + now.Value, "new: " + now.Key})
+		case *old != *now:
+			d.come = append(d.come, Command{"set map " + path + " " + now.Key + " " + now.Value, "changed: " + now.Key})
+		}
+	})
+	d.leave = append(leave, d.leave...)
 }
 
 func (d *differ) listeners() {

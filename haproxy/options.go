@@ -15,9 +15,13 @@ import (
 
 // The map files, in Options.Dir.
 const (
-	HostsMap = "hosts.map"
-	NamesMap = "names.map"
-	PathsMap = "paths.map"
+	NamesMap       = "names.map"
+	PathsMap       = "paths.map"
+	SplitsMap      = "splits.map"
+	ExactMap       = "exact.map"
+	HostsMap       = "hosts.map"
+	HostRegexesMap = "host-regexes.map"
+	PathRegexesMap = "path-regexes.map"
 )
 
 // The files with lists of addresses, in Options.Dir.
@@ -150,6 +154,8 @@ func (o *Options) head() *head {
 		RingFormat: Word(cmp.Or(o.RingFormat, "short")), LogLine: cmp.Or(o.LogLine, 8192), RingBytes: cmp.Or(o.RingBytes, 4<<20),
 		LogFormat: Word(o.LogFormat), LogFormatTCP: Word(o.LogFormatTCP),
 		HostsMap: Word(o.MapPath(HostsMap)), NamesMap: Word(o.MapPath(NamesMap)), PathsMap: Word(o.MapPath(PathsMap)),
+		ExactMap: Word(o.MapPath(ExactMap)), SplitsMap: Word(o.MapPath(SplitsMap)),
+		HostRegexesMap: Word(o.MapPath(HostRegexesMap)), PathRegexesMap: Word(o.MapPath(PathRegexesMap)), MaxRegexPath: maxRegexPath,
 	}
 	if o.LogSocket != "" {
 		h.LogServer = Word("unix@" + o.LogSocket)

@@ -75,6 +75,10 @@ type head struct {
 	HostsMap, NamesMap, PathsMap Word
 	TrustedList, ProxyList       Word // "" without such proxies
 	Hops                         []hop
+	ExactMap, SplitsMap          Word
+	HostRegexesMap               Word
+	PathRegexesMap               Word
+	MaxRegexPath                 int
 	HTTPBind                     []Word
 	Listeners                    []listenerView
 }
@@ -125,9 +129,9 @@ type rendered struct {
 	backends []*Backend
 	at       []int
 	text     []byte
-	sums     prefixSums // of text
-	entries  [3][]MapEntry
-	maps     [3]File
+	sums     prefixSums    // of text
+	entries  [7][]MapEntry // as Maps has them
+	maps     [7]File
 }
 
 // DefaultTemplate returns the embedded template.
@@ -198,12 +202,9 @@ func Render(t *Template, c *Config) (*Files, error) {
 
 // maps returns the files of the maps, the last ones where nothing changed. The caller holds the lock.
 func (t *Template) maps(c *Config) []File {
-	for i, m := range [...]struct {
-		name    string
-		entries []MapEntry
-	}{{NamesMap, c.Names}, {PathsMap, c.Paths}, {HostsMap, c.Hosts}} {
-		if t.last.maps[i].Name == "" || !sameSlice(t.last.entries[i], m.entries) {
-			t.last.entries[i], t.last.maps[i] = m.entries, File{m.name, mapText(m.entries)}
+	for i, m := range c.Maps() {
+		if t.last.maps[i].Name == "" || !sameSlice(t.last.entries[i], *m.Entries) {
+			t.last.entries[i], t.last.maps[i] = *m.Entries, File{m.Name, mapText(*m.Entries)}
 		}
 	}
 	files := slices.Clone(t.last.maps[:])

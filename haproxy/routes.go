@@ -10,27 +10,52 @@ import (
 	"signalbox"
 )
 
+// everyHost is the name that stands for every host in the maps. No request can have it as its host.
+const everyHost = "*"
+
 // claim is one service's wish for one name.
 type claim struct {
-	key     string // host + path + "/", with one slash for the path "/": the key of the map
-	host    string
-	backend string
-	service signalbox.ServiceID
-	app     string
-	since   time.Time
+	name     string // the name in the maps: a host, "*.x", everyHost, or the token of a regular expression
+	route    signalbox.Route
+	backend  string
+	service  signalbox.ServiceID
+	app      string
+	priority int
+	since    time.Time
+	weight   int  // -1: it does not share
+	usable   bool // a task takes traffic; only of one that shares
 }
 
-// compare orders claims by key; of those with one key the oldest comes first.
-func (c *claim) compare(o *claim) int {
-	if n := cmp.Compare(c.key, o.key); n != 0 {
-		return n
+// key is what the claim's map knows it by: name + path, with one slash at the end of a prefix; a pattern for a regular expression.
+func (c *claim) key() string {
+	switch {
+	case c.route.Match == signalbox.Regex:
+		return pathPattern(c.name, c.route.Path)
+	case c.route.Match == signalbox.Exact || c.route.Path == "/":
+		return c.name + c.route.Path
 	}
-	return cmp.Or(c.since.Compare(o.since), cmp.Compare(c.service, o.service))
+	return c.name + c.route.Path + "/"
 }
 
-func (c *claim) route() string {
-	path := strings.TrimSuffix(c.key[len(c.host):], "/")
-	return signalbox.Route{Host: c.host, Path: cmp.Or(path, "/")}.String()
+// compare orders claims by name, then by what they match; of those to the same the one with the better right comes first.
+func (c *claim) compare(o *claim) int {
+	return cmp.Or(cmp.Compare(c.name, o.name), cmp.Compare(c.route.Match, o.route.Match), cmp.Compare(c.route.Path, o.route.Path), c.right(o))
+}
+
+// right orders claims by what decides between them: the priority, then the age, then the id.
+func (c *claim) right(o *claim) int {
+	return cmp.Or(cmp.Compare(o.priority, c.priority), c.since.Compare(o.since), cmp.Compare(c.service, o.service))
+}
+
+// why says by what a claim that comes first does so.
+func (c *claim) why(o *claim) string {
+	switch {
+	case c.priority > o.priority:
+		return fmt.Sprintf("has the higher priority, %d over %d", c.priority, o.priority)
+	case c.since.Before(o.since):
+		return "is older"
+	}
+	return "is as old and comes first by its id"
 }
 
 // claim makes the claims of a part's service, and notes the routes that no map can carry.
@@ -38,51 +63,60 @@ func (p *part) claim() {
 	if p.backend.Mode == signalbox.TCP {
 		return
 	}
-	for _, r := range p.service.Routes {
-		if !validHost(r.Host) || !validPath(r.Path) {
+	s := p.service
+	for _, r := range s.Routes {
+		if err := validRoute(r); err != nil {
 			p.problems = append(p.problems, signalbox.Problem{
-				Code: "SB206", Severity: signalbox.SeverityError, App: p.service.App, Value: cut(r.String()),
-				Message: "this host and path can't be a key of HAProxy's maps", Action: "this route is left out",
+				Code: "SB206", Severity: signalbox.SeverityError, App: s.App, Value: cut(r.String()),
+				Message: fmt.Sprintf("this host and path can't be given to HAProxy: %v", err), Action: "this route is left out",
 			})
 			continue
 		}
-		key := r.Host + r.Path
-		if r.Path != "/" {
-			key += "/"
+		c := &claim{
+			name: cmp.Or(r.Host, everyHost), route: r, backend: p.backend.Name, service: s.ID, app: s.App,
+			priority: s.Policy.Priority, since: s.Since, weight: -1,
 		}
-		p.claims = append(p.claims, &claim{
-			key: key, host: r.Host, backend: p.backend.Name, service: p.service.ID, app: p.service.App, since: p.service.Since,
-		})
+		if isRegexHost(r.Host) {
+			c.name = hostToken(r.Host)
+		}
+		if w := s.Policy.Weight; w != nil {
+			c.weight, c.usable = max(0, min(*w, 256)), slices.ContainsFunc(p.backend.Slots, Server.usable)
+		}
+		p.claims = append(p.claims, c)
 	}
 	slices.SortFunc(p.claims, (*claim).compare)
-	p.claims = slices.CompactFunc(p.claims, func(a, b *claim) bool { return a.key == b.key })
+	p.claims = slices.CompactFunc(p.claims, func(a, b *claim) bool { return a.route == b.route })
 }
 
 // resolveRoutes decides who has which host and path.
 func (b *builder) resolveRoutes() {
 	c := b.next
 	if b.claimsStand() {
-		c.made.claims, c.Hosts, c.Paths = b.prev.made.claims, b.prev.Hosts, b.prev.Paths
-		b.takeProblems("SB203")
+		c.made.claims, c.Routes = b.prev.made.claims, b.prev.Routes
+		b.takeProblems("SB203", "SB207")
 		return
 	}
 	claims := b.mergeClaims()
 	c.made.claims = claims
 	c.Hosts = make([]MapEntry, 0, len(claims)+16)
+	var regexes regexes
 	for i := 0; i < len(claims); {
 		j := i + 1
-		for j < len(claims) && claims[j].host == claims[i].host {
+		for j < len(claims) && claims[j].name == claims[i].name {
 			j++
 		}
-		b.resolveHost(claims[i:j])
+		b.resolveName(claims[i:j], &regexes)
 		i = j
 	}
-	slices.SortFunc(c.Paths, func(x, y MapEntry) int { return cmp.Compare(x.Key, y.Key) })
-	if slices.Equal(c.Hosts, b.prev.Hosts) {
-		c.Hosts = b.prev.Hosts
+	c.HostRegexes, c.PathRegexes = regexes.entries()
+	for _, m := range []*[]MapEntry{&c.Hosts, &c.Exact, &c.Splits, &c.Paths} {
+		slices.SortFunc(*m, func(x, y MapEntry) int { return cmp.Compare(x.Key, y.Key) })
 	}
-	if slices.Equal(c.Paths, b.prev.Paths) {
-		c.Paths = b.prev.Paths
+	was := b.prev.Routes.all()
+	for i, m := range c.Routes.all() {
+		if slices.Equal(*m, *was[i]) {
+			*m = *was[i]
+		}
 	}
 }
 
@@ -136,31 +170,71 @@ func (b *builder) mergeClaims() []*claim {
 	return append(out, fresh...)
 }
 
-// resolveHost enters the claims on one host, which are sorted. A host that has no backend for "/" gets an entry that answers 404
-// for the paths that nobody claimed, so that they do not fall through to a wildcard.
-func (b *builder) resolveHost(claims []*claim) {
-	c, host := b.next, claims[0].host
-	if host != "" && len(claims[0].key) > len(host)+1 {
-		c.Hosts = append(c.Hosts, MapEntry{claims[0].key[:len(host)+1], noPath})
+// resolveName enters the claims on one name, which are sorted. A name that has no backend for "/" gets an entry that answers 404 for
+// the paths that nobody claimed, so that they do not fall through to the next kind of name.
+func (b *builder) resolveName(claims []*claim, regexes *regexes) {
+	c, name := b.next, claims[0].name
+	regexes.name(claims)
+	if name != everyHost && (claims[0].route.Match != signalbox.Prefix || claims[0].route.Path != "/") {
+		c.Hosts = append(c.Hosts, MapEntry{name + "/", noPath})
 	}
-	var owner *claim
-	paths := false
-	for i, cl := range claims {
-		if i > 0 && cl.key == owner.key {
-			c.Problems = append(c.Problems, signalbox.Problem{
-				Code: "SB203", Severity: signalbox.SeverityError, App: cl.app, Value: cut(cl.route()),
-				Message: fmt.Sprintf("%s belongs to %s, which is older", cl.route(), owner.service),
-				Action:  fmt.Sprintf("%s is not reached under this name", cl.service),
-			})
-			continue
+	var kinds [3]bool // paths below "/", exact ones, regular expressions: each tells services apart
+	for i := 0; i < len(claims); {
+		j := i + 1
+		for j < len(claims) && claims[j].route == claims[i].route {
+			j++
 		}
-		owner = cl
-		c.Hosts = append(c.Hosts, MapEntry{cl.key, cl.backend})
-		paths = paths || len(cl.key) > len(host)+1
+		entry := MapEntry{claims[i].key(), b.resolve(claims[i:j])}
+		switch r := claims[i].route; r.Match {
+		case signalbox.Exact:
+			kinds[1] = true
+			c.Exact = append(c.Exact, entry)
+		case signalbox.Regex:
+			kinds[2] = true
+			regexes.path(claims[i], entry)
+		default:
+			kinds[0] = kinds[0] || r.Path != "/"
+			c.Hosts = append(c.Hosts, entry)
+		}
+		i = j
 	}
-	if paths {
-		c.Paths = append(c.Paths, MapEntry{cmp.Or(host, "*"), "1"})
+	var words []string
+	for i, word := range []string{"prefix", "exact", "regex"} {
+		if kinds[i] {
+			words = append(words, word)
+		}
 	}
+	if len(words) > 0 {
+		c.Paths = append(c.Paths, MapEntry{name, strings.Join(words, ",")})
+	}
+}
+
+// resolve decides between the claims to one route, the one with the best right first, and returns the value for its map.
+func (b *builder) resolve(claims []*claim) string {
+	if len(claims) > 1 && shared(claims) {
+		split := splitOf(claims[0])
+		b.next.Splits = append(b.next.Splits, splitEntries(split, claims)...)
+		return split
+	}
+	owner := claims[0]
+	for _, cl := range claims[1:] {
+		b.conflict(owner, cl)
+	}
+	return owner.backend
+}
+
+// conflict tells both apps of a name that only one of them gets.
+func (b *builder) conflict(owner, loser *claim) {
+	route := owner.route.String()
+	b.next.Problems = append(b.next.Problems, signalbox.Problem{
+		Code: "SB203", Severity: signalbox.SeverityError, App: loser.app, Value: cut(route),
+		Message: fmt.Sprintf("%s belongs to %s, which %s", route, owner.service, owner.why(loser)),
+		Action:  fmt.Sprintf("%s is not reached under this name", loser.service),
+	}, signalbox.Problem{
+		Code: "SB207", Severity: signalbox.SeverityWarning, App: owner.app, Value: cut(route),
+		Message: fmt.Sprintf("%s asks for %s too", loser.service, route),
+		Action:  fmt.Sprintf("%s keeps it, because it %s", owner.service, owner.why(loser)),
+	})
 }
 
 // takeProblems takes over the previous problems with some codes.

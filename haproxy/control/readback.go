@@ -18,16 +18,11 @@ var errShape = errors.New("HAProxy runs other backends or servers than it was gi
 // actual is what a worker says that it runs.
 type actual struct {
 	servers []ServerState
-	maps    [][]haproxy.MapEntry // as in mapsOf; sorted by key, each key once
+	maps    [][]haproxy.MapEntry // of each of Config.Maps; sorted by key, each key once, but where the order counts
 }
 
-// mapKinds name the maps in logs and metrics, and their files: "hosts" is in hosts.map.
-var mapKinds = []string{"hosts", "paths", "names"}
-
-// mapsOf returns where a configuration has the entries of each of mapKinds.
-func mapsOf(c *haproxy.Config) []*[]haproxy.MapEntry {
-	return []*[]haproxy.MapEntry{&c.Hosts, &c.Paths, &c.Names}
-}
+// kindOf names a map in logs and metrics: "hosts" is in hosts.map.
+func kindOf(m haproxy.Map) string { return strings.TrimSuffix(m.Name, ".map") }
 
 // difference is one place where the running state is not the model's.
 type difference struct{ kind, what string }
@@ -36,8 +31,9 @@ type difference struct{ kind, what string }
 func (a *Applier) observe(ctx context.Context, rt *Runtime, w Worker) (actual, error) {
 	var act actual
 	commands := []string{"show servers state"}
-	for _, kind := range mapKinds {
-		commands = append(commands, "show map "+filepath.Join(a.cfg.Dir, kind+".map"))
+	maps := new(haproxy.Config).Maps()
+	for _, m := range maps {
+		commands = append(commands, "show map "+filepath.Join(a.cfg.Dir, m.Name))
 	}
 	answers, err := rt.exchange(ctx, w, commands)
 	if err != nil {
@@ -46,20 +42,23 @@ func (a *Applier) observe(ctx context.Context, rt *Runtime, w Worker) (actual, e
 	if act.servers, err = ParseServersState(answers[0]); err != nil {
 		return act, fmt.Errorf("reading the servers' state: %w", err)
 	}
-	for i, kind := range mapKinds {
+	for i, m := range maps {
 		lines, err := ParseMap(answers[i+1])
 		if err != nil {
-			return act, fmt.Errorf("reading the map of %s: %w", kind, err)
+			return act, fmt.Errorf("reading the map of %s: %w", kindOf(m), err)
 		}
-		act.maps = append(act.maps, entries(lines))
+		act.maps = append(act.maps, entries(lines, m.Ordered))
 	}
 	return act, nil
 }
 
-func entries(lines []MapLine) []haproxy.MapEntry {
+func entries(lines []MapLine, ordered bool) []haproxy.MapEntry {
 	out := make([]haproxy.MapEntry, len(lines))
 	for i, l := range lines {
 		out[i] = haproxy.MapEntry(l)
+	}
+	if ordered {
+		return out
 	}
 	slices.SortStableFunc(out, func(x, y haproxy.MapEntry) int { return strings.Compare(x.Key, y.Key) })
 	return slices.CompactFunc(out, func(x, y haproxy.MapEntry) bool { return x.Key == y.Key })
@@ -118,11 +117,17 @@ func readBack(base, hint *haproxy.Config, act actual) (*haproxy.Config, []differ
 			out.Backends[i] = &c
 		}
 	}
-	for i, have := range mapsOf(&out) {
-		if got := act.maps[i]; !slices.Equal(*have, got) {
-			diffs = append(diffs, mapDifferences(mapKinds[i], *have, got)...)
-			*have = got
+	for i, m := range out.Maps() {
+		got := act.maps[i]
+		if slices.Equal(*m.Entries, got) {
+			continue
 		}
+		if m.Ordered {
+			diffs = append(diffs, difference{kindOf(m), fmt.Sprintf("it has other entries, or another order: %d instead of %d", len(got), len(*m.Entries))})
+		} else {
+			diffs = append(diffs, mapDifferences(kindOf(m), *m.Entries, got)...)
+		}
+		*m.Entries = got
 	}
 	if len(diffs) == 0 {
 		return base, nil, nil

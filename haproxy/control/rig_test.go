@@ -230,6 +230,9 @@ func (r *rig) render(c *haproxy.Config) ([]File, error) {
 	fmt.Fprintf(&b, "  http-request set-var(txn.be) req.hdr(host),field(1,:),map_str(%s/hosts.map)\n", r.dir)
 	fmt.Fprintf(&b, "  http-request set-var(txn.p) req.hdr(host),map_str(%s/paths.map)\n", r.dir)
 	fmt.Fprintf(&b, "  http-request set-var(txn.s) var(txn.be),map_str(%s/names.map)\n", r.dir)
+	for _, name := range []string{"exact", "splits", "host-regexes", "path-regexes"} { // empty, and there
+		fmt.Fprintf(&b, "  http-request set-var(txn.x) req.hdr(host),map_str(%s/%s.map)\n", r.dir, name)
+	}
 	fmt.Fprintf(&b, "  use_backend %%[var(txn.be)] if { var(txn.be) -m found }\n")
 	for _, l := range c.Listeners {
 		fmt.Fprintf(&b, "# app %s\nfrontend %s\n  bind %s:%d\n  default_backend %s\n", appOf(c, l), l.Name, r.opts.ServiceBind, l.Port, l.Backend)
@@ -259,7 +262,14 @@ func (r *rig) render(c *haproxy.Config) ([]File, error) {
 		fmt.Fprintf(&names, "%s %s\n", e.Key, e.Value)
 	}
 	return []File{
-		{configName, b.Bytes()}, {"hosts.map", hosts.Bytes()}, {"paths.map", paths.Bytes()}, {"names.map", names.Bytes()},
+		{configName, b.Bytes()},
+		{"hosts.map", hosts.Bytes()},
+		{"paths.map", paths.Bytes()},
+		{"names.map", names.Bytes()},
+		{"exact.map", nil},
+		{"splits.map", nil},
+		{"host-regexes.map", nil},
+		{"path-regexes.map", nil},
 	}, nil
 }
 
