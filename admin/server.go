@@ -36,6 +36,7 @@ type Config struct {
 	Status   func() signalbox.Status
 	Services func() []ServiceStat   // nil: none are counted
 	Render   func() ([]File, error) // nil: nothing is rendered
+	State    func() (State, error)  // nil: nothing is known
 	Gatherer prometheus.Gatherer
 	Web      fs.FS // templates.Web
 
@@ -200,6 +201,7 @@ func (s *Server) routes() {
 	get("/api/v1/routes", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, RoutesOf(s.cfg.Status())) })
 	get("/api/v1/services", s.services)
 	get("/api/v1/render", s.render)
+	get("/api/v1/state", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.cfg.State) })
 	if s.cfg.Gatherer != nil {
 		s.mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{
 			ErrorHandling: promhttp.ContinueOnError, EnableOpenMetrics: true, MaxRequestsInFlight: 4, Timeout: 30 * time.Second,
@@ -320,6 +322,20 @@ func (s *Server) render(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	writeJSON(w, http.StatusOK, Render{APIVersion: APIVersion, Files: files})
+}
+
+// answer writes what f returns, or why it returns nothing.
+func answer[T any](w http.ResponseWriter, f func() (T, error)) {
+	if f == nil {
+		writeJSON(w, http.StatusNotFound, map[string]string{"apiVersion": APIVersion, "error": "nothing is known about that here"})
+		return
+	}
+	v, err := f()
+	if err != nil {
+		writeJSON(w, http.StatusServiceUnavailable, map[string]string{"apiVersion": APIVersion, "error": err.Error()})
+		return
+	}
+	writeJSON(w, http.StatusOK, v)
 }
 
 // statusCode is what /health answers with: whatever serves is alive to a load balancer.

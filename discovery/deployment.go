@@ -24,6 +24,9 @@ type mergedService struct {
 	service *signalbox.Service
 }
 
+// Merged returns a table with the members of deployment groups merged.
+func Merged(t *signalbox.Table) *signalbox.Table { return new(deployments).of(t) }
+
 // of returns a table with the members of groups merged; without any group it is t itself.
 func (d *deployments) of(t *signalbox.Table) *signalbox.Table {
 	services, problems := d.merge(t.Services)

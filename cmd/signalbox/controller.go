@@ -75,7 +75,7 @@ func (c *controller) sources() ([]discovery.Source, prometheus.Collector, error)
 		URLs: s.Marathon, User: s.MarathonUser, PasswordFile: s.MarathonPasswordFile, TokenFile: s.MarathonTokenFile,
 		CAFile: s.MarathonCAFile, Resync: s.Resync, FleetSize: s.FleetSize, UserAgent: "signalbox/" + version(),
 		Convert: marathon.Options{
-			Labels: labels.Options{Dialects: s.Labels, ServicePorts: labels.ServicePorts(s.ServicePorts), Groups: s.Group},
+			Labels: s.labelOptions(),
 			Health: marathon.Health(s.Health), AllowLoopback: s.AllowLoopback, Forbidden: s.forbidden(),
 		},
 		Log: c.journal.WithField("room", "marathon"),
@@ -84,6 +84,11 @@ func (c *controller) sources() ([]discovery.Source, prometheus.Collector, error)
 		return nil, nil, &exitError{code: exitUsage, err: err, try: "signalbox config"}
 	}
 	return []discovery.Source{source}, source, nil
+}
+
+// labelOptions says how the labels of apps are read.
+func (s *settings) labelOptions() labels.Options {
+	return labels.Options{Dialects: s.Labels, ServicePorts: labels.ServicePorts(s.ServicePorts), Groups: s.Group}
 }
 
 // forbidden returns whether an address is one of this program's own entries: a task there would lead HAProxy to itself.
@@ -233,7 +238,7 @@ func (c *controller) answer(source prometheus.Collector) error {
 	}
 	c.admin, err = admin.New(admin.Config{
 		Listen: addresses, TokenFile: s.adminTokenFile(), SocketGroup: s.AdminSocketGroup,
-		Status: c.status, Services: c.services, Render: c.render, Gatherer: registry, Web: templates.Web,
+		Status: c.status, Services: c.services, Render: c.render, State: c.state, Gatherer: registry, Web: templates.Web,
 		Log: c.journal.WithField("room", "admin"),
 	})
 	if err != nil {

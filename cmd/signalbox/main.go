@@ -84,7 +84,7 @@ func allVerbs() []func(*program) *cobra.Command {
 	return []func(*program) *cobra.Command{
 		newRunCommand, newDevCommand, newClusterCommand,
 		newRoutesCommand, newStatCommand, newHealthCommand,
-		newRenderCommand, newConfigCommand,
+		newLintCommand, newRenderCommand, newConfigCommand,
 		newInitCommand, newVersionCommand, newDemoServiceCommand,
 	}
 }

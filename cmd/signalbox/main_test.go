@@ -3,12 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,6 +24,8 @@ import (
 
 	"signalbox"
 	"signalbox/admin"
+	"signalbox/discovery/labels"
+	"signalbox/haproxy"
 	"signalbox/templates"
 )
 
@@ -47,6 +51,7 @@ func fakeController(t *testing.T) (socket string, status *signalbox.Status) {
 		Render: func() ([]admin.File, error) {
 			return []admin.File{{Name: "haproxy.cfg", Content: "global\n    daemon\n"}, {Name: "hosts.map", Content: "shop.local/ b1\n"}}, nil
 		},
+		State:    func() (admin.State, error) { return sampleState(status.Table) },
 		Gatherer: prometheus.NewRegistry(),
 		Web:      templates.Web,
 	})
@@ -63,6 +68,15 @@ func fakeController(t *testing.T) (socket string, status *signalbox.Status) {
 		}
 	})
 	return s.Addresses()[0], status
+}
+
+func sampleState(table *signalbox.Table) (admin.State, error) {
+	dialects, err := json.Marshal(labels.Options{})
+	if err != nil {
+		return admin.State{}, err
+	}
+	options, err := json.Marshal(haproxy.Options{Dir: "/var/lib/signalbox/haproxy", HTTPBind: []string{":80"}})
+	return admin.State{APIVersion: admin.APIVersion, Table: table, Labels: dialects, Options: options}, err
 }
 
 func sampleStatus() *signalbox.Status {
@@ -114,12 +128,19 @@ func clearEnvironment(t *testing.T) {
 // invoke runs the program in this process.
 func invoke(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
+	return invokeWith(t, "", args...)
+}
+
+// invokeWith is invoke with something on standard input.
+func invokeWith(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
 	var out, errs bytes.Buffer
-	code = run(t.Context(), args, strings.NewReader(""), &out, &errs)
+	code = run(t.Context(), args, strings.NewReader(stdin), &out, &errs)
 	return code, out.String(), errs.String()
 }
 
-// Each file is one command line: what it prints, and how it ends. $ADMIN stands for the fake controller's address.
+// Each file is one command line: what it prints, and how it ends. $ADMIN stands for the fake controller's address; what is called
+// in/x is a file x of the directory in which it runs.
 func TestVerbs(t *testing.T) {
 	files, err := filepath.Glob("testdata/verbs/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -129,19 +150,29 @@ func TestVerbs(t *testing.T) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			clearEnvironment(t)
 			socket, _ := fakeController(t)
+			file, err := filepath.Abs(file)
+			if err != nil {
+				t.Fatal(err)
+			}
 			a, err := txtar.ParseFile(file)
 			if err != nil {
 				t.Fatal(err)
 			}
+			t.Chdir(t.TempDir())
 			input := map[string]string{}
 			for _, f := range a.Files {
 				input[f.Name] = strings.ReplaceAll(string(f.Data), "$ADMIN", socket)
+				if name, ok := strings.CutPrefix(f.Name, "in/"); ok {
+					if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, f.Data, 0o644)); err != nil {
+						t.Fatal(err)
+					}
+				}
 			}
 			for line := range strings.Lines(input["env"]) {
 				name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 				t.Setenv(name, value)
 			}
-			code, stdout, stderr := invoke(t, strings.Split(strings.TrimSpace(input["args"]), "\n")...)
+			code, stdout, stderr := invokeWith(t, input["stdin"], strings.Split(strings.TrimSpace(input["args"]), "\n")...)
 			got := map[string]string{"stdout": stdout, "stderr": stderr, "code": strconv.Itoa(code) + "\n"}
 			if *update {
 				a.Files = a.Files[:len(a.Files)-len(a.Files[inputs(a):])]
@@ -165,7 +196,7 @@ func TestVerbs(t *testing.T) {
 // inputs returns how many files of a golden are its input.
 func inputs(a *txtar.Archive) int {
 	n := 0
-	for n < len(a.Files) && (a.Files[n].Name == "args" || a.Files[n].Name == "env") {
+	for n < len(a.Files) && !slices.Contains([]string{"code", "stdout", "stderr"}, a.Files[n].Name) {
 		n++
 	}
 	return n

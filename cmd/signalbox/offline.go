@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"signalbox"
 	"signalbox/admin"
 	"signalbox/discovery"
 	"signalbox/haproxy"
@@ -17,16 +18,42 @@ const offlineWait = 30 * time.Second
 
 // renderOffline asks Marathon once and returns what run would have HAProxy do on an empty machine.
 func renderOffline(ctx context.Context, s *settings) ([]admin.File, error) {
-	j, err := newJournal(io.Discard, "error", "json")
-	if err != nil {
-		return nil, err
-	}
-	c := &controller{settings: s, journal: j}
-	sources, _, err := c.sources()
+	c, err := idle(s)
 	if err != nil {
 		return nil, err
 	}
 	if err := c.haproxy(s.haproxyDir(), lifetime{}); err != nil {
+		return nil, err
+	}
+	table, err := c.ask(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return renderFiles(c.template, haproxy.Build(table, c.options, nil))
+}
+
+// askMarathon asks Marathon once what runs.
+func askMarathon(ctx context.Context, s *settings) (*signalbox.Table, error) {
+	c, err := idle(s)
+	if err != nil {
+		return nil, err
+	}
+	return c.ask(ctx)
+}
+
+// idle returns a controller that runs nothing and says nothing.
+func idle(s *settings) (*controller, error) {
+	j, err := newJournal(io.Discard, "error", "json")
+	if err != nil {
+		return nil, err
+	}
+	return &controller{settings: s, journal: j}, nil
+}
+
+// ask asks the sources once.
+func (c *controller) ask(ctx context.Context) (*signalbox.Table, error) {
+	sources, _, err := c.sources()
+	if err != nil {
 		return nil, err
 	}
 	watcher := discovery.NewWatcher(discovery.Config{Sources: sources, FirstWait: offlineWait})
@@ -42,7 +69,7 @@ func renderOffline(ctx context.Context, s *settings) ([]admin.File, error) {
 		if state := watcher.Status(); len(state) > 0 && state[0].LastGood.IsZero() {
 			return nil, unreachable(state[0].Detail)
 		}
-		return renderFiles(c.template, haproxy.Build(change.Table, c.options, nil))
+		return change.Table, nil
 	case <-wait.Done():
 		if ctx.Err() != nil {
 			return nil, ctx.Err()

@@ -159,7 +159,15 @@ var settingTable = []setting{
 
 // addSettings gives a command every flag of run, with the defaults as they stand in s, which the flags then change.
 func addSettings(fs *pflag.FlagSet, s *settings) {
+	addSettingsOf(fs, s, func(setting) bool { return true })
+}
+
+// addSettingsOf is addSettings for those flags only that keep wants.
+func addSettingsOf(fs *pflag.FlagSet, s *settings, keep func(setting) bool) {
 	for _, row := range settingTable {
+		if !keep(row) {
+			continue
+		}
 		flag := fs.VarPF(row.value(s), row.name, "", row.help)
 		if flag.Value.Type() == "bool" {
 			flag.NoOptDefVal = "true"
@@ -169,12 +177,12 @@ func addSettings(fs *pflag.FlagSet, s *settings) {
 
 // addClientSettings gives a command the flags that lead to a running controller.
 func addClientSettings(fs *pflag.FlagSet, s *settings) {
-	for _, row := range settingTable {
-		switch row.name {
-		case "admin", "admin-token-file", "state-dir":
-			fs.Var(row.value(s), row.name, row.help)
-		}
-	}
+	addSettingsOf(fs, s, setting.leads)
+}
+
+// leads reports whether the flag leads to a running controller.
+func (row setting) leads() bool {
+	return row.name == "admin" || row.name == "admin-token-file" || row.name == "state-dir"
 }
 
 func (s *settings) haproxyDir() string {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -86,6 +88,15 @@ func (c *controller) allProblems() []signalbox.Problem {
 // services returns what was counted for each service.
 func (c *controller) services() []admin.ServiceStat {
 	return admin.StatsOf(c.aggregator.Snapshot(time.Now()))
+}
+
+// state returns what is routed now, and the operator's choices.
+func (c *controller) state() (admin.State, error) {
+	s := admin.State{APIVersion: admin.APIVersion, Generation: c.applier.Status().Generation, Table: c.watcher.Table()}
+	var errs [2]error
+	s.Labels, errs[0] = json.Marshal(c.settings.labelOptions())
+	s.Options, errs[1] = json.Marshal(c.options)
+	return s, errors.Join(errs[:]...)
 }
 
 // render returns the files of the configuration that is wanted now.

@@ -46,6 +46,16 @@ func (r rank) String() string {
 	return "HAPROXY_X"
 }
 
+// Read reads the labels of one app as Parse does, and returns what became of each, by port.
+func Read(app string, meta map[string]string, ports []Port, o Options) []Reading {
+	var out []Reading
+	result := Parse(app, meta, ports, o)
+	for i := range result.Ports {
+		out = append(out, result.Ports[i].Readings()...)
+	}
+	return out
+}
+
 // Readings returns what became of each label that is about the port, by key, the one in force first.
 func (p *PortResult) Readings() []Reading {
 	holds := map[string]string{} // the label in force, by key

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"signalbox"
+	"signalbox/discovery/labels"
 )
 
 // Definition is one app or pod as people write it: in a file, to be posted. It has no tasks.
@@ -42,6 +43,27 @@ func (d *Definition) Convert(o Options) ([]*signalbox.Service, []signalbox.Probl
 	return nil, []signalbox.Problem{{
 		Code: "SB300", Severity: signalbox.SeverityError, App: d.ID, Message: "it cannot be read: " + shown(d.Err.Error()), Action: "it is not routed",
 	}}
+}
+
+// Read returns what becomes of each label, by port.
+func (d *Definition) Read(o labels.Options) []labels.Reading {
+	var meta map[string]string
+	var ports []labels.Port
+	switch {
+	case d.App != nil:
+		meta = d.App.Labels.byName
+		specs := d.App.ports()
+		for i := range specs {
+			ports = append(ports, specs[i].labelPort())
+		}
+	case d.Pod != nil:
+		specs := d.Pod.ports()
+		meta = d.Pod.Spec.Labels.byName
+		for i := range specs {
+			ports = append(ports, specs[i].labelPort())
+		}
+	}
+	return labels.Read(d.ID, meta, ports, o)
 }
 
 // SyntaxError says where a text is no JSON. Line and Column count from 1, the latter in bytes.

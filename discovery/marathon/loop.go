@@ -243,6 +243,7 @@ func (l *loop) finish(r result, now time.Time) {
 	switch {
 	case r.deleted:
 		changed = l.model.deleted(r.app, r.start)
+		l.wordings.forget(r.app)
 	case r.err == nil:
 		changed = l.model.one(r.read, r.start)
 	}

@@ -59,6 +59,7 @@ func (s *Source) podReading(ctx context.Context, p *Pod, o Options) reading {
 	if s.lookUp(ctx, missing) {
 		r.services, r.problems = ConvertPod(p, o)
 	}
+	s.wordings.learn(p.wording())
 	s.verdicts.learn(p.Verdicts())
 	return r
 }

@@ -55,9 +55,12 @@ func (s *Source) everything(ctx context.Context) (all []reading, podErr, err err
 	s.findLeader(ctx)
 	pods, podErr := s.allPods(ctx, convert)
 	for _, a := range apps {
+		s.wordings.learn(a.wording())
 		s.verdicts.learn(a.Verdicts(s.cfg.Convert.Health))
 	}
-	return append(out, pods...), podErr, nil
+	out = append(out, pods...)
+	s.wordings.retain(out, podErr == nil)
+	return out, podErr, nil
 }
 
 // findLeader asks for the leader where answers do not name it, as those of old versions and of a proxy in between.
@@ -102,6 +105,7 @@ func (s *Source) single(ctx context.Context, id string, pod bool) (reading, erro
 	if s.lookUp(ctx, missing) {
 		r.services, r.problems = Convert(app, convert)
 	}
+	s.wordings.learn(app.wording())
 	s.verdicts.learn(app.Verdicts(s.cfg.Convert.Health))
 	return r, nil
 }

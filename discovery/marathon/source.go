@@ -55,6 +55,7 @@ type Source struct {
 	resolver *discovery.Resolver
 	metrics  *sourceMetrics
 	verdicts verdicts
+	wordings wordings
 	model    *model
 	current  atomic.Pointer[[]*signalbox.Service] // the model's state, for the goroutines that read
 	hasPods  atomic.Bool                          // Marathon answers questions about pods
