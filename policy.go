@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -207,8 +208,16 @@ func (r RateLimit) String() string {
 	return fmt.Sprintf("%d/%s", r.Requests, r.Per)
 }
 
-// String returns the header as a message writes it.
-func (h Header) String() string { return h.Name + ": " + h.Value }
+// secretHeader are names of header fields whose values are nobody's business.
+var secretHeader = regexp.MustCompile(`(?i)auth|cookie|token|key|secret|passw`)
+
+// String returns the header as a message writes it, without a value that is likely a secret.
+func (h Header) String() string {
+	if secretHeader.MatchString(h.Name) {
+		return h.Name + ": …"
+	}
+	return h.Name + ": " + h.Value
+}
 
 // String returns the objective as its label writes it: "99.9% < 250ms".
 func (s SLO) String() string {

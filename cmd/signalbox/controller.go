@@ -88,7 +88,7 @@ func (c *controller) sources() ([]discovery.Source, prometheus.Collector, error)
 
 // labelOptions says how the labels of apps are read.
 func (s *settings) labelOptions() labels.Options {
-	return labels.Options{Dialects: s.Labels, ServicePorts: labels.ServicePorts(s.ServicePorts), Groups: s.Group}
+	return labels.Options{Dialects: s.Labels, Strict: s.Strict, ServicePorts: labels.ServicePorts(s.ServicePorts), Groups: s.Group}
 }
 
 // forbidden returns whether an address is one of this program's own entries: a task there would lead HAProxy to itself.

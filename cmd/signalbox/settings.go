@@ -30,6 +30,7 @@ type settings struct {
 	Health               string // any, all
 
 	Labels        []string
+	Strict        bool
 	Group         []string
 	ServicePorts  string // all, labelled, off
 	AllowLoopback bool
@@ -118,6 +119,7 @@ var settingTable = []setting{
 	{"Marathon", "health", "which of a task's health checks must pass: `any|all`", func(s *settings) pflag.Value { return oneOf(&s.Health, "any", "all") }},
 
 	{"Routes", "labels", "label `dialects` to read, signalbox and haproxy (marathon-lb's)", func(s *settings) pflag.Value { return listOf(&s.Labels) }},
+	{"Routes", "strict", "only a port whose label enable is true is a service", func(s *settings) pflag.Value { return boolOf(&s.Strict) }},
 	{"Routes", "group", "only apps of these `groups` (signalbox.group, HAPROXY_GROUP); empty or * for every app", func(s *settings) pflag.Value { return listOf(&s.Group) }},
 	{"Routes", "service-ports", "which service ports are bound, `all|labelled|off`: all, those that a label asks for, none", func(s *settings) pflag.Value { return oneOf(&s.ServicePorts, "all", "labelled", "off") }},
 	{"Routes", "allow-loopback", "accept tasks with loopback addresses, as a cluster on one machine has them", func(s *settings) pflag.Value { return boolOf(&s.AllowLoopback) }},

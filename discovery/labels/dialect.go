@@ -9,8 +9,9 @@ import (
 // dialect is one way of writing labels.
 type dialect struct {
 	name string
-	// read says what a label's name asks for. mine is false for a label of others. A flaw makes the label count for nothing.
-	read func(name string) (c claim, bad *flaw, mine bool)
+	// read says what a label asks for: most ask for one thing, some for several. mine is false for a label of others. A flaw makes
+	// the label count for nothing. The value is clean, and stands in each claim as the row or the reader of the claim is to read it.
+	read func(name, value string) (claims []claim, bad *flaw, mine bool)
 }
 
 var dialects = []dialect{native, marathonLB}
@@ -36,14 +37,25 @@ func CheckDialects(names []string) error {
 
 // claim is what the name of one label asks for.
 type claim struct {
-	rank     rank
-	port     string // index or name; "" for the app
-	key      string // of the table
-	foreign  bool   // one of marathon-lb's
-	withhold bool   // it restricts access in a way that is not enforced here
+	rank    rank
+	port    string // index or name; "" for the app
+	key     string // of the table; "" asks for nothing
+	foreign bool   // one of marathon-lb's
+	secret  bool   // the value is never shown
+	reader  reader // of the value, in the words of the dialect; nil: the row's own
 
 	label, value string
 	odd          bool // name or value held characters that nobody sees
+}
+
+// hidden reports whether the value of a label must not be shown: passwords are known to stand under misspelled names too.
+func (c *claim) hidden() bool {
+	if l := row(c.key); c.secret || l != nil && l.Secret {
+		return true
+	}
+	name := strings.ToLower(c.label)
+	return strings.Contains(name, "auth") || strings.Contains(name, "userlist") || strings.Contains(name, "passw") ||
+		row(c.key) == nil && (strings.Contains(c.value, "$") || distance(name[strings.LastIndexAny(name, "._")+1:], "auth", 1) <= 1)
 }
 
 // rank orders claims to the same key of the same port. The lowest holds.

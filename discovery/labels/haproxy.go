@@ -37,43 +37,36 @@ var marathonLBOfApp = []string{
 	"HAPROXY_DEPLOYMENT_NEW_INSTANCES", "HAPROXY_DEPLOYMENT_STARTED_AT", "HAPROXY_DEPLOYMENT_TARGET_INSTANCES",
 }
 
-// marathonLBProtective are those that restrict who may reach the service.
-var marathonLBProtective = []string{"AUTH", "BACKEND_NETWORK_ALLOWED_ACL"}
-
-func readMarathonLB(name string) (claim, *flaw, bool) {
+func readMarathonLB(name, value string) ([]claim, *flaw, bool) {
 	rest, ok := strings.CutPrefix(name, marathonLBPrefix)
 	if !ok {
 		if len(name) < len(marathonLBPrefix) || !strings.EqualFold(name[:len(marathonLBPrefix)], marathonLBPrefix) {
-			return claim{}, nil, false
+			return nil, nil, false
 		}
-		return claim{}, unknownMarathonLB(strings.ToUpper(name)), true
+		return nil, unknownMarathonLB(strings.ToUpper(name)), true
 	}
 	if rest == "GROUP" {
-		return claim{rank: rankForeignApp, key: "group", foreign: true}, nil, true
+		return []claim{{rank: rankForeignApp, key: "group", foreign: true, value: value}}, nil, true
 	}
 	noEffect := &flaw{code: "SB108", text: "is a label of marathon-lb that has no effect here", warn: true}
 	if slices.Contains(marathonLBOfApp, name) {
-		return claim{foreign: true}, noEffect, true
+		return []claim{{foreign: true}}, noEffect, true
 	}
 	index, twin, ok := strings.Cut(rest, "_")
 	if !ok || index == "" || strings.Trim(index, "0123456789") != "" {
-		return claim{}, unknownMarathonLB(name), true
+		return nil, unknownMarathonLB(name), true
 	}
-	c := claim{rank: rankForeign, port: index, foreign: true}
-	if slices.Contains(marathonLBProtective, twin) {
-		c.withhold = true
-		return c, nil, true
-	}
+	c := claim{rank: rankForeign, port: index, foreign: true, value: value}
 	for i := range table {
 		if table[i].Twin == twin {
 			c.key = table[i].Key
-			return c, nil, true
+			return []claim{c}, nil, true
 		}
 	}
 	if slices.Contains(marathonLBOthers, twin) {
-		return c, noEffect, true
+		return []claim{c}, noEffect, true
 	}
-	return c, unknownMarathonLB(name), true
+	return []claim{{foreign: true}}, unknownMarathonLB(name), true
 }
 
 // unknownMarathonLB suggests the label that was probably meant: HAPROXY_0_VHOST for HAPROXY_VHOST and for HAPROXY_O_VHOST.
@@ -88,7 +81,7 @@ func unknownMarathonLB(name string) *flaw {
 			candidates = append(candidates, marathonLBPrefix+index+"_"+table[i].Twin)
 		}
 	}
-	for _, twin := range slices.Concat(marathonLBProtective, marathonLBOthers) {
+	for _, twin := range marathonLBOthers {
 		candidates = append(candidates, marathonLBPrefix+index+"_"+twin)
 	}
 	f := &flaw{code: "SB102", text: "is unknown"}

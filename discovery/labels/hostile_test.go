@@ -46,7 +46,7 @@ func everyLabel() []string {
 			names = append(names, "HAPROXY_0_"+l.Twin)
 		}
 	}
-	names = append(names, "HAPROXY_GROUP", "HAPROXY_0_AUTH", "HAPROXY_0_BACKEND_HEAD", "signalbox.allow", "signalbox.unknown", "signalbox..x")
+	names = append(names, "HAPROXY_GROUP", "HAPROXY_0_AUTH", "HAPROXY_0_BACKEND_HEAD", "signalbox.unknown", "signalbox..x")
 	return names
 }
 

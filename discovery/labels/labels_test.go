@@ -81,7 +81,7 @@ func service(p PortResult) *signalbox.Service {
 	}
 	return &signalbox.Service{
 		ID: signalbox.NewServiceID(p.app, p.Index), App: p.app, Port: p.Index, PortName: p.Name,
-		Mode: p.Mode, Routes: p.Routes, Listen: p.Listen, Groups: p.Groups, Problems: p.Problems,
+		Mode: p.Mode, Routes: p.Routes, Listen: p.Listen, Groups: p.Groups, Check: p.Check(signalbox.Check{}), Policy: p.Policy, Problems: p.Problems,
 	}
 }
 
@@ -105,6 +105,12 @@ func text(r Result) string {
 			b.WriteString("\n")
 			for _, r := range p.Routes {
 				fmt.Fprintf(&b, "  route %s\n", r)
+			}
+			if c := p.Check(signalbox.Check{}); c != (signalbox.Check{}) {
+				fmt.Fprintf(&b, "  check %q %s %s\n", c.Kind, c.Path, c.Interval)
+			}
+			if policy := p.Policy.String(); policy != "" {
+				fmt.Fprintf(&b, "  policy %s\n", policy)
 			}
 		}
 		for _, q := range p.Problems {
@@ -153,7 +159,7 @@ func fromJSON(t *testing.T, b []byte, into any) {
 func TestTableIsComplete(t *testing.T) {
 	keys, twins := map[string]bool{}, map[string]bool{}
 	for _, l := range Table() {
-		if l.Key == "" || l.Type == "" || l.Default == "" || l.Doc == "" || l.Invalid == "" || l.lost == "" || l.set == nil || l.keep == nil {
+		if l.Key == "" || l.Type == "" || l.Default == "" || l.Doc == "" || l.Invalid == "" || l.Example == "" || l.set == nil || l.keep == nil {
 			t.Errorf("the row of %q has gaps", l.Key)
 		}
 		if keys[l.Key] || twins[l.Twin] {

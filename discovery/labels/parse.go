@@ -16,6 +16,7 @@ type Options struct {
 	Dialects     []string     // names of Dialects; nil is all of them
 	ServicePorts ServicePorts // "" is Labelled
 	Reserved     []string     // host names, lower case, that no app may have
+	Strict       bool         // only a port whose label enable is true is a service
 	Groups       []string     // the groups that this load balancer serves; nil, or one of them "*", is every app
 }
 
@@ -52,25 +53,25 @@ type PortResult struct {
 	Name     string
 	Enabled  bool // whether the port is a service: it asks for a way in, even if what it asks for was refused
 	Mode     signalbox.Mode
-	Routes   []signalbox.Route   // sorted
-	Listen   int                 // as in signalbox.Service
-	Groups   []string            // sorted
+	Routes   []signalbox.Route // sorted
+	Listen   int               // as in signalbox.Service
+	Groups   []string          // sorted
+	Policy   signalbox.Policy
 	Problems []signalbox.Problem // sorted
 	// CheckPortOf is the index of the port that is probed in the place of this one, nil for this one.
 	CheckPortOf *int
 	// Deployment is what the labels say of a deployment group, nil for none. Its source adds Instances and ScaledAt.
 	Deployment *signalbox.Deployment
 
-	app      string
-	port     Port
-	options  *Options
-	foreign  bool // the app has labels of marathon-lb
-	values   values
-	claims   []claim         // the strongest to each key first
-	asked    map[string]bool // keys that a label sets
-	refused  []refusal       // labels whose values have flaws
-	fixed    []signalbox.Problem
-	withhold bool
+	app     string
+	port    Port
+	options *Options
+	foreign bool // the app has labels of marathon-lb
+	values  values
+	claims  []claim          // the strongest to each key first
+	asked   map[string]claim // by key: the label that sets it
+	refused []refusal        // labels whose values have flaws
+	fixed   []signalbox.Problem
 }
 
 // refusal is a label whose value is wrong, in parts or as a whole.
@@ -94,7 +95,7 @@ func Parse(app string, meta map[string]string, ports []Port, o Options) Result {
 	foreign := false
 	for _, c := range readAll(meta, &o, &r.Problems) {
 		foreign = foreign || c.foreign
-		if c.key == "" && !c.withhold {
+		if c.key == "" {
 			continue
 		}
 		r.assign(ports, c, claims)
@@ -135,26 +136,26 @@ func readAll(meta map[string]string, o *Options, problems *[]signalbox.Problem) 
 		if _, exact := meta[name]; name != raw && exact {
 			continue // the one that is written well counts
 		}
+		value, oddValue := clean(meta[raw])
 		for _, d := range dialects {
 			if o.Dialects != nil && !slices.Contains(o.Dialects, d.name) {
 				continue
 			}
-			c, bad, mine := d.read(name)
+			read, bad, mine := d.read(name, value)
 			if !mine {
 				continue
 			}
-			c.label, c.value = raw, meta[raw]
 			if bad != nil {
+				c := claim{label: raw, value: meta[raw]}
 				*problems = append(*problems, c.problem(bad.code, severity(bad.warn), bad.text, "it is ignored"))
-				if c.foreign {
-					claims = append(claims, claim{foreign: true})
-				}
-				break
 			}
-			var oddValue bool
-			c.value, oddValue = clean(c.value)
-			c.odd = odd || oddValue
-			claims = append(claims, c)
+			for _, c := range read {
+				if bad != nil {
+					c = claim{foreign: c.foreign}
+				}
+				c.label, c.odd = raw, odd || oddValue
+				claims = append(claims, c)
+			}
 			break
 		}
 	}
@@ -167,9 +168,8 @@ func (r *Result) assign(ports []Port, c claim, claims [][]claim) {
 		r.Problems = append(r.Problems, c.problem(code, signalbox.SeverityError, text, "it is ignored"))
 	}
 	if c.port == "" {
-		every := c.withhold || row(c.key).EveryPort
 		for i := range claims {
-			if i == 0 || every {
+			if i == 0 || row(c.key).EveryPort {
 				claims[i] = append(claims[i], c)
 			}
 		}
@@ -214,12 +214,6 @@ func (p *PortResult) settle(claims []claim) {
 	p.claims = claims
 	chosen := map[string]claim{}
 	for _, c := range claims {
-		if c.withhold {
-			p.withhold = true
-			p.fixed = append(p.fixed, c.problem("SB109", signalbox.SeverityError,
-				"restricts who may reach the service, which is not enforced here", "the service has no route and no port"))
-			continue
-		}
 		if _, taken := chosen[c.key]; !taken {
 			chosen[c.key] = c
 		}
@@ -230,93 +224,30 @@ func (p *PortResult) settle(claims []claim) {
 			delete(chosen, "path")
 		}
 	}
-	p.asked = make(map[string]bool, len(chosen))
+	p.asked = chosen
 	for i := range table {
 		l := &table[i]
 		c, ok := chosen[l.Key]
 		if !ok {
 			continue
 		}
-		p.asked[l.Key] = true
 		if c.odd {
 			p.fixed = append(p.fixed, c.problem("SB101", signalbox.SeverityInfo, "holds characters that cannot be seen", "they are left out"))
 		}
-		if flaws, whole := l.set(&p.values, c.value, p.options); len(flaws) > 0 {
+		read := l.set
+		if c.reader != nil {
+			read = c.reader
+		}
+		if flaws, whole := read(&p.values, c.value, p.options); len(flaws) > 0 {
 			p.refused = append(p.refused, refusal{row: l, claim: c, flaws: flaws, whole: whole})
 		}
 	}
 	p.derive()
 }
 
-// derive computes what the typed values mean together.
-func (p *PortResult) derive() {
-	v, o := &p.values, p.options
-	p.Problems = slices.Clone(p.fixed)
-	unset := map[string]bool{} // asked for, but nothing good came of it
-	for _, r := range p.refused {
-		unset[r.row.Key] = r.whole && r.kept == ""
-		for _, f := range r.flaws {
-			p.Problems = append(p.Problems, r.problem(f))
-		}
-	}
-	p.Groups = v.groups
-
-	p.Routes = nil
-	named := p.asked["host"] || p.asked["path"]
-	if named && !unset["host"] && !unset["path"] && !p.withhold {
-		hosts, paths := v.hosts, v.paths
-		if !p.asked["host"] {
-			hosts = []string{""}
-		}
-		if !p.asked["path"] {
-			paths = []string{"/"}
-		}
-		for _, h := range hosts {
-			for _, path := range paths {
-				p.Routes = append(p.Routes, signalbox.Route{Host: h, Path: path})
-			}
-		}
-		slices.SortFunc(p.Routes, signalbox.Route.Compare)
-		p.Routes = slices.Compact(p.Routes)
-	}
-	p.Mode = v.mode
-	if p.Mode == "" {
-		p.Mode = signalbox.TCP
-		if named || p.foreign && p.port.HTTP {
-			p.Mode = signalbox.HTTP
-		}
-	}
-	if p.Mode == signalbox.TCP && len(p.Routes) > 0 {
-		p.Routes = nil
-		p.Problems = append(p.Problems, signalbox.Problem{
-			Code: "SB118", Severity: signalbox.SeverityError, App: p.app, Label: "mode", Value: "tcp",
-			Message: "a service of mode tcp cannot be told by host or path", Action: "the service has no route by name",
-		})
-	}
-	p.Listen = 0
-	switch {
-	case o.ServicePorts == Off || p.withhold || v.noPort || unset["port"]:
-	case v.port != 0:
-		p.Listen = v.port
-	case (o.ServicePorts == All || p.foreign) && 1 <= p.port.Service && p.port.Service <= 65535:
-		p.Listen = p.port.Service
-	}
-	// A port that nobody asks a way in for is no service: it would cost every slave a backend and every task its checks.
-	asks := named || p.asked["port"] && !v.noPort || p.Listen != 0
-	if v.enable != nil {
-		asks = *v.enable
-	}
-	p.Enabled = asks && p.served()
-	for i := range p.Problems {
-		p.Problems[i].App = p.app
-	}
-	slices.SortFunc(p.Problems, signalbox.Problem.Compare)
-	p.Problems = slices.Compact(p.Problems)
-}
-
 // served reports whether the port is for a group that this load balancer serves.
 func (p *PortResult) served() bool {
-	if len(p.options.Groups) == 0 || slices.Contains(p.options.Groups, "*") || !p.asked["group"] && !p.foreign {
+	if len(p.options.Groups) == 0 || slices.Contains(p.options.Groups, "*") || !p.asks("group") && !p.foreign {
 		return true
 	}
 	return slices.ContainsFunc(p.values.groups, func(g string) bool { return g == "*" || slices.Contains(p.options.Groups, g) })
@@ -352,22 +283,25 @@ func (r *refusal) problem(f flaw) signalbox.Problem {
 	case r.kept != "":
 		action = "the last good value " + cut(r.kept, maxShown) + " stays"
 	case r.whole:
-		action = r.row.lost
+		action = cmp.Or(r.row.lost, r.row.Invalid)
 	}
 	c := r.claim
-	if f.value != c.value && f.value != "" {
+	if f.value != "" {
 		c.value = f.value
 	}
 	return c.problem(f.code, severity(f.warn), f.text, action)
 }
 
 func (c claim) problem(code string, s signalbox.Severity, text, action string) signalbox.Problem {
-	if c.withhold {
-		c.value = "" // it may be a secret
+	switch {
+	case c.hidden():
+		c.value = ""
+	case c.headers():
+		c.value = c.shown()
 	}
 	return signalbox.Problem{
 		Code: code, Severity: s, Label: printable(cut(c.label, maxShown)), Value: cut(c.value, maxShown),
-		Message: printable(cut(text, maxText)), Action: printable(cut(action, maxText)),
+		Message: printable(cut(text, maxMessage)), Action: printable(cut(action, maxMessage)),
 	}
 }
 
@@ -380,8 +314,8 @@ func severity(warn bool) signalbox.Severity {
 
 // Bounds of what a problem shows, in bytes.
 const (
-	maxShown = 200 // of a label and its value
-	maxText  = 400
+	maxShown   = 200 // of a label and its value
+	maxMessage = 400
 )
 
 // cut returns at most n bytes of s, as valid UTF-8.

@@ -2,9 +2,10 @@ package labels
 
 import (
 	"cmp"
-	"regexp"
 	"slices"
 	"strings"
+
+	"signalbox"
 )
 
 // Reading is what became of one label at one port.
@@ -28,7 +29,7 @@ const (
 	InPart     ReadingState = "in part" // some of its items are wrong
 	Refused    ReadingState = "refused" // its value is wrong; a last good one may stand in for it
 	Overridden ReadingState = "overridden"
-	Enforced   ReadingState = "closed" // it restricts access in a way that is not known here: nobody enters
+	Closed     ReadingState = "closed" // it restricts access in a way that cannot be carried out: nobody enters
 )
 
 // String returns the form of a label's name.
@@ -61,14 +62,12 @@ func (p *PortResult) Readings() []Reading {
 	holds := map[string]string{} // the label in force, by key
 	var out []Reading
 	for _, c := range p.claims {
-		if c.key == "" && !c.withhold {
+		if c.key == "" {
 			continue
 		}
 		r := Reading{Port: p.Index, Label: shown(c.label), Value: c.shown(), Key: c.key, Form: c.rank.String(), State: InForce}
 		by, taken := holds[c.key]
 		switch {
-		case c.withhold:
-			r.State = Enforced
 		case taken:
 			r.State, r.By = Overridden, by
 		default:
@@ -76,6 +75,8 @@ func (p *PortResult) Readings() []Reading {
 			for _, refused := range p.refused {
 				switch {
 				case refused.row.Key != c.key || !refused.loses():
+				case refused.whole && refused.kept == "" && refused.row.guards:
+					r.State = Closed
 				case refused.whole:
 					r.State = Refused
 				default:
@@ -89,25 +90,32 @@ func (p *PortResult) Readings() []Reading {
 	return out
 }
 
-// secretHeader are names of header fields whose values are nobody's business.
-var secretHeader = regexp.MustCompile(`(?i)auth|cookie|token|key|secret|passw`)
-
-// shown returns the value of a label for people: passwords, their hashes, and header fields that carry such are left out.
+// shown returns the value of a label for people, without secrets.
 func (c *claim) shown() string {
 	value := c.value
-	name, _, header := strings.Cut(value, ":")
 	switch {
-	case c.withhold, c.key == "auth" || strings.HasSuffix(c.label, "_AUTH"):
+	case c.key == "auth":
 		// "realm:user:hash", or the name of an operator's list of users.
-		parts := strings.SplitN(value, ":", 3)
-		if last := len(parts) - 1; last > 0 || c.withhold {
-			parts[last] = "…"
+		if name, bad := parsePlain(value); bad == nil {
+			return name
 		}
+		parts := strings.SplitN(value, ":", 3)
+		parts[len(parts)-1] = "…"
 		value = strings.Join(parts, ":")
-	case strings.HasSuffix(c.key, "-header") && header && secretHeader.MatchString(name):
-		value = name + ": …"
+	case c.hidden():
+		value = "…"
+	case c.headers():
+		lines := strings.Split(value, "\n")
+		for i, line := range lines {
+			name, rest, _ := strings.Cut(line, ":")
+			lines[i] = signalbox.Header{Name: name, Value: strings.TrimSpace(rest)}.String()
+		}
+		value = strings.Join(lines, "; ")
 	}
 	return shown(value)
 }
+
+// headers reports whether the value is one of header fields.
+func (c *claim) headers() bool { return strings.HasSuffix(c.key, "-header") }
 
 func shown(s string) string { return printable(cut(s, maxShown)) }

@@ -36,10 +36,14 @@ func TestReadingsKeepSecrets(t *testing.T) {
 		{"auth", "signalbox.auth", "staff", "staff"},
 		{"auth", "signalbox.auth", "shop:ann:hash1,bob:hash2", "shop:ann:…"},
 		{"auth", "signalbox.auth", "ann:hash", "ann:…"},
+		{"auth", "signalbox.auth", "hunter2!", "…"},
 		{"auth", "HAPROXY_0_AUTH", "realm:user:hash", "realm:user:…"},
 		{"request-header", "signalbox.request-header", "Authorization: Basic eDp5", "Authorization: …"},
 		{"request-header", "signalbox.request-header", "X-Api-Key: 123", "X-Api-Key: …"},
 		{"request-header", "signalbox.request-header", "X-Team: shop", "X-Team: shop"},
+		{"request-header", "signalbox.request-header", "X-Team: shop\nX-Token:abc", "X-Team: shop; X-Token: …"},
+		{"", "signalbox.auht", "realm:user:hash", "…"},
+		{"", "signalbox.user", "realm:user:$6$salt$hash", "…"},
 		{"host", "signalbox.host", "a.local", "a.local"},
 	} {
 		c := claim{key: f.key, label: f.label, value: f.value}
@@ -47,10 +51,7 @@ func TestReadingsKeepSecrets(t *testing.T) {
 			t.Errorf("%s=%q is shown as %q, want %q", f.label, f.value, got, f.want)
 		}
 	}
-	if c := (claim{withhold: true, value: "a:b:secret"}); c.shown() != "a:b:…" {
-		t.Errorf("what is not enforced is shown as %q", c.shown())
-	}
-	if c := (claim{withhold: true, value: "secret"}); c.shown() != "…" {
-		t.Errorf("what is not enforced is shown as %q", c.shown())
+	if c := (claim{secret: true, value: "a:b:secret"}); c.shown() != "…" {
+		t.Errorf("a secret is shown as %q", c.shown())
 	}
 }

@@ -56,10 +56,41 @@ func clean(s string) (cleaned string, odd bool) {
 
 // parseList reads a list whose items are separated by commas or spaces. Each item comes out once, sorted.
 func parseList(raw string, item func(string) (string, *flaw)) (items []string, flaws []flaw) {
+	items, flaws = parseItems(raw, splitList, item)
+	return merged(nil, items), flaws
+}
+
+// splitList splits at commas and spaces. An item that begins with "~" is a regular expression: it ends at a space only.
+func splitList(raw string) []string {
+	var items []string
+	for {
+		raw = strings.TrimLeft(raw, ", \t")
+		if raw == "" {
+			return items
+		}
+		ends := ", \t"
+		if raw[0] == '~' {
+			ends = " \t"
+		}
+		end := strings.IndexAny(raw, ends)
+		if end < 0 {
+			end = len(raw)
+		}
+		items, raw = append(items, raw[:end]), raw[end:]
+	}
+}
+
+// splitSpaces splits at spaces only.
+func splitSpaces(raw string) []string {
+	return strings.FieldsFunc(raw, func(r rune) bool { return r == ' ' || r == '\t' })
+}
+
+// parseItems reads the items of a list in their order.
+func parseItems[T any](raw string, split func(string) []string, item func(string) (T, *flaw)) (items []T, flaws []flaw) {
 	if len(raw) > maxValue {
 		return nil, []flaw{{code: "SB106", value: raw, text: fmt.Sprintf("is longer than %d bytes", maxValue)}}
 	}
-	fields := strings.FieldsFunc(raw, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' })
+	fields := split(raw)
 	if len(fields) == 0 {
 		return nil, []flaw{{code: "SB107", value: raw, text: "is empty"}}
 	}
@@ -67,7 +98,7 @@ func parseList(raw string, item func(string) (string, *flaw)) (items []string, f
 		flaws = append(flaws, flaw{code: "SB106", value: raw, text: fmt.Sprintf("holds more than %d items", maxItems)})
 		fields = fields[:maxItems]
 	}
-	more := 0
+	more, lost := 0, 0
 	for _, f := range fields {
 		v, bad := item(f)
 		switch {
@@ -76,22 +107,29 @@ func parseList(raw string, item func(string) (string, *flaw)) (items []string, f
 			flaws = append(flaws, *bad)
 		default:
 			more++
+			if !bad.used {
+				lost++
+			}
 		}
 		if bad == nil || bad.used {
 			items = append(items, v)
 		}
 	}
 	if more > 0 {
-		flaws = append(flaws, flaw{code: "SB106", value: raw, text: fmt.Sprintf("has %d more items with problems", more)})
+		flaws = append(flaws, flaw{code: "SB106", value: raw, text: fmt.Sprintf("has %d more items with problems", more), warn: lost == 0, used: lost == 0})
 	}
-	return merged(nil, items), flaws
+	return items, flaws
 }
 
-// parseHost returns a host name as requests carry it: lower case, A-labels, neither trailing dot nor port; "" for "*".
+// parseHost returns a host name as requests carry it: lower case, A-labels, neither trailing dot nor port; "" for "*"; and
+// regular expressions of hosts with their "~".
 func parseHost(s string, o *Options) (string, *flaw) {
 	bad := func(text string) (string, *flaw) { return "", &flaw{code: "SB111", value: s, text: text} }
 	if s == "*" {
 		return "", nil
+	}
+	if expr, ok := strings.CutPrefix(s, "~"); ok {
+		return parseHostRegex(expr, o)
 	}
 	host, port, hasPort := strings.Cut(s, ":")
 	if hasPort {
@@ -169,52 +207,93 @@ func toASCII(host string) (string, bool) {
 	return name, err == nil
 }
 
-// parsePath returns a path prefix without a trailing slash, "/" for all. What it lets through is one reading only: no dot
-// segments, no empty segments, no encoded slashes or controls, and none of the characters that a configuration could
-// understand.
+// parsePath returns a path prefix without a trailing slash, "/" for all.
 func parsePath(s string) (string, *flaw) {
-	bad := func(text string) (string, *flaw) { return "", &flaw{code: "SB110", value: s, text: text} }
+	s, bad := parseExactPath(s)
+	if bad != nil || s == "/" {
+		return s, bad
+	}
+	return strings.TrimSuffix(s, "/"), nil
+}
+
+// parseExactPath returns a path as it stands. What it lets through is one reading only: no dot segments, no empty segments, no
+// encoded slashes or controls, and none of the characters that a configuration could understand.
+func parseExactPath(s string) (string, *flaw) {
+	if text := notPath(s); text != "" {
+		return "", &flaw{code: "SB110", value: s, text: text}
+	}
+	return s, nil
+}
+
+// parseTarget returns what a request asks for: a path, with a query or without.
+func parseTarget(s string) (string, *flaw) {
+	path, query, _ := strings.Cut(s, "?")
+	text := notPath(path)
+	for i := 0; i < len(query) && text == ""; i++ {
+		if c := query[i]; !isPathByte(c) && c != '?' && c != ',' && c != '%' {
+			text = fmt.Sprintf("has the character %q in its query", c)
+		}
+	}
+	if text == "" && len(s) > maxPath {
+		text = fmt.Sprintf("is longer than %d bytes", maxPath)
+	}
+	if text != "" {
+		return "", &flaw{code: "SB110", value: s, text: text}
+	}
+	return s, nil
+}
+
+// parseRedirect returns where requests for "/" are sent.
+func parseRedirect(s string) (string, *flaw) {
+	s, bad := parseTarget(s)
+	if path, _, _ := strings.Cut(s, "?"); bad == nil && path == "/" {
+		return "", &flaw{code: "SB110", value: s, text: "leads back to itself"}
+	}
+	return s, bad
+}
+
+// notPath says why s is no path, or "".
+func notPath(s string) string {
 	if !strings.HasPrefix(s, "/") {
-		return bad(`must start with "/"`)
+		return `must start with "/"`
 	}
 	if len(s) > maxPath {
-		return bad(fmt.Sprintf("is longer than %d bytes", maxPath))
+		return fmt.Sprintf("is longer than %d bytes", maxPath)
 	}
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
 		case isPathByte(c):
 		case c == '%':
 			if i+2 >= len(s) || !isHex(s[i+1]) || !isHex(s[i+2]) {
-				return bad("has a % that two hexadecimal digits do not follow")
+				return "has a % that two hexadecimal digits do not follow"
 			}
 			n, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
 			if err != nil || n < 0x20 || n == 0x7f || n == '/' || n == '\\' || n == '.' || n == '%' {
-				return bad(fmt.Sprintf("has the encoded character %s, which may be read in two ways", s[i:i+3]))
+				return fmt.Sprintf("has the encoded character %s, which may be read in two ways", s[i:i+3])
 			}
 			i += 2
 		case c == '*':
-			return bad(`has a "*"; a path holds for everything below it without one`)
+			return `has a "*"; a path holds for everything below it without one`
 		case c == '?' || c == '#':
-			return bad("has a query or a fragment")
+			return "has a query or a fragment"
 		case c >= utf8.RuneSelf:
-			return bad("has characters that must be percent-encoded")
+			return "has characters that must be percent-encoded"
 		default:
-			return bad(fmt.Sprintf("has the character %q", c))
+			return fmt.Sprintf("has the character %q", c)
 		}
 	}
 	if s == "/" {
-		return s, nil
+		return ""
 	}
-	s = strings.TrimSuffix(s, "/")
-	for seg := range strings.SplitSeq(s[1:], "/") {
+	for seg := range strings.SplitSeq(strings.TrimSuffix(s[1:], "/"), "/") {
 		switch seg {
 		case "":
-			return bad("has an empty segment")
+			return "has an empty segment"
 		case ".", "..":
-			return bad("has a dot segment")
+			return "has a dot segment"
 		}
 	}
-	return s, nil
+	return ""
 }
 
 // isPathByte reports whether c may stand in a path as it is: RFC 3986's pchar and the slash, less quotes, $ and *, and the comma

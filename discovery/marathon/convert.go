@@ -104,13 +104,11 @@ func newBuilder(app, version string, since time.Time, ports []portSpec, meta map
 		spec := &ports[p.Index]
 		s := &signalbox.Service{
 			ID: id, Source: source, App: app, Port: p.Index, PortName: p.Name, Version: version, Since: since,
-			Mode: p.Mode, Routes: p.Routes, Listen: p.Listen, Groups: p.Groups, Check: spec.check, Problems: p.Problems,
+			Mode: p.Mode, Routes: p.Routes, Listen: p.Listen, Groups: p.Groups, Check: p.Check(spec.check),
+			Policy: p.Policy, Problems: p.Problems,
 		}
 		if 1 <= spec.service && spec.service <= 65535 {
 			s.Announced = spec.service
-		}
-		if s.Mode == signalbox.TCP && s.Check.Kind == signalbox.CheckHTTP {
-			s.Check.Kind, s.Check.Path = signalbox.CheckTCP, ""
 		}
 		b.byPort[p.Index] = s
 		b.services = append(b.services, s)
