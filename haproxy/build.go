@@ -46,6 +46,7 @@ func Build(t *signalbox.Table, o *Options, prev *Config) *Config {
 	b.placeBackends()
 	b.bindListeners()
 	b.resolveRoutes()
+	b.chooseCertificates()
 	if b.reload || b.next.made.retired > max(16, len(b.next.Backends)/8) {
 		b.tidy()
 	}

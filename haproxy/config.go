@@ -15,7 +15,9 @@ type Config struct {
 	Listeners []*Listener // service ports, sorted by Port
 	Names     []MapEntry  // sorted by Key; backend name to service id
 	Routes
-	Problems []signalbox.Problem
+	// Certificates say which certificate answers for which name, in the order of their names; without the default one.
+	Certificates []CertificateUse
+	Problems     []signalbox.Problem
 
 	// made is what Build made this Config from, so that the next one can take over what did not change. A Config that was read
 	// back from disk has none, and is built anew around its slots.
@@ -86,10 +88,11 @@ type MapEntry struct{ Key, Value string }
 
 // Options are the operator's choices, the same for every Config of a run.
 type Options struct {
-	Dir         string   // absolute: holds haproxy.cfg, the maps and the sockets
-	HTTPBind    []string // addresses of the HTTP entry: ":80", "127.0.0.1:8000"
-	HTTPSBind   []string // addresses of the HTTPS entry; empty: there is none
-	ServiceBind string   // address of the service ports: "*" or an IP address
+	Dir          string        // absolute: holds haproxy.cfg, the maps and the sockets
+	HTTPBind     []string      // addresses of the HTTP entry: ":80", "127.0.0.1:8000"
+	HTTPSBind    []string      // addresses of the HTTPS entry; empty: there is none
+	Certificates []Certificate // sorted by Name; their files, and that of the default one, stand in Dir
+	ServiceBind  string        // address of the service ports: "*" or an IP address
 	// TrustedProxies may say who the client is that they speak for. ProxyProtocolFrom are the proxies that begin each connection with
 	// the PROXY protocol, and thereby always say so.
 	TrustedProxies, ProxyProtocolFrom []netip.Prefix
@@ -126,18 +129,19 @@ type Reason string
 
 // The reasons to reload.
 const (
-	FirstConfig     Reason = "first configuration"
-	OptionsChanged  Reason = "options changed"
-	BackendAdded    Reason = "backend added"
-	BackendRemoved  Reason = "backend removed"
-	SlotsExhausted  Reason = "slots exhausted"
-	SlotsShrunk     Reason = "slots shrunk"
-	ModeChanged     Reason = "mode changed"
-	CheckChanged    Reason = "check changed"
-	ListenerAdded   Reason = "listener added"
-	ListenerRemoved Reason = "listener removed"
-	ListenerChanged Reason = "listener changed"
-	RegexesChanged  Reason = "regular expressions changed" // the first that matches counts, and a map can only be added to at its end
+	FirstConfig         Reason = "first configuration"
+	OptionsChanged      Reason = "options changed"
+	BackendAdded        Reason = "backend added"
+	BackendRemoved      Reason = "backend removed"
+	SlotsExhausted      Reason = "slots exhausted"
+	SlotsShrunk         Reason = "slots shrunk"
+	ModeChanged         Reason = "mode changed"
+	CheckChanged        Reason = "check changed"
+	ListenerAdded       Reason = "listener added"
+	ListenerRemoved     Reason = "listener removed"
+	ListenerChanged     Reason = "listener changed"
+	RegexesChanged      Reason = "regular expressions changed" // the first that matches counts, and a map can only be added to at its end
+	CertificatesChanged Reason = "certificates changed"
 )
 
 // Plan is what leads from the running Config to a wanted one.

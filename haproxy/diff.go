@@ -13,7 +13,8 @@ func Diff(running, want *Config) Plan {
 		return Plan{Reasons: []Reason{FirstConfig}}
 	}
 	d := differ{running: running, want: want, reasons: make(map[Reason]bool)}
-	d.reason(OptionsChanged, !running.Options.equal(want.Options))
+	d.reason(OptionsChanged, !running.Options.equalBut(want.Options))
+	d.reason(CertificatesChanged, !running.sameCertificates(want))
 	d.backends()
 	d.listeners()
 	d.reason(RegexesChanged, !equalEntries(running.HostRegexes, want.HostRegexes) || !equalEntries(running.PathRegexes, want.PathRegexes))
@@ -62,7 +63,7 @@ func Applied(running, want *Config) *Config {
 	if len(Diff(running, want).Reasons) == 0 {
 		return want
 	}
-	c := &Config{Options: running.Options, Listeners: running.Listeners, Problems: want.Problems}
+	c := &Config{Options: running.Options, Listeners: running.Listeners, Certificates: running.Certificates, Problems: want.Problems}
 	for _, r := range running.Backends {
 		w := want.Backend(r.Name)
 		switch w {

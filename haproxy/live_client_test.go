@@ -1,6 +1,7 @@
 package haproxy
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -136,4 +137,11 @@ func everything(t *testing.T, addr, request string) string {
 		t.Fatal(err)
 	}
 	return string(all)
+}
+
+// dialer returns a dialler that always leads to addr.
+func dialer(addr string) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, addr)
+	}
 }

@@ -58,6 +58,11 @@ func (o *Options) Validate() error {
 			}
 		}
 	}
+	for _, c := range o.Certificates {
+		if !ValidCertificateName(c.Name) || !all(strings.Join(c.Hosts, ""), "*.-_") && len(c.Hosts) > 0 {
+			return fmt.Errorf("the certificate %q, or one of its hosts, has a character that no list of HAProxy can carry", c.Name)
+		}
+	}
 	for _, p := range slices.Concat(o.TrustedProxies, o.ProxyProtocolFrom) {
 		if !p.IsValid() || p.Masked() != p {
 			return fmt.Errorf("the network %s of a proxy is none: it has bits behind its mask", p)
@@ -165,6 +170,12 @@ func (o *Options) head() *head {
 	}
 	if len(o.ProxyProtocolFrom) > 0 {
 		h.ProxyList = Word(o.MapPath(proxyList))
+	}
+	if o.tls() {
+		h.CertList = Word(o.MapPath(certList))
+	}
+	for _, bind := range o.HTTPSBind {
+		h.HTTPSBind = append(h.HTTPSBind, Word(bind))
 	}
 	for _, bind := range o.HTTPBind {
 		h.HTTPBind = append(h.HTTPBind, Word(bind))

@@ -79,7 +79,8 @@ type head struct {
 	HostRegexesMap               Word
 	PathRegexesMap               Word
 	MaxRegexPath                 int
-	HTTPBind                     []Word
+	CertList                     Word // "" without TLS
+	HTTPBind, HTTPSBind          []Word
 	Listeners                    []listenerView
 }
 
@@ -172,7 +173,7 @@ func ParseTemplate(name, text string) (*Template, error) {
 // sample is a Config that reaches the parts of a template.
 func sample() *Config {
 	o := &Options{
-		Dir: "/run/signalbox", HTTPBind: []string{":80"}, StatsSocket: "/run/signalbox/stats.sock", LogSocket: "/run/signalbox/log.sock",
+		Dir: "/run/signalbox", HTTPBind: []string{":80"}, HTTPSBind: []string{":443"}, StatsSocket: "/run/signalbox/stats.sock", LogSocket: "/run/signalbox/log.sock",
 		LogFormat: "%ci", LogFormatTCP: "%ci", Threads: 1, User: "haproxy", Group: "haproxy",
 	}
 	web := &signalbox.Service{
@@ -208,6 +209,9 @@ func (t *Template) maps(c *Config) []File {
 		}
 	}
 	files := slices.Clone(t.last.maps[:])
+	if c.Options.tls() {
+		files = append(files, File{certList, certListText(c)})
+	}
 	if networks := c.Options.TrustedProxies; len(networks) > 0 {
 		files = append(files, File{trustedList, listText(networks)})
 	}

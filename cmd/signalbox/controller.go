@@ -29,6 +29,7 @@ import (
 // The times of the controller's own rounds.
 const (
 	sampleEvery = 2 * time.Second // between two looks at the program's own metrics, for health
+	readEvery   = 5 * time.Second // between two looks at the directory of certificates
 	historyKept = 10 * time.Minute
 )
 
@@ -42,18 +43,19 @@ type controller struct {
 	journal  *journal
 	started  time.Time
 
-	watcher    *discovery.Watcher
-	options    *haproxy.Options
-	template   *haproxy.Template
-	applier    *control.Applier
-	supervisor *control.Supervisor // nil: HAProxy is somebody else's
-	history    *metrics.History
-	aggregator *metrics.Aggregator
-	receiver   *metrics.Receiver
-	oldWorkers *control.OldWorkers
-	admin      *admin.Server
-	recent     *recentMetrics
-	registry   *prometheus.Registry // every metric of the program
+	watcher      *discovery.Watcher
+	options      *haproxy.Options
+	template     *haproxy.Template
+	certificates *control.Certificates
+	applier      *control.Applier
+	supervisor   *control.Supervisor // nil: HAProxy is somebody else's
+	history      *metrics.History
+	aggregator   *metrics.Aggregator
+	receiver     *metrics.Receiver
+	oldWorkers   *control.OldWorkers
+	admin        *admin.Server
+	recent       *recentMetrics
+	registry     *prometheus.Registry // every metric of the program
 
 	wanted   atomic.Pointer[haproxy.Config]
 	lost     recently
@@ -94,7 +96,7 @@ func (s *settings) labelOptions() labels.Options {
 // forbidden returns whether an address is one of this program's own entries: a task there would lead HAProxy to itself.
 func (s *settings) forbidden() func(netip.AddrPort) bool {
 	var ports []uint16
-	for _, bind := range append(slices.Concat(s.HTTPBind, s.HTTPSBind), s.Admin...) {
+	for _, bind := range append(slices.Concat(s.HTTPBind, s.httpsBind()), s.Admin...) {
 		_, port, err := net.SplitHostPort(bind)
 		if n, parseErr := strconv.ParseUint(port, 10, 16); err == nil && parseErr == nil {
 			ports = append(ports, uint16(n))
@@ -167,7 +169,7 @@ func (c *controller) haproxy(dir string, life lifetime) error {
 		return &exitError{code: exitUsage, err: err}
 	}
 	c.options = &haproxy.Options{
-		Dir: dir, HTTPBind: s.HTTPBind, HTTPSBind: s.HTTPSBind, TrustedProxies: trusted, ProxyProtocolFrom: proxies, ServiceBind: s.ServiceBind,
+		Dir: dir, HTTPBind: s.HTTPBind, HTTPSBind: s.httpsBind(), TrustedProxies: trusted, ProxyProtocolFrom: proxies, ServiceBind: s.ServiceBind,
 		StatsSocket: filepath.Join(dir, "stats.sock"), LogSocket: filepath.Join(dir, "log.sock"),
 		LogFormat: metrics.LogFormat, LogFormatTCP: metrics.LogFormatTCP,
 		RingFormat: metrics.RingFormat, LogLine: metrics.MaxLine, RingBytes: metrics.RingBytes,
@@ -182,6 +184,11 @@ func (c *controller) haproxy(dir string, life lifetime) error {
 		return err
 	}
 	log := c.journal.WithField("room", "haproxy")
+	c.certificates = control.NewCertificates(s.Certificates, dir, log)
+	if err := c.certificates.Read(time.Now()); err != nil {
+		return err
+	}
+	c.options.Certificates = c.certificates.List()
 	if s.HAProxy == "supervise" {
 		if err := control.CheckBinary(context.Background(), s.HAProxyBin); err != nil {
 			return &exitError{code: exitUsage, err: err, try: "apt-get install haproxy, or --haproxy-bin with its path"}
@@ -191,7 +198,7 @@ func (c *controller) haproxy(dir string, life lifetime) error {
 		}
 	}
 	c.applier = control.New(control.Settings{
-		Dir: dir, StatsSocket: c.options.StatsSocket, MasterSocket: s.masterSocket(), Template: c.template,
+		Dir: dir, StatsSocket: c.options.StatsSocket, MasterSocket: s.masterSocket(), Template: c.template, Certificates: c.certificates,
 		Publisher:  control.NewPublisher(dir, gid),
 		Checker:    &control.Checker{Binary: s.HAProxyBin, User: s.CheckUser, Dir: dir},
 		Supervisor: c.supervisor, ReloadInterval: s.ReloadInterval, Log: log,
@@ -245,7 +252,7 @@ func (c *controller) answer(source prometheus.Collector) error {
 		return &exitError{code: exitUsage, err: fmt.Errorf("opening the admin listener: %w", err), try: "--admin with another address"}
 	}
 	for _, m := range []prometheus.Collector{
-		c.watcher, source, c.applier, c.receiver, c.latency, c.journal, newProblemCollector(c.allProblems), c.admin,
+		c.watcher, source, c.applier, c.certificates, c.receiver, c.latency, c.journal, newProblemCollector(c.allProblems), c.admin,
 	} {
 		registry.MustRegister(m)
 		own.MustRegister(m)

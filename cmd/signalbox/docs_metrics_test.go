@@ -20,6 +20,7 @@ import (
 // silent are metrics without a series until there is something to say, and whose type nothing else tells.
 var silent = map[string]dto.MetricType{
 	"signalbox_problems":                              dto.MetricType_GAUGE,
+	"signalbox_certificate_expiry_timestamp_seconds":  dto.MetricType_GAUGE,
 	"signalbox_discovery_problems":                    dto.MetricType_GAUGE,
 	"signalbox_discovery_last_good_timestamp_seconds": dto.MetricType_GAUGE,
 	"signalbox_discovery_last_read_timestamp_seconds": dto.MetricType_GAUGE,

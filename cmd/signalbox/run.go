@@ -104,6 +104,7 @@ func (c *controller) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.watcher.Run(ctx, changes) })
 	g.Go(func() error { c.follow(ctx, running, changes); return nil })
+	g.Go(func() error { return c.certificates.Run(ctx, readEvery) })
 	g.Go(func() error { return c.applier.Run(ctx) })
 	g.Go(func() error { return c.admin.Run(ctx) })
 	g.Go(func() error { c.account(ctx); return nil })
@@ -131,6 +132,7 @@ func (c *controller) follow(ctx context.Context, running *haproxy.Config, change
 	table := &signalbox.Table{}
 	var stored *discovery.Change
 	var storedIsDue <-chan time.Time
+	options := c.options
 	for {
 		var change *discovery.Change
 		select {
@@ -144,11 +146,19 @@ func (c *controller) follow(ctx context.Context, running *haproxy.Config, change
 			}
 		case <-storedIsDue:
 			change = stored
+		case <-c.certificates.Changed():
+			fresh := *options
+			fresh.Certificates = c.certificates.List()
+			options = &fresh
+			if c.wanted.Load() == nil || storedIsDue != nil {
+				continue // the next table comes with them
+			}
+			change = &discovery.Change{Table: table}
 		}
 		storedIsDue = nil
 		feedHistory(c.history, table, change.Table, time.Now())
 		table = change.Table
-		prev = haproxy.Build(change.Table, c.options, prev)
+		prev = haproxy.Build(change.Table, options, prev)
 		c.wanted.Store(prev)
 		wait := c.applier.Submit(prev)
 		applying.Go(func() { c.applied(ctx, change, wait) })

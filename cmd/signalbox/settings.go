@@ -53,6 +53,7 @@ type settings struct {
 	HTTPBind            []string
 	HTTPSBind           []string
 	ServiceBind         string
+	Certificates        string
 	TrustedProxies      []string
 	ProxyProtocolFrom   []string
 	MaxConn             int
@@ -140,7 +141,8 @@ var settingTable = []setting{
 	{"HAProxy", "check-user", "unprivileged `user` that `haproxy -c` runs as when signalbox runs as root (default nobody)", func(s *settings) pflag.Value { return textOf(&s.CheckUser) }},
 	{"HAProxy", "template", "`file` that replaces the built-in template of haproxy.cfg", func(s *settings) pflag.Value { return textOf(&s.Template) }},
 	{"HAProxy", "http-bind", "`addresses` of the HTTP entry", func(s *settings) pflag.Value { return listOf(&s.HTTPBind) }},
-	{"HAProxy", "https-bind", "`addresses` of the HTTPS entry", func(s *settings) pflag.Value { return listOf(&s.HTTPSBind) }},
+	{"HAProxy", "https-bind", "`addresses` of the HTTPS entry (default :443 with --certificates, none without)", func(s *settings) pflag.Value { return listOf(&s.HTTPSBind) }},
+	{"HAProxy", "certificates", "`directory` with certificates, NAME.pem with the chain and its key each; what is renewed there is shown without a reload", func(s *settings) pflag.Value { return textOf(&s.Certificates) }},
 	{"HAProxy", "service-bind", "`address` of the service ports, * for every one", func(s *settings) pflag.Value { return textOf(&s.ServiceBind) }},
 	{"HAProxy", "trusted-proxies", "`networks` whose X-Forwarded-* headers are believed and kept; everybody else's are replaced", func(s *settings) pflag.Value { return listOf(&s.TrustedProxies) }},
 	{"HAProxy", "proxy-protocol-from", "`networks` that begin each connection with the PROXY protocol", func(s *settings) pflag.Value { return listOf(&s.ProxyProtocolFrom) }},
@@ -192,6 +194,14 @@ func (s *settings) haproxyDir() string {
 		return s.HAProxyDir
 	}
 	return filepath.Join(s.StateDir, "haproxy")
+}
+
+// httpsBind returns the addresses of the HTTPS entry.
+func (s *settings) httpsBind() []string {
+	if len(s.HTTPSBind) == 0 && s.Certificates != "" {
+		return []string{":443"}
+	}
+	return s.HTTPSBind
 }
 
 func (s *settings) masterSocket() string {
@@ -275,6 +285,9 @@ func (s *settings) validate() error {
 	if s.ServiceBind != "*" && net.ParseIP(s.ServiceBind) == nil {
 		wrong("service-bind", "%q is neither * nor an IP address", s.ServiceBind)
 	}
+	if s.Certificates != "" && !filepath.IsAbs(s.Certificates) {
+		wrong("certificates", "%q is not an absolute path", s.Certificates)
+	}
 	if s.HAProxy == "attach" && s.HAProxyMasterSocket == "" {
 		wrong("haproxy", "attach needs --haproxy-master-socket, the path that HAProxy was started with (-S)")
 	}
@@ -298,6 +311,8 @@ func (s *settings) validate() error {
 func (s *settings) effective(name, text string) string {
 	if text == "" {
 		switch name {
+		case "https-bind":
+			return strings.Join(s.httpsBind(), ",")
 		case "haproxy-dir":
 			return s.haproxyDir()
 		case "haproxy-master-socket":

@@ -35,6 +35,9 @@ func (c *controller) haproxyStatus() signalbox.HAProxyStatus {
 			s.Level, s.Detail = signalbox.Failing, fmt.Sprintf("its workers have not answered for %s", silent.Round(time.Second))
 		}
 	}
+	if detail := c.certificates.Health(time.Now()); detail != "" && s.Level == signalbox.OK {
+		s.Level, s.Detail = signalbox.Degraded, detail
+	}
 	return s
 }
 
@@ -81,6 +84,7 @@ func (c *controller) allProblems() []signalbox.Problem {
 		all = append(all, wanted.Problems...)
 	}
 	all = append(all, c.applier.Problems()...)
+	all = append(all, c.certificates.Problems()...)
 	slices.SortFunc(all, signalbox.Problem.Compare)
 	return slices.Compact(all)
 }

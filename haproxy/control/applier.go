@@ -32,6 +32,9 @@ type Settings struct {
 	// Template renders the files. Another one than the persisted state was made with leads to a reload.
 	Template *haproxy.Template
 
+	// Certificates are what HAProxy shows its clients; nil: it has none.
+	Certificates *Certificates
+
 	// What haproxy decides; nil takes haproxy's own functions. Render is called by one goroutine at a time.
 	Render func(*haproxy.Config) ([]File, error)
 	Diff   func(running, want *haproxy.Config) haproxy.Plan
@@ -106,6 +109,16 @@ type applied struct {
 func New(s Settings) *Applier {
 	if s.Render == nil {
 		s.Render = func(c *haproxy.Config) ([]File, error) { return render(s.Template, c) }
+	}
+	if c := s.Certificates; c != nil {
+		plain := s.Render
+		s.Render = func(config *haproxy.Config) ([]File, error) {
+			files, err := plain(config)
+			if err != nil {
+				return nil, err
+			}
+			return append(c.files(config.Options), files...), nil
+		}
 	}
 	if s.Diff == nil {
 		s.Diff = haproxy.Diff
@@ -234,7 +247,7 @@ func templateID(t *haproxy.Template) string {
 		})
 	}
 	made, err := haproxy.Render(t, haproxy.Build(signalbox.NewTable(services, nil), &haproxy.Options{
-		Dir: "/sample", HTTPBind: []string{":80"}, ServiceBind: "*", StatsSocket: "/sample/stats.sock",
+		Dir: "/sample", HTTPBind: []string{":80"}, HTTPSBind: []string{":443"}, ServiceBind: "*", StatsSocket: "/sample/stats.sock",
 		LogSocket: "/sample/log.sock", LogFormat: "%ci", LogFormatTCP: "%ci",
 	}, nil))
 	if err != nil {

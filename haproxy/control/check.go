@@ -143,7 +143,7 @@ func (c *Checker) run(ctx context.Context, files []File, low bool) (Verdict, err
 			return Verdict{}, err
 		}
 		cmd.ExtraFiles = append(cmd.ExtraFiles, m)
-		if f.Name == configName {
+		if f.Name == configName || strings.HasSuffix(f.Name, ".list") { // which name other files
 			_, err = replace.WriteString(m, string(f.Data))
 		} else {
 			_, err = m.Write(f.Data)

@@ -19,6 +19,7 @@ const (
 	checking  jobKind = "check"
 	reloading jobKind = "reload"
 	auditing  jobKind = "audit"
+	renewing  jobKind = "certificates"
 )
 
 type jobResult struct {
@@ -40,6 +41,10 @@ type jobResult struct {
 	saved     bool  // the state was persisted
 	keepErr   error // of keeping the last good files and of persisting the state
 	took      time.Duration
+
+	certs   map[string]uint64 // versions of the certificates that worker has
+	changes uint64            // of Certificates, before
+	renewed []string          // certificates that were put in
 }
 
 // checkPause is how many times the CPU time of a check has to pass before a background one: they take a thousandth of a core.
@@ -54,6 +59,8 @@ func (a *Applier) background(ctx context.Context) {
 	switch {
 	case len(a.reasons) > 0 && a.effective != nil && a.mayReload(now):
 		a.startReload(ctx, now)
+	case a.renewDue(now):
+		a.startRenew(ctx, now)
 	case a.running != nil && a.onDisk != a.running && now.Sub(a.fileAt) >= a.cfg.FileInterval:
 		a.fileAt = now
 		a.startFollow()
@@ -270,6 +277,8 @@ func (a *Applier) finished(ctx context.Context, r jobResult) {
 		a.reloaded(ctx, r)
 	case auditing:
 		a.audited(r)
+	case renewing:
+		a.renewed(r)
 	}
 }
 
@@ -329,7 +338,7 @@ func (a *Applier) reloaded(ctx context.Context, r jobResult) {
 	a.met.reloadSeconds.Observe(r.took.Seconds())
 	a.retryWait, a.retryAt = 0, time.Time{}
 	a.rt.Close()
-	a.worker, a.loaded = r.worker, r.config
+	a.worker, a.loaded, a.certs, a.certAt = r.worker, r.config, nil, time.Time{}
 	a.reasons, a.forced, a.refused, a.unchecked = nil, nil, 0, false
 	a.withheld.accepted()
 	a.gen++

@@ -38,6 +38,10 @@ type state struct {
 	checkCPU   time.Duration // of the last check
 	auditAt    time.Time
 
+	certs       map[string]uint64 // versions of the certificates that worker is known to have
+	certChanges uint64            // of Certificates, when the worker last had them all
+	certAt      time.Time         // of the last look at them
+
 	busy      jobKind
 	done      chan jobResult
 	retryAt   time.Time // no reload before
@@ -247,7 +251,7 @@ func (a *Applier) attach(ctx context.Context) bool {
 			a.log.WithField("pid", w.PID).Warn("HAProxy has another worker than before")
 		}
 		a.loaded = a.loadedBy(w)
-		a.worker = w
+		a.worker, a.certs, a.certAt = w, nil, time.Time{}
 	}
 	a.mu.Lock()
 	a.status.PID, a.status.Version = info.PID, info.Version

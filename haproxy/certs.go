@@ -1,0 +1,305 @@
+package haproxy
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/sha1" //nolint:gosec // HAProxy names certificates by it; nothing relies on its strength
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"signalbox"
+)
+
+// DefaultCertificate is the name of the certificate that answers clients which ask for no name, or for one that no other has.
+const DefaultCertificate = "default"
+
+// certList is the file, in Options.Dir, that says which certificate answers for which name.
+const certList = "certificates.list"
+
+// Certificate is a certificate that HAProxy can show. What is in it may be renewed; its name and hosts stay.
+type Certificate struct {
+	Name  string   // what labels call it: "shop"
+	Hosts []string // that it is made out to, sorted, in lower case: "shop.local", "*.shop.local"
+}
+
+// CertificateUse is one certificate and the names for which it answers: one line of the list that HAProxy reads.
+type CertificateUse struct {
+	Name  string
+	Hosts []string // sorted
+	Not   []string // names that a wildcard among Hosts does not cover, sorted
+}
+
+// KeyPair is what one file of the operator's holds, fit for HAProxy.
+type KeyPair struct {
+	Certificate
+	PEM         []byte // the chain, the leaf first, then its key; without empty lines, which would end a runtime command
+	NotAfter    time.Time
+	Fingerprint string // SHA-1 of the leaf as HAProxy words it
+}
+
+// CertificateFile returns the name, in Options.Dir, of the file with a certificate and its key.
+func CertificateFile(name string) string { return "certificate_" + name + ".pem" }
+
+// ValidCertificateName reports whether a certificate can be called so.
+func ValidCertificateName(name string) bool {
+	return len(name) <= 64 && all(name, "._-") && !strings.HasPrefix(name, ".")
+}
+
+// ParseKeyPair reads a certificate's file: the leaf, what else of its chain, and the leaf's key, in any order. It refuses whatever
+// HAProxy would refuse to load, because that would cost every other certificate too.
+func ParseKeyPair(name string, data []byte) (*KeyPair, error) {
+	if !ValidCertificateName(name) {
+		return nil, fmt.Errorf("the name %q of a certificate may only have letters, digits and ._-", name)
+	}
+	var chain, key []byte
+	for rest := data; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		plain := pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes})
+		switch {
+		case block.Type == "CERTIFICATE":
+			chain = append(chain, plain...)
+		case !strings.HasSuffix(block.Type, "PRIVATE KEY"): // parameters of curves and groups, which nothing needs
+		case strings.HasPrefix(block.Type, "ENCRYPTED") || block.Headers["Proc-Type"] != "":
+			return nil, errors.New("the key is encrypted")
+		case key != nil:
+			return nil, errors.New("it holds several keys")
+		default:
+			key = plain
+		}
+	}
+	switch {
+	case chain == nil:
+		return nil, errors.New("it holds no certificate in PEM")
+	case key == nil:
+		return nil, errors.New("it holds no private key in PEM")
+	}
+	pair, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		return nil, err
+	}
+	for _, der := range pair.Certificate {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, err
+		}
+		if err := strong(c); err != nil {
+			return nil, err
+		}
+	}
+	leaf := pair.Leaf
+	return &KeyPair{
+		Certificate: Certificate{Name: name, Hosts: hostsOf(leaf)}, PEM: append(chain, key...), NotAfter: leaf.NotAfter,
+		Fingerprint: fmt.Sprintf("%X", sha1.Sum(leaf.Raw)), //nolint:gosec // as above
+	}, nil
+}
+
+// strong refuses keys and signatures that OpenSSL does not load at its usual level of security.
+func strong(c *x509.Certificate) error {
+	switch k := c.PublicKey.(type) {
+	case *rsa.PublicKey:
+		if n := k.N.BitLen(); n < 2048 {
+			return fmt.Errorf("a key of %d bits is too short", n)
+		}
+	case *ecdsa.PublicKey, ed25519.PublicKey:
+	default:
+		return fmt.Errorf("a key of the kind %s is not supported", c.PublicKeyAlgorithm)
+	}
+	root := slices.Equal(c.RawIssuer, c.RawSubject)
+	switch c.SignatureAlgorithm {
+	case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1:
+		if !root {
+			return fmt.Errorf("the signature %s is too weak", c.SignatureAlgorithm)
+		}
+	}
+	return nil
+}
+
+// hostsOf returns the names that a certificate is made out to, its common name where it has none else.
+func hostsOf(c *x509.Certificate) []string {
+	var hosts []string
+	names := c.DNSNames
+	if len(names) == 0 {
+		names = []string{c.Subject.CommonName}
+	}
+	for _, h := range names {
+		if h = strings.TrimSuffix(strings.ToLower(h), "."); sniHost(h) {
+			hosts = append(hosts, h)
+		}
+	}
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
+}
+
+// sniHost reports whether clients can ask for a name in the handshake: a DNS name, or "*." before one.
+func sniHost(h string) bool {
+	return h != "" && validHost(h) && all(strings.TrimPrefix(h, "*."), ".-_")
+}
+
+// chooseCertificates decides which certificate answers for which name: the one that the label of the service that has the name
+// asks for, or else those that are made out to it.
+func (b *builder) chooseCertificates() {
+	c := b.next
+	if c.Options == nil || !c.Options.tls() {
+		return
+	}
+	byName := make(map[string]*chosen)
+	for _, p := range c.made.parts {
+		if s := p.service; s.Policy.TLS != "" && p.backend != nil && s.Mode != signalbox.TCP {
+			b.choose(byName, p)
+		}
+	}
+	uses := map[string]*CertificateUse{}
+	for _, cert := range c.Options.Certificates {
+		use := &CertificateUse{Name: cert.Name}
+		for _, h := range cert.Hosts {
+			if byName[h] == nil {
+				use.Hosts = append(use.Hosts, h)
+			}
+		}
+		uses[cert.Name] = use
+	}
+	for h, x := range byName {
+		if use := uses[x.name]; use != nil {
+			use.Hosts = append(use.Hosts, h)
+			continue
+		}
+		for _, use := range uses {
+			if parent := wildcardOf(h); slices.Contains(use.Hosts, parent) {
+				use.Not = append(use.Not, h)
+			}
+		}
+	}
+	for _, cert := range c.Options.Certificates {
+		use := uses[cert.Name]
+		if len(use.Hosts) == 0 {
+			continue
+		}
+		slices.Sort(use.Hosts)
+		slices.Sort(use.Not)
+		c.Certificates = append(c.Certificates, *use)
+	}
+	same := slices.EqualFunc(c.Certificates, b.prev.Certificates, CertificateUse.equal)
+	if same {
+		c.Certificates = b.prev.Certificates
+	}
+	b.reload = b.reload || !same
+}
+
+// chosen is the certificate that a label asks for.
+type chosen struct {
+	name    string
+	service *signalbox.Service
+}
+
+// choose notes the certificate of a service for its hosts; the oldest service decides about a host that several have.
+func (b *builder) choose(byName map[string]*chosen, p *part) {
+	s := p.service
+	known := b.next.Options.certificate(s.Policy.TLS)
+	if !known {
+		b.next.Problems = append(b.next.Problems, unknownCertificate(s, "its hosts have no certificate but the default one, which no client trusts"))
+	}
+	for _, r := range s.Routes {
+		if !sniHost(r.Host) {
+			continue
+		}
+		was := byName[r.Host]
+		switch {
+		case was == nil || was.service == s || was.name == s.Policy.TLS:
+		case was.service.Since.Before(s.Since) || was.service.Since.Equal(s.Since) && was.service.ID < s.ID:
+			b.next.Problems = append(b.next.Problems, otherCertificate(s, r.Host, was.service))
+			continue
+		default:
+			b.next.Problems = append(b.next.Problems, otherCertificate(was.service, r.Host, s))
+		}
+		byName[r.Host] = &chosen{s.Policy.TLS, s}
+	}
+}
+
+func unknownCertificate(s *signalbox.Service, action string) signalbox.Problem {
+	return signalbox.Problem{
+		Code: "SB230", Severity: signalbox.SeverityError, App: s.App, Label: "tls", Value: cut(s.Policy.TLS),
+		Message: "there is no certificate of this name", Action: action,
+	}
+}
+
+func otherCertificate(s *signalbox.Service, host string, older *signalbox.Service) signalbox.Problem {
+	return signalbox.Problem{
+		Code: "SB231", Severity: signalbox.SeverityWarning, App: s.App, Label: "tls", Value: cut(s.Policy.TLS),
+		Message: fmt.Sprintf("%s has the certificate %s, which %s asks for, the older one", host, older.Policy.TLS, older.ID),
+		Action:  "this one is not shown for that host",
+	}
+}
+
+// certificate reports whether there is a certificate of a name.
+func (o *Options) certificate(name string) bool {
+	return slices.ContainsFunc(o.Certificates, func(c Certificate) bool { return c.Name == name })
+}
+
+// wildcardOf returns the wildcard that covers a host, "" for none.
+func wildcardOf(host string) string {
+	if _, parent, ok := strings.Cut(host, "."); ok && !strings.HasPrefix(host, "*.") {
+		return "*." + parent
+	}
+	return ""
+}
+
+// sameCertificates reports whether two configurations show the same certificates for the same names.
+func (c *Config) sameCertificates(o *Config) bool {
+	return slices.EqualFunc(c.Certificates, o.Certificates, CertificateUse.equal) &&
+		(c.Options == o.Options || slices.EqualFunc(c.Options.Certificates, o.Options.Certificates, Certificate.equal))
+}
+
+func (c Certificate) equal(o Certificate) bool {
+	return c.Name == o.Name && slices.Equal(c.Hosts, o.Hosts)
+}
+
+// equalBut reports whether two sets of options are the same, their certificates aside.
+func (o *Options) equalBut(p *Options) bool {
+	if o == p || p == nil {
+		return o == p
+	}
+	c := *p
+	c.Certificates = o.Certificates
+	return o.equal(&c)
+}
+
+func (u CertificateUse) equal(o CertificateUse) bool {
+	return u.Name == o.Name && slices.Equal(u.Hosts, o.Hosts) && slices.Equal(u.Not, o.Not)
+}
+
+// lineHosts is how many hosts stand on one line of the list. HAProxy reads some 2,000 words of a line, at most 64 KiB.
+const lineHosts = 200
+
+// tls reports whether HAProxy has a use for certificates.
+func (o *Options) tls() bool { return len(o.HTTPSBind) > 0 || len(o.Certificates) > 0 }
+
+// certListText returns the list that HAProxy reads. The default certificate comes first and answers for no name of its own: who asks
+// for a name that nobody has gets it too.
+func certListText(c *Config) []byte {
+	out := []byte(c.Options.MapPath(CertificateFile(DefaultCertificate)) + " !*\n")
+	for _, use := range c.Certificates {
+		for hosts := range slices.Chunk(use.Hosts, lineHosts) {
+			out = append(out, c.Options.MapPath(CertificateFile(use.Name))...)
+			for _, h := range hosts {
+				out = append(append(out, ' '), h...)
+				for _, not := range use.Not {
+					if wildcardOf(not) == h {
+						out = append(append(out, " !"...), not...)
+					}
+				}
+			}
+			out = append(out, '\n')
+		}
+	}
+	return out
+}

@@ -1,0 +1,257 @@
+package control
+
+import (
+	"crypto/tls"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"signalbox/haproxy"
+)
+
+// pemFor returns a certificate's file for one host that ends after life.
+func pemFor(t *testing.T, host string, life time.Duration) []byte {
+	t.Helper()
+	raw, err := selfSigned(host, time.Now(), life)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+func put(t *testing.T, dir, name string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name+".pem"), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tlsRig is a rig with an HTTPS entry and a directory of certificates.
+type tlsRig struct {
+	*rig
+	source string
+	certs  *Certificates
+	addr   string
+}
+
+func newTLSRig(t *testing.T) *tlsRig {
+	r := &tlsRig{rig: newRig(t), source: t.TempDir()}
+	r.addr = fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	r.opts.HTTPSBind = []string{r.addr}
+	r.certs = NewCertificates(r.source, r.dir, testLog(t))
+	r.supervise()
+	return r
+}
+
+func (r *tlsRig) read() {
+	r.t.Helper()
+	if err := r.certs.Read(time.Now()); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// listed returns the options with the certificates as they are now.
+func (r *tlsRig) listed() *haproxy.Options {
+	o := *r.opts
+	o.Certificates = r.certs.List()
+	return &o
+}
+
+// serial returns which certificate a new connection is shown for a host.
+func (r *tlsRig) serial(host string) string {
+	c, err := tls.Dial("tcp", r.addr, &tls.Config{ServerName: host, InsecureSkipVerify: true}) //nolint:gosec // whose it is, is the question
+	if err != nil {
+		return err.Error()
+	}
+	defer c.Close()
+	return c.ConnectionState().PeerCertificates[0].SerialNumber.String()
+}
+
+func serialOf(t *testing.T, raw []byte) string {
+	t.Helper()
+	pair, err := tls.X509KeyPair(raw, raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair.Leaf.SerialNumber.String()
+}
+
+func TestRenewedCertificateComesWithoutAReload(t *testing.T) {
+	r := newTLSRig(t)
+	first, second := pemFor(t, "shop.local", time.Hour), pemFor(t, "shop.local", 2*time.Hour)
+	put(t, r.source, "shop", first)
+	r.read()
+	s := r.real()
+	s.Certificates = r.certs
+	_, stop := r.start(s)
+	one := task(t, "one")
+	c := haproxy.Build(table(service("shop", one)), r.listed(), nil)
+	r.apply(c)
+	if got := r.serial("shop.local"); got != serialOf(t, first) {
+		t.Fatalf("the certificate is %s", got)
+	}
+	before := r.proc()
+
+	// A connection that stands outlives what follows.
+	long, err := tls.Dial("tcp", r.addr, &tls.Config{ServerName: "shop.local", InsecureSkipVerify: true}) //nolint:gosec // as above
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer long.Close()
+	ask := func() {
+		t.Helper()
+		_ = long.SetDeadline(time.Now().Add(patience))
+		if _, err := fmt.Fprint(long, "GET / HTTP/1.1\r\nHost: shop.local\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 4096)
+		n, err := long.Read(buf)
+		if err != nil || !strings.HasPrefix(string(buf[:n]), "HTTP/1.1 200") {
+			t.Fatalf("on the long connection: %q %v", buf[:n], err)
+		}
+	}
+	ask()
+	put(t, r.source, "shop", second)
+	r.read()
+	r.until("new connections get the new certificate", func() bool { return r.serial("shop.local") == serialOf(t, second) })
+	ask()
+	if after := r.proc(); after.Workers[0] != before.Workers[0] || len(after.Old) > 0 {
+		t.Errorf("processes %+v became %+v", before, after)
+	}
+	r.until("the file follows", func() bool {
+		own, _ := os.ReadFile(filepath.Join(r.dir, haproxy.CertificateFile("shop")))
+		return strings.Contains(string(own), string(second[:200]))
+	})
+
+	// Half a file costs nothing; a certificate renewed while the controller is away is put in when it is back.
+	put(t, r.source, "shop", first[:len(first)/2])
+	r.read()
+	if p := r.certs.Problems(); len(p) != 1 || p[0].Code != "SB235" || !strings.Contains(p[0].Action, "last good") {
+		t.Errorf("problems: %v", p)
+	}
+	if got := r.serial("shop.local"); got != serialOf(t, second) {
+		t.Errorf("with half a file the certificate is %s", got)
+	}
+	stop()
+	third := pemFor(t, "shop.local", 3*time.Hour)
+	put(t, r.source, "shop", third)
+	r.certs = NewCertificates(r.source, r.dir, testLog(t))
+	r.read()
+	s.Certificates = r.certs
+	again := New(s)
+	r.app = again
+	prev, err := again.Recover(t.Context())
+	if err != nil || prev == nil {
+		t.Fatalf("recovered %v, %v", prev, err)
+	}
+	r.background(again.Run)
+	if out := r.apply(haproxy.Build(table(service("shop", one)), r.listed(), prev)); out.Reloaded {
+		t.Errorf("outcome %+v", out)
+	}
+	r.until("a restarted controller puts it in", func() bool { return r.serial("shop.local") == serialOf(t, third) })
+	ask()
+	if after := r.proc(); after.Workers[0] != before.Workers[0] {
+		t.Errorf("processes %+v became %+v", before, after)
+	}
+}
+
+// What HAProxy does not take over its socket, here because it is too long, comes with a reload; new and removed ones do so too.
+func TestCertificatesThatNeedAReload(t *testing.T) {
+	r := newTLSRig(t)
+	put(t, r.source, "shop", pemFor(t, "shop.local", time.Hour))
+	put(t, r.source, "bad", []byte("garbage"))
+	r.read()
+	s := r.real()
+	s.Certificates = r.certs
+	app, _ := r.start(s)
+	c := haproxy.Build(table(service("shop", task(t, "one"))), r.listed(), nil)
+	r.apply(c)
+
+	long := pemFor(t, "shop.local", time.Hour)
+	chain := long[:strings.Index(string(long), "-----BEGIN PRIVATE")]
+	for range 40 {
+		long = append(long, chain...)
+	}
+	put(t, r.source, "shop", long)
+	r.read()
+	r.until("the long chain is shown", func() bool { return r.serial("shop.local") == serialOf(t, long) })
+	r.until("the reason is said", func() bool { return app.Status().ReloadReason == string(ReasonCertificate) })
+
+	put(t, r.source, "cart", pemFor(t, "cart.local", time.Hour))
+	r.read()
+	<-r.certs.Changed()
+	c = haproxy.Build(table(service("shop", task(t, "one"))), r.listed(), c)
+	if out := r.apply(c); !slices.Contains(out.Reasons, haproxy.CertificatesChanged) {
+		t.Errorf("a new certificate: %+v", out)
+	}
+	was := r.serial("cart.local")
+	if err := os.Remove(filepath.Join(r.source, "cart.pem")); err != nil {
+		t.Fatal(err)
+	}
+	r.read()
+	c = haproxy.Build(table(service("shop", task(t, "one"))), r.listed(), c)
+	if out := r.apply(c); !out.Reloaded || r.serial("cart.local") == was {
+		t.Errorf("a removed certificate: %+v", out)
+	}
+	if _, err := os.Stat(filepath.Join(r.dir, haproxy.CertificateFile("cart"))); err == nil {
+		t.Error("the copy of a removed certificate stays")
+	}
+}
+
+func TestCertificatesThatAreGoneForAWhile(t *testing.T) {
+	dir := t.TempDir()
+	source := filepath.Join(dir, "source")
+	if err := os.Mkdir(source, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	put(t, source, "shop", pemFor(t, "shop.local", time.Hour))
+	c := NewCertificates(source, dir, testLog(t))
+	if err := c.Read(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(source, source+"x"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Read(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.List(); len(got) != 1 || len(c.Problems()) != 1 {
+		t.Errorf("without the directory: %v, %v", got, c.Problems())
+	}
+	if err := os.Rename(source+"x", source); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Read(time.Now()); err != nil || len(c.Problems()) != 0 {
+		t.Errorf("with it again: %v, %v", err, c.Problems())
+	}
+}
+
+func TestExpiryIsVisibleInTime(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Now()
+	put(t, dir, "shop", pemFor(t, "shop.local", 20*24*time.Hour))
+	put(t, dir, "cart", pemFor(t, "cart.local", 30*24*time.Hour))
+	c := NewCertificates(dir, t.TempDir(), testLog(t))
+	if err := c.Read(now); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []struct {
+		after time.Duration
+		want  string
+	}{
+		{0, ""}, {5 * 24 * time.Hour, ""}, {7 * 24 * time.Hour, "the certificate shop ends at"}, {21 * 24 * time.Hour, "the certificate shop ended at"},
+	} {
+		if got := c.Health(now.Add(s.after)); !strings.HasPrefix(got, s.want) || s.want == "" && got != "" {
+			t.Errorf("after %s: %q, want %q", s.after, got, s.want)
+		}
+	}
+	if n := testutil.CollectAndCount(c, "signalbox_certificate_expiry_timestamp_seconds"); n != 2 {
+		t.Errorf("%d metrics", n)
+	}
+}
