@@ -192,14 +192,15 @@ func TestBadCertificatesAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cut := func(from, to string) []byte {
-		i, j := bytes.Index(good, []byte(from)), bytes.LastIndex(good, []byte(to))
-		return append(bytes.Clone(good[:i]), good[j:]...)
+	halves := func(data []byte) (certificate, key []byte) {
+		certificate, key, _ = bytes.Cut(data, []byte("-----BEGIN PRIVATE KEY-----"))
+		return certificate, append([]byte("-----BEGIN PRIVATE KEY-----"), key...)
 	}
-	key := good[bytes.Index(good, []byte("-----BEGIN PRIVATE")):]
+	certificate, key := halves(good)
+	_, other := halves(keyPair(t))
 	for name, data := range map[string][]byte{
-		"empty": nil, "garbage": []byte("garbage"), "no key": cut("-----BEGIN PRIVATE", "\n"), "no certificate": key,
-		"another key": append(cut("-----BEGIN PRIVATE", "\n"), keyPair(t)[bytes.Index(keyPair(t), []byte("-----BEGIN PRIVATE")):]...),
+		"empty": nil, "garbage": []byte("garbage"), "no key": certificate, "no certificate": key,
+		"another key": slices.Concat(certificate, other),
 		"two keys":    append(bytes.Clone(good), key...),
 		"cut":         good[:len(good)-60],
 		"short key":   signed(t, weak, &weak.PublicKey, "shop.local"),
@@ -210,7 +211,7 @@ func TestBadCertificatesAreRefused(t *testing.T) {
 			t.Errorf("%s is accepted: %+v", name, pair.Certificate)
 		}
 	}
-	pair, err := ParseKeyPair("x", append(append([]byte("some text\n\n"), key...), cut("-----BEGIN PRIVATE", "\n")...))
+	pair, err := ParseKeyPair("x", slices.Concat([]byte("some text\n\n"), key, certificate))
 	if err != nil || !slices.Equal(pair.Hosts, []string{"shop.local"}) || bytes.Contains(pair.PEM, []byte("\n\n")) {
 		t.Errorf("the key before the certificate: %v %v", pair, err)
 	}

@@ -30,8 +30,8 @@ func (r *Runtime) CertificateFingerprint(ctx context.Context, w Worker, path str
 		return "", err
 	}
 	for line := range strings.Lines(answers[0]) {
-		if print, ok := strings.CutPrefix(line, "SHA1 FingerPrint: "); ok {
-			return strings.TrimSpace(print), nil
+		if sum, ok := strings.CutPrefix(line, "SHA1 FingerPrint: "); ok {
+			return strings.TrimSpace(sum), nil
 		}
 	}
 	return "", &UnexpectedError{command, answers[0]}
