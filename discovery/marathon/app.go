@@ -14,6 +14,7 @@ import (
 type App struct {
 	ID          string      `json:"id"`
 	Labels      texts       `json:"labels"`
+	Instances   number      `json:"instances"`
 	Version     string      `json:"version"`
 	VersionInfo versionInfo `json:"versionInfo"`
 
@@ -53,8 +54,25 @@ func (a *App) Since() time.Time {
 	return time.Time{}
 }
 
+// precedes reports whether a version of the app is from before its configuration last changed. Scaling makes versions too, which
+// leave it as it is.
+func (a *App) precedes(version string) bool {
+	at, err := time.Parse(time.RFC3339Nano, version)
+	return err == nil && at.Before(a.Since())
+}
+
 type versionInfo struct {
 	LastConfigChangeAt string `json:"lastConfigChangeAt"`
+	LastScalingAt      string `json:"lastScalingAt"`
+}
+
+// scaledAt returns when the app was last scaled, the zero time if Marathon does not say.
+func (v *versionInfo) scaledAt() time.Time {
+	t, err := time.Parse(time.RFC3339Nano, v.LastScalingAt)
+	if err != nil {
+		return time.Time{}
+	}
+	return t.UTC()
 }
 
 type portDefinition struct {

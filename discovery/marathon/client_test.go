@@ -107,7 +107,7 @@ func BenchmarkOneAppOf5000(b *testing.B) {
 			b.Fatal(err)
 		}
 		r := reading{app: id}
-		r.services, r.problems = Convert(app, s.options(s.previous(), map[string]bool{}))
+		r.services, r.problems = Convert(app, s.options(s.previous(), map[string]bool{}, map[version]bool{}))
 		return r
 	}
 	for i := range 5000 {
@@ -122,7 +122,7 @@ func BenchmarkOneAppOf5000(b *testing.B) {
 			b.Fatal(err)
 		}
 		r := reading{app: app.ID}
-		r.services, r.problems = Convert(app, s.options(s.previous(), map[string]bool{}))
+		r.services, r.problems = Convert(app, s.options(s.previous(), map[string]bool{}, map[version]bool{}))
 		if !m.one(r, time.Now()) {
 			b.Fatal("no change")
 		}

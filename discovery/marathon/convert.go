@@ -29,6 +29,10 @@ type Options struct {
 	Previous func(id signalbox.ServiceID) *signalbox.Service
 	// Forbidden reports whether an address is one of this machine's own control ports. Nil: none is.
 	Forbidden func(netip.AddrPort) bool
+
+	// shapeOf returns the shape of an earlier version of an app, nil if nobody knows it any more. It does not wait: known is false
+	// until it is read. Nil: today's shape is that of every version.
+	shapeOf func(app, version string) (s *shape, known bool)
 }
 
 // maxTaskProblems bounds the problems with tasks that one service carries.
@@ -37,8 +41,9 @@ const maxTaskProblems = 20
 // Convert returns the services of an app, sorted by id, one for each port that its labels do not switch off, and the problems
 // that belong to none of them, sorted. It reads nothing but its arguments. Services without tasks keep their routes.
 func Convert(app *App, o Options) ([]*signalbox.Service, []signalbox.Problem) {
-	mode, ports := app.networking(), app.ports()
-	b := newBuilder(app.ID, app.Version, app.Since(), ports, app.Labels.byName, &o)
+	today := app.shape()
+	b := newBuilder(app.ID, app.Version, app.Since(), today.ports, app.Labels.byName, &o)
+	b.describe(app)
 	for i := range app.Tasks {
 		t := &app.Tasks[i]
 		if !isWord(t.ID) {
@@ -50,11 +55,35 @@ func Convert(app *App, o Options) ([]*signalbox.Service, []signalbox.Problem) {
 			continue
 		}
 		e := signalbox.Endpoint{Task: t.ID, Host: wordOrNone(t.Host), Version: t.Version, State: state, Why: why}
-		for port, at := range app.places(t, mode, ports, &o) {
-			b.add(port, e, at)
+		places := app.places(t, today, &o)
+		for port := range today.ports {
+			b.add(port, e, places)
 		}
 	}
 	return b.done()
+}
+
+// places returns where a task answers for each of the ports of today's shape. A task of an earlier version has the ports of its own.
+func (a *App) places(t *Task, today *shape, o *Options) []place {
+	if o.shapeOf == nil || !a.precedes(t.Version) {
+		return today.places(t, o)
+	}
+	own, known := o.shapeOf(a.ID, t.Version)
+	switch {
+	case !known:
+		return slices.Repeat([]place{{trouble: "the ports of its own version of the app are not known yet", quiet: true}}, len(today.ports))
+	case own == nil:
+		return today.places(t, o)
+	}
+	theirs := own.places(t, o)
+	out := make([]place, len(today.ports))
+	for i, at := range today.match(own) {
+		out[i] = place{none: true}
+		if at >= 0 {
+			out[i] = theirs[at]
+		}
+	}
+	return out
 }
 
 // builder gathers the services of one app or pod.
@@ -64,6 +93,7 @@ type builder struct {
 	services []*signalbox.Service
 	byPort   []*signalbox.Service // by index of the port; nil where there is no service
 	before   []*signalbox.Service // the same, as they were
+	probes   []probe              // by index of the port
 	problems []signalbox.Problem
 	troubles map[int][]signalbox.Problem // with tasks, by index of the port
 }
@@ -71,7 +101,7 @@ type builder struct {
 func newBuilder(app, version string, since time.Time, ports []portSpec, meta map[string]string, o *Options) *builder {
 	b := &builder{
 		app: app, options: o, byPort: make([]*signalbox.Service, len(ports)), before: make([]*signalbox.Service, len(ports)),
-		troubles: map[int][]signalbox.Problem{},
+		probes: make([]probe, len(ports)), troubles: map[int][]signalbox.Problem{},
 	}
 	source := o.Source
 	if source == "" {
@@ -104,9 +134,10 @@ func newBuilder(app, version string, since time.Time, ports []portSpec, meta map
 		spec := &ports[p.Index]
 		s := &signalbox.Service{
 			ID: id, Source: source, App: app, Port: p.Index, PortName: p.Name, Version: version, Since: since,
-			Mode: p.Mode, Routes: p.Routes, Listen: p.Listen, Groups: p.Groups, Check: p.Check(spec.check),
-			Policy: p.Policy, Problems: p.Problems,
+			Mode: p.Mode, Routes: p.Routes, Listen: p.Listen, Groups: p.Groups, Policy: p.Policy, Problems: p.Problems, Deployment: p.Deployment,
 		}
+		b.probes[p.Index] = b.chooseProbe(s, ports, &p)
+		s.Check = p.Check(b.probes[p.Index].check)
 		if 1 <= spec.service && spec.service <= 65535 {
 			s.Announced = spec.service
 		}
@@ -116,18 +147,57 @@ func newBuilder(app, version string, since time.Time, ports []portSpec, meta map
 	return b
 }
 
-// add adds a task to the service of a port. Where its address cannot be told now, the one it had before stands.
-func (b *builder) add(port int, e signalbox.Endpoint, at place) {
-	s := b.byPort[port]
-	if s == nil {
+// describe adds what only Marathon knows of an app's part in a deployment. What the labels gave is shared and stays as it is.
+func (b *builder) describe(app *App) {
+	for _, s := range b.services {
+		if s.Deployment != nil {
+			d := *s.Deployment
+			d.Instances, d.ScaledAt = int(app.Instances), app.VersionInfo.scaledAt()
+			s.Deployment = &d
+		}
+	}
+}
+
+// chooseProbe returns what is asked of the tasks of a service, which labels may ask at another port of the app.
+func (b *builder) chooseProbe(s *signalbox.Service, ports []portSpec, said *labels.PortResult) probe {
+	own := ports[s.Port].probe
+	if said.Check(signalbox.Check{}).Kind == signalbox.CheckHTTP {
+		own.port, own.of = 0, s.Port // a label gives a path of this port, wherever Marathon asks
+	}
+	of := said.CheckPortOf
+	switch {
+	case of == nil:
+		return own
+	case *of < 0 || *of >= len(ports) || !ports[*of].routable():
+		s.Problems = append(s.Problems, signalbox.Problem{
+			Code: "SB308", Severity: signalbox.SeverityWarning, App: b.app, Label: "health check port", Value: fmt.Sprint(*of),
+			Message: "the app has no such port to probe", Action: "the port itself is probed",
+		})
+		return own
+	case !own.found:
+		own = ports[*of].probe
+	}
+	if own.port == 0 {
+		own.of = *of
+	}
+	return own
+}
+
+// add adds a task to the service of a port; places are where it answers for each of them. Where its address cannot be told now, the
+// one it had before stands.
+func (b *builder) add(port int, e signalbox.Endpoint, places []place) {
+	s, at := b.byPort[port], places[port]
+	if s == nil || at.none {
 		return
 	}
 	e.Addr = at.addr
-	if at.trouble != "" {
+	if at.trouble == "" {
+		e.CheckPort = b.checkPort(s, e, places)
+	} else {
 		old := b.earlier(port, e)
-		known := old.IsValid()
+		known := old.Addr.IsValid()
 		if known {
-			e.Addr = old
+			e.Addr, e.CheckPort = old.Addr, old.CheckPort
 		}
 		expected := at.quiet || e.State == signalbox.Draining || known && e.State == signalbox.Suspect
 		if !expected {
@@ -140,17 +210,68 @@ func (b *builder) add(port int, e signalbox.Endpoint, at place) {
 	s.Endpoints = append(s.Endpoints, e)
 }
 
-// earlier returns the address that the same task on the same host had before, if it is still one that may be used.
-func (b *builder) earlier(port int, e signalbox.Endpoint) netip.AddrPort {
-	if b.before[port] == nil {
-		return netip.AddrPort{}
-	}
-	for _, old := range b.before[port].Endpoints {
-		if old.Task == e.Task && (old.Host == e.Host || e.Host == "") && checked(old.Addr.Addr(), int(old.Addr.Port()), b.options).trouble == "" {
-			return old.Addr
+// checkPort returns the port of a task that is probed, 0 for the one that is routed to.
+func (b *builder) checkPort(s *signalbox.Service, e signalbox.Endpoint, places []place) uint16 {
+	probe, trouble := &b.probes[s.Port], ""
+	port := probe.port
+	if port == 0 && probe.of != s.Port {
+		other := places[probe.of]
+		if other.addr.Addr() == e.Addr.Addr() {
+			port = int(other.addr.Port())
+		} else {
+			trouble = fmt.Sprintf("port %d, which is to be probed, is not at its address", probe.of)
 		}
 	}
-	return netip.AddrPort{}
+	if port == 0 && trouble == "" || port == int(e.Addr.Port()) {
+		return 0
+	}
+	if trouble == "" {
+		trouble = checked(e.Addr.Addr(), port, b.options).trouble
+	}
+	if trouble == "" {
+		return uint16(port)
+	}
+	b.troubles[s.Port] = append(b.troubles[s.Port], signalbox.Problem{
+		Code: "SB308", Severity: signalbox.SeverityWarning, App: b.app, Label: "task", Value: shown(e.Task),
+		Message: trouble, Action: "the port itself is probed",
+	})
+	return 0
+}
+
+// earlier returns the endpoint that the same task on the same host was before, if its address still is one that may be used.
+func (b *builder) earlier(port int, e signalbox.Endpoint) signalbox.Endpoint {
+	before := b.last(port)
+	if before == nil {
+		return signalbox.Endpoint{}
+	}
+	for _, old := range before.Endpoints {
+		if old.Task == e.Task && (old.Host == e.Host || e.Host == "") && checked(old.Addr.Addr(), int(old.Addr.Port()), b.options).trouble == "" {
+			return old
+		}
+	}
+	return signalbox.Endpoint{}
+}
+
+// last returns the service that a port was before, or nil: the one of the same name where ports have names, and have moved.
+func (b *builder) last(port int) *signalbox.Service {
+	named := func(all []*signalbox.Service, name string) *signalbox.Service {
+		i := slices.IndexFunc(all, func(s *signalbox.Service) bool { return s != nil && s.PortName == name })
+		if i < 0 {
+			return nil
+		}
+		return all[i]
+	}
+	name, before := b.byPort[port].PortName, b.before[port]
+	if before != nil && before.PortName == name || name == "" {
+		return before
+	}
+	if other := named(b.before, name); other != nil {
+		return other
+	}
+	if before != nil && before.PortName != "" && named(b.byPort, before.PortName) != nil {
+		return nil
+	}
+	return before
 }
 
 func (b *builder) report(s *signalbox.Service, task, trouble string, kept bool) {

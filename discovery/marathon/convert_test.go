@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,7 @@ type given struct {
 	Health         Health
 	AllowLoopback  bool
 	PreferHostPort bool
+	Forbidden      []netip.AddrPort
 	Now            time.Time
 	Verdicts       map[string]bool
 	Hosts          map[string]string
@@ -36,7 +38,8 @@ type given struct {
 func (g given) options() Options {
 	return Options{
 		Labels: g.Labels, Health: g.Health, AllowLoopback: g.AllowLoopback, PreferHostPort: g.PreferHostPort, Now: g.Now,
-		Verdict: func(task string) (bool, bool) { v, ok := g.Verdicts[task]; return v, ok },
+		Verdict:   func(task string) (bool, bool) { v, ok := g.Verdicts[task]; return v, ok },
+		Forbidden: func(a netip.AddrPort) bool { return slices.Contains(g.Forbidden, a) },
 		Resolve: func(host string) (netip.Addr, bool) {
 			a, err := netip.ParseAddr(g.Hosts[host])
 			return a, err == nil
@@ -45,7 +48,8 @@ func (g given) options() Options {
 }
 
 // A golden is an archive of "apps" (a body of /v2/apps) or "pods" (one of /v2/pods/::status), and "want". It may have "given"
-// (JSON), and "before": the body of an earlier read, whose services the case starts from.
+// (JSON), "before": the body of an earlier read, whose services the case starts from, and "versions": earlier definitions of apps by
+// version, null for one that nobody knows any more; those that are missing are still being read.
 func TestConvertGoldens(t *testing.T) {
 	files, err := filepath.Glob("testdata/convert/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -68,6 +72,19 @@ func TestConvertGoldens(t *testing.T) {
 				}
 			}
 			o := g.options()
+			if b := part["versions"]; b != nil {
+				var versions map[string]*App
+				if err := json.Unmarshal(b, &versions); err != nil {
+					t.Fatal(err)
+				}
+				o.shapeOf = func(_, version string) (*shape, bool) {
+					app, known := versions[version]
+					if app == nil {
+						return nil, known
+					}
+					return app.shape(), true
+				}
+			}
 			if b := part["before"]; b != nil {
 				earlier := g
 				earlier.Hosts = g.HostsBefore
@@ -141,12 +158,21 @@ func tableText(t *signalbox.Table) string {
 		}
 		if s.Check != (signalbox.Check{}) {
 			fmt.Fprintf(&b, " check %q %s every %s within %s fall %d", s.Check.Kind, s.Check.Path, s.Check.Interval, s.Check.Timeout, s.Check.Fall)
+			if s.Check.TLS {
+				b.WriteString(" tls")
+			}
+		}
+		if d := s.Deployment; d != nil {
+			fmt.Fprintf(&b, " deployment %s %s since %q %d instances", d.Group, d.Colour, d.StartedAt, d.Instances)
 		}
 		if !s.Since.IsZero() {
 			fmt.Fprintf(&b, " since %s", s.Since.Format(time.RFC3339))
 		}
 		b.WriteString("\n")
 		for _, e := range s.Endpoints {
+			if e.CheckPort != 0 {
+				fmt.Fprintf(&b, "probe %s %s at port %d\n", s.ID, e.Task, e.CheckPort)
+			}
 			if e.Why != "" {
 				fmt.Fprintf(&b, "why %s %s: %s\n", s.ID, e.Task, e.Why)
 			}

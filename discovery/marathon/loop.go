@@ -50,7 +50,8 @@ type result struct {
 	read    reading
 	all     []reading
 	deleted bool
-	podErr  error // all is without the pods
+	again   []string // apps of which earlier versions have been read; nothing else is set
+	podErr  error    // all is without the pods
 	err     error
 }
 
@@ -209,6 +210,13 @@ func (l *loop) complain(what string, err error, now time.Time) {
 
 // finish takes the outcome of a read in.
 func (l *loop) finish(r result, now time.Time) {
+	if r.again != nil {
+		for _, app := range r.again {
+			l.want(app, time.Time{}, "earlier version of "+app, now)
+		}
+		return
+	}
+	l.askVersions(append(r.all, r.read))
 	if r.err == nil || r.deleted {
 		l.health.LastRead, l.readErr = now, ""
 	} else if l.ctx.Err() == nil {
@@ -234,6 +242,7 @@ func (l *loop) finish(r result, now time.Time) {
 		l.sched.covered(r.start)
 		l.expire(now)
 		l.verdicts.keep(l.model.state)
+		l.shapes.keep(func(app string) bool { return l.model.apps[app] != nil })
 		l.publish("resync", time.Time{}, r.start, true)
 		return
 	}
@@ -252,6 +261,25 @@ func (l *loop) finish(r result, now time.Time) {
 	} else {
 		l.report()
 	}
+}
+
+// askVersions reads what is still unknown of earlier versions, and then the apps once more.
+func (l *loop) askVersions(all []reading) {
+	var versions []version
+	var apps []string
+	for _, r := range all {
+		if len(r.unknown) > 0 {
+			versions, apps = append(versions, r.unknown...), append(apps, r.app)
+		}
+	}
+	if versions == nil {
+		return
+	}
+	l.wg.Go(func() {
+		if l.readVersions(l.ctx, versions) {
+			l.deliver(result{again: apps})
+		}
+	})
 }
 
 // moved takes other addresses of hosts in.

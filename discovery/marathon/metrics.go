@@ -15,7 +15,7 @@ func newSourceMetrics() *sourceMetrics {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "signalbox_marathon_" + name, Help: help}, labels)
 	}
 	m := &sourceMetrics{
-		fetches: vec("requests_total", "Requests to Marathon by kind (apps, app, pods, pod, leader) and result.", "kind", "result"),
+		fetches: vec("requests_total", "Requests to Marathon by kind (apps, app, version, pods, pod, leader) and result.", "kind", "result"),
 		bytes:   vec("received_bytes_total", "Bytes received from Marathon, after decompression, by kind.", "kind"),
 		streams: vec("streams_total", "Event stream connections: opened, ended (after opening) and failed.", "result"),
 		events:  vec("events_total", "Events received, by type and by what they led to.", "type", "action"),
@@ -36,7 +36,7 @@ func newSourceMetrics() *sourceMetrics {
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 16),
 		}),
 	}
-	for _, kind := range []string{"apps", "app", "pods", "pod", "leader"} {
+	for _, kind := range []string{"apps", "app", "version", "pods", "pod", "leader"} {
 		m.latency.WithLabelValues(kind)
 	}
 	return m

@@ -29,7 +29,8 @@ type reading struct {
 	pod      bool
 	services []*signalbox.Service
 	problems []signalbox.Problem
-	bad      bool // the app could not be read: its services before stay, problems say why
+	bad      bool      // the app could not be read: its services before stay, problems say why
+	unknown  []version // of the app, that its tasks have and that are still to be read
 }
 
 // model is what is known of Marathon's apps: the newest read of each, with what events have said since. It has one user at a

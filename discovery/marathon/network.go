@@ -1,14 +1,9 @@
 package marathon
 
 import (
-	"fmt"
-	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
-	"signalbox"
 	"signalbox/discovery/labels"
 )
 
@@ -21,6 +16,17 @@ const (
 	onContainer                   // the task's own address, the container's ports
 )
 
+// shape is how one version of an app's definition has its ports: with a task's own data it says where the task answers.
+type shape struct {
+	mode     networking
+	ports    []portSpec
+	networks []network
+}
+
+func (a *App) shape() *shape {
+	return &shape{mode: a.networking(), ports: a.ports(), networks: a.Networks}
+}
+
 // portSpec is one port of an app's definition, whichever of Marathon's shapes it was written in.
 type portSpec struct {
 	index        int
@@ -31,13 +37,12 @@ type portSpec struct {
 	hostPort     *number // nil: none is asked for
 	networkNames []string
 	labels       map[string]string
-	check        signalbox.Check
-	http         bool // an HTTP check asks this port
+	probe        probe
 }
 
 // labelPort returns the port as the label vocabulary sees it.
 func (p *portSpec) labelPort() labels.Port {
-	lp := labels.Port{Index: p.index, Name: p.name, Service: p.service, HTTP: p.http, Labels: p.labels}
+	lp := labels.Port{Index: p.index, Name: p.name, Service: p.service, HTTP: p.probe.http, Labels: p.labels}
 	if !p.routable() {
 		lp.Unroutable = "its protocol is " + strings.ToLower(printableWord(p.protocol))
 	}
@@ -123,228 +128,30 @@ func (a *App) ports() []portSpec {
 		}
 	}
 	for i := range specs {
-		a.findCheck(&specs[i])
+		specs[i].probe = a.findProbe(mode, i, specs)
 	}
 	return specs
 }
 
-// findCheck chooses the check that HAProxy can run itself: the first that names this port by its index. A check of another
-// port, or a command, leaves HAProxy to connect and no more.
-func (a *App) findCheck(p *portSpec) {
-	for _, h := range a.HealthChecks {
-		index := 0
-		if h.PortIndex != nil {
-			index = int(*h.PortIndex)
-		}
-		if index != p.index || h.Port != nil && *h.Port != 0 {
-			continue
-		}
-		c := signalbox.Check{
-			Interval: seconds(h.IntervalSeconds),
-			Timeout:  seconds(h.TimeoutSeconds),
-		}
-		if h.MaxFailures > 0 {
-			c.Fall = min(int(h.MaxFailures)+1, 100) // Marathon kills at the failure after the last one allowed
-		}
-		switch h.Protocol {
-		case "HTTP", "MESOS_HTTP", "":
-			p.http = true
-			if path, ok := checkPath(h.Path); ok {
-				c.Kind, c.Path = signalbox.CheckHTTP, path
-			}
-			p.check = c
-			return
-		case "TCP", "MESOS_TCP", "HTTPS", "MESOS_HTTPS":
-			p.check = c
-			return
-		}
+// match returns, for each port of s, the index of the same port in another version of the definition, or -1: the port of the same
+// name; without a name on either side, or where the name went with the other version, the one at the same place.
+func (s *shape) match(other *shape) []int {
+	named := func(ports []portSpec, name string) int {
+		return slices.IndexFunc(ports, func(p portSpec) bool { return p.name == name })
 	}
-}
-
-// seconds returns a time of a check, at most five minutes; 0 if there is none.
-func seconds(n number) time.Duration {
-	return time.Duration(min(max(n, 0), 300)) * time.Second
-}
-
-// checkPath lets a path and query through that are one word to HAProxy, whatever quotes stand around it.
-func checkPath(s string) (string, bool) {
-	if s == "" {
-		return "/", true
-	}
-	if s[0] != '/' || len(s) > 1024 {
-		return "", false
-	}
-	if !madeOf(s, "/-._~!&()+,;=:@%?") {
-		return "", false
-	}
-	return s, true
-}
-
-// place is where one task answers for one port: an address, or why there is none.
-type place struct {
-	addr    netip.AddrPort
-	trouble string
-	quiet   bool // the trouble passes by itself: the address is not known yet
-}
-
-// places returns where a task answers for each of the ports.
-func (a *App) places(t *Task, mode networking, ports []portSpec, o *Options) []place {
-	out := make([]place, len(ports))
-	agent := onceAgent(t.Host, o)
-	if mode != onContainer {
-		for i := range ports {
-			switch {
-			case i < len(t.Ports):
-				out[i] = agent(int(t.Ports[i]))
-			case len(t.Ports) == 0:
-				out[i] = place{trouble: "Marathon lists no port for it"}
-			default:
-				out[i] = place{trouble: fmt.Sprintf("it has %d ports, of its own version of the app; this is port %d", len(t.Ports), i)}
-			}
+	out := make([]int, len(s.ports))
+	for i := range s.ports {
+		at := -1
+		if name := s.ports[i].name; name != "" {
+			at = named(other.ports, name)
 		}
-		return out
-	}
-	// As Marathon assigns them: the mappings that ask for a host port take the task's ports in turn.
-	next := 0
-	for i := range ports {
-		p := &ports[i]
-		host := 0
-		if p.hostPort != nil && next < len(t.Ports) {
-			host = int(t.Ports[next])
-			next++
-		}
-		port := p.container
-		if port == 0 {
-			port = host
-		}
-		switch {
-		case host != 0 && o.PreferHostPort:
-			out[i] = agent(host)
-		case port == 0:
-			out[i] = place{trouble: "the port has no number, neither in the container nor on the agent"}
-		default:
-			out[i] = a.ownAddress(t, p, port, o)
-		}
-	}
-	return out
-}
-
-// ownAddress is the task's address in the network that the port belongs to.
-func (a *App) ownAddress(t *Task, p *portSpec, port int, o *Options) place {
-	if len(t.IPAddresses) == 0 {
-		return place{trouble: "it has no address yet", quiet: true}
-	}
-	at := 0
-	if len(p.networkNames) > 0 && len(t.IPAddresses) == len(a.Networks) {
-		if i := slices.IndexFunc(a.Networks, func(n network) bool { return n.Name == p.networkNames[0] }); i >= 0 {
+		if at < 0 && i < len(other.ports) && (other.ports[i].name == "" || named(s.ports, other.ports[i].name) < 0) {
 			at = i
 		}
-	}
-	s := t.IPAddresses[at].IPAddress
-	if s == "" {
-		return place{trouble: "it has no address yet", quiet: true}
-	}
-	addr, err := netip.ParseAddr(s)
-	if err != nil {
-		return place{trouble: fmt.Sprintf("its address %.100q is none", s)}
-	}
-	return checked(addr, port, o)
-}
-
-// onceAgent returns a function that gives the agent's address with a port, and resolves the agent's name once.
-func onceAgent(host string, o *Options) func(port int) place {
-	var addr netip.Addr
-	var trouble string
-	asked := false
-	return func(port int) place {
-		if !asked {
-			asked = true
-			addr, trouble = agentAddr(host, o)
+		if at >= 0 && !other.ports[at].routable() {
+			at = -1
 		}
-		if trouble != "" {
-			return place{trouble: trouble}
-		}
-		return checked(addr, port, o)
+		out[i] = at
 	}
-}
-
-func agentAddr(host string, o *Options) (netip.Addr, string) {
-	if host == "" {
-		return netip.Addr{}, "Marathon names no host for it"
-	}
-	if addr, err := netip.ParseAddr(host); err == nil {
-		return addr, ""
-	}
-	if o.Resolve != nil {
-		if addr, ok := o.Resolve(host); ok {
-			return addr, ""
-		}
-	}
-	return netip.Addr{}, fmt.Sprintf("the address of its host %.253q is not known", host)
-}
-
-func checked(addr netip.Addr, port int, o *Options) place {
-	addr = addr.Unmap()
-	if reason := refuse(addr, o.AllowLoopback); reason != "" {
-		return place{trouble: fmt.Sprintf("its address %s is refused: %s", addr, reason)}
-	}
-	if port < 1 || port > 65535 {
-		return place{trouble: "its port " + strconv.Itoa(port) + " is none"}
-	}
-	at := netip.AddrPortFrom(addr, uint16(port))
-	if o.Forbidden != nil && o.Forbidden(at) {
-		return place{trouble: fmt.Sprintf("its address %s is refused: this machine's own control ports are no tasks", at)}
-	}
-	return place{addr: at}
-}
-
-// embedding are the networks whose addresses stand for another, which would be reached unseen.
-var embedding = []netip.Prefix{
-	netip.MustParsePrefix("::/96"), netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("64:ff9b:1::/48"),
-	netip.MustParsePrefix("2001::/32"), netip.MustParsePrefix("2002::/16"),
-}
-
-// nobody are the IPv4 networks that no task can have.
-var nobody = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("240.0.0.0/4")}
-
-// refuse says why no task may be reached at an address, or "". A client that announces such an address would use HAProxy to
-// reach what only this machine may reach.
-func refuse(a netip.Addr, allowLoopback bool) string {
-	a = a.Unmap()
-	within := func(nets []netip.Prefix) bool {
-		return slices.ContainsFunc(nets, func(p netip.Prefix) bool { return p.Contains(a) })
-	}
-	switch {
-	case !a.IsValid():
-		return "it is no address"
-	case a.Zone() != "":
-		return "it has a zone"
-	case a.IsLoopback():
-		if allowLoopback {
-			return ""
-		}
-		return "it is this machine itself"
-	case a.IsUnspecified(), within(nobody):
-		return "it is the address of nobody"
-	case a.IsLinkLocalUnicast(), a.IsLinkLocalMulticast(), a.IsInterfaceLocalMulticast():
-		return "it is link-local"
-	case a.IsMulticast():
-		return "it is a multicast address"
-	case within(embedding):
-		return "it stands for another address"
-	}
-	return ""
-}
-
-// printableWord keeps letters, digits and a few signs of a word that goes into a message.
-func printableWord(s string) string {
-	if len(s) > 20 {
-		s = s[:20]
-	}
-	return strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == ',' || r == '_' {
-			return r
-		}
-		return '?'
-	}, s)
+	return out
 }

@@ -171,18 +171,15 @@ func (p *Pod) ports() []podPort {
 				index: len(ports), name: wordOrNone(e.Name), protocol: strings.Join(e.Protocol, ","), container: int(e.ContainerPort),
 				networkNames: e.NetworkNames, labels: e.Labels.byName,
 			}
+			port.probe.of = port.index
 			if h := c.HealthCheck; h != nil {
-				port.check = signalbox.Check{
-					Interval: seconds(h.IntervalSeconds),
-					Timeout:  seconds(h.TimeoutSeconds),
-				}
-				if h.MaxFailures > 0 {
-					port.check.Fall = min(int(h.MaxFailures)+1, 100)
-				}
-				if h.HTTP != nil && h.HTTP.Endpoint == e.Name && !strings.EqualFold(h.HTTP.Scheme, "https") {
-					port.http = true
+				p := &port.probe
+				p.found, p.check = true, timing(h.IntervalSeconds, h.TimeoutSeconds, h.MaxFailures)
+				if h.HTTP != nil && h.HTTP.Endpoint == e.Name {
+					tls := strings.EqualFold(h.HTTP.Scheme, "https")
+					p.http = !tls
 					if path, ok := checkPath(h.HTTP.Path); ok {
-						port.check.Kind, port.check.Path = signalbox.CheckHTTP, path
+						p.check.Kind, p.check.Path, p.check.TLS = signalbox.CheckHTTP, path, tls
 					}
 				}
 			}
@@ -210,12 +207,19 @@ func ConvertPod(pod *Pod, o Options) ([]*signalbox.Service, []signalbox.Problem)
 			continue
 		}
 		_, version, _ := strings.Cut(in.SpecReference, "::versions/")
+		places := make([]place, len(ports))
+		for k := range ports {
+			places[k] = place{none: true}
+			for j := range in.Containers {
+				if c := &in.Containers[j]; c.Name == ports[k].of {
+					host, _ := c.endpoint(ports[k].endpoint)
+					places[k] = in.place(&ports[k], host, &o)
+				}
+			}
+		}
 		for j := range in.Containers {
 			c := &in.Containers[j]
-			id := c.ContainerID
-			if id == "" {
-				id = in.ID + "." + c.Name
-			}
+			id := c.id(in)
 			if !isWord(id) {
 				b.refuse(id)
 				continue
@@ -225,16 +229,24 @@ func ConvertPod(pod *Pod, o Options) ([]*signalbox.Service, []signalbox.Problem)
 				if port.of != c.Name {
 					continue
 				}
-				host, healthy := c.endpoint(port.endpoint)
+				_, healthy := c.endpoint(port.endpoint)
 				state, why, ok := c.state(id, healthy, port.checked, &o)
 				if !ok {
 					continue
 				}
-				b.add(k, signalbox.Endpoint{Task: id, Host: wordOrNone(in.AgentHostname), Version: version, State: state, Why: why}, in.place(port, host, &o))
+				b.add(k, signalbox.Endpoint{Task: id, Host: wordOrNone(in.AgentHostname), Version: version, State: state, Why: why}, places)
 			}
 		}
 	}
 	return b.done()
+}
+
+// id returns the task's id; a container that does not run yet has none of its own.
+func (c *podTask) id(in *podInstance) string {
+	if c.ContainerID != "" {
+		return c.ContainerID
+	}
+	return in.ID + "." + c.Name
 }
 
 // endpoint returns what the container says of an endpoint: the agent's port, or 0, and its health.
@@ -305,10 +317,7 @@ func (p *Pod) Verdicts() map[string]bool {
 		for i := range p.Instances {
 			for j := range p.Instances[i].Containers {
 				c := &p.Instances[i].Containers[j]
-				id := c.ContainerID
-				if id == "" {
-					id = p.Instances[i].ID + "." + c.Name
-				}
+				id := c.id(&p.Instances[i])
 				if _, healthy := c.endpoint(port.endpoint); c.Name == port.of && healthy != nil {
 					if was, ok := verdicts[id]; !ok || was {
 						verdicts[id] = *healthy

@@ -48,7 +48,7 @@ func (s *Source) onePod(ctx context.Context, id string) (reading, error) {
 	if pod.ID != id {
 		return reading{}, fmt.Errorf("reading the pod %s: the answer is about %s", id, pod.ID)
 	}
-	return s.podReading(ctx, pod, s.options(s.previous(), map[string]bool{})), nil
+	return s.podReading(ctx, pod, s.options(s.previous(), map[string]bool{}, map[version]bool{})), nil
 }
 
 func (s *Source) podReading(ctx context.Context, p *Pod, o Options) reading {

@@ -38,16 +38,20 @@ func (s *Source) everything(ctx context.Context) (all []reading, podErr, err err
 	}
 	out := make([]reading, 0, len(apps)+len(bad))
 	previous := s.previous()
-	missing := map[string]bool{}
-	convert := s.options(previous, missing)
+	missing, versions := map[string]bool{}, map[version]bool{}
+	convert := s.options(previous, missing, versions)
 	for _, a := range apps {
+		s.shapes.learn(a)
 		services, problems := Convert(a, convert)
 		out = append(out, reading{app: a.ID, services: services, problems: problems})
 	}
-	if s.lookUp(ctx, missing) {
+	if named, read := s.lookUp(ctx, missing), s.await(ctx, apps, versions); named || read {
 		for i, a := range apps {
 			out[i].services, out[i].problems = Convert(a, convert)
 		}
+	}
+	for i := range out {
+		out[i].unknown = of(versions, out[i].app)
 	}
 	for _, b := range bad {
 		out = append(out, reading{app: b.ID, bad: true, problems: []signalbox.Problem{BadProblem(b)}})
@@ -98,14 +102,16 @@ func (s *Source) single(ctx context.Context, id string, pod bool) (reading, erro
 	if app.ID != id {
 		return reading{}, fmt.Errorf("reading the app %s: the answer is about %s", id, app.ID)
 	}
-	missing := map[string]bool{}
-	convert := s.options(s.previous(), missing)
+	missing, versions := map[string]bool{}, map[version]bool{}
+	convert := s.options(s.previous(), missing, versions)
 	r := reading{app: id}
+	s.shapes.learn(app)
 	r.services, r.problems = Convert(app, convert)
-	if s.lookUp(ctx, missing) {
+	if named, read := s.lookUp(ctx, missing), s.await(ctx, []*App{app}, versions); named || read {
 		r.services, r.problems = Convert(app, convert)
 	}
 	s.wordings.learn(app.wording())
+	r.unknown = of(versions, id)
 	s.verdicts.learn(app.Verdicts(s.cfg.Convert.Health))
 	return r, nil
 }
@@ -119,12 +125,23 @@ func escapePath(id string) string {
 	return strings.Join(parts, "/")
 }
 
-// options returns how apps are converted now. Names that could not be resolved are noted in missing.
-func (s *Source) options(previous func(signalbox.ServiceID) *signalbox.Service, missing map[string]bool) Options {
+// options returns how apps are converted now. Names that could not be resolved are noted in missing, versions of apps that are to be
+// asked for in versions.
+func (s *Source) options(previous func(signalbox.ServiceID) *signalbox.Service, missing map[string]bool, versions map[version]bool) Options {
 	o := s.cfg.Convert
 	o.Source, o.Verdict, o.Previous, o.Now = s.cfg.Name, s.verdicts.of, previous, time.Now()
-	o.Resolve = s.resolve(missing)
+	o.Resolve, o.shapeOf = s.resolve(missing), s.shapesFor(versions)
 	return o
+}
+
+// of returns the versions of one app.
+func of(versions map[version]bool, app string) (out []version) {
+	for v := range versions {
+		if v.app == app {
+			out = append(out, v)
+		}
+	}
+	return out
 }
 
 func (s *Source) resolve(missing map[string]bool) func(host string) (netip.Addr, bool) {

@@ -56,6 +56,7 @@ type Source struct {
 	metrics  *sourceMetrics
 	verdicts verdicts
 	wordings wordings
+	shapes   shapes
 	model    *model
 	current  atomic.Pointer[[]*signalbox.Service] // the model's state, for the goroutines that read
 	hasPods  atomic.Bool                          // Marathon answers questions about pods
