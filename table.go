@@ -53,6 +53,20 @@ func (t *Table) Service(id ServiceID) *Service {
 	return t.Services[i]
 }
 
+// ServicesOf returns the services of an app, sorted by ID.
+func (t *Table) ServicesOf(app string) []*Service {
+	if t == nil {
+		return nil
+	}
+	var out []*Service
+	for _, s := range t.Services {
+		if s.App == app {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
 // AllProblems returns the problems of the table and of its services, sorted.
 func (t *Table) AllProblems() []Problem {
 	if t == nil {

@@ -19,6 +19,8 @@ var (
 	ErrUnreachable = errors.New("the controller can't be reached")
 	// ErrRefused: it answers, and doesn't take the token.
 	ErrRefused = errors.New("the controller refuses")
+	// ErrUnknown: there is no such thing, as far as the controller knows.
+	ErrUnknown = errors.New("the controller knows no such thing")
 	// ErrFailed: it answers that it can't do what it is asked for.
 	ErrFailed = errors.New("the controller can't answer")
 )
@@ -108,6 +110,8 @@ func ask[T any](ctx context.Context, c *Client, path string) (T, error) {
 		return out, fmt.Errorf("%w at %s: %w", ErrRefused, c.addr, noToken)
 	case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden:
 		return out, fmt.Errorf("%w at %s: the token in %s is not the one it uses", ErrRefused, c.addr, c.tokenFile)
+	case resp.StatusCode == http.StatusNotFound:
+		return out, fmt.Errorf("%w: %s", ErrUnknown, strings.TrimPrefix(complaint(body), ErrUnknown.Error()+": "))
 	case resp.StatusCode != http.StatusOK:
 		return out, fmt.Errorf("%w: asking %s for %s: %s: %s", ErrFailed, c.addr, path, resp.Status, complaint(body))
 	}

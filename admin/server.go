@@ -37,6 +37,7 @@ type Config struct {
 	Services func() []ServiceStat   // nil: none are counted
 	Render   func() ([]File, error) // nil: nothing is rendered
 	State    func() (State, error)  // nil: nothing is known
+	Why      func(app string) (Why, error)
 	Gatherer prometheus.Gatherer
 	Web      fs.FS // templates.Web
 
@@ -202,6 +203,11 @@ func (s *Server) routes() {
 	get("/api/v1/services", s.services)
 	get("/api/v1/render", s.render)
 	get("/api/v1/state", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.cfg.State) })
+	if s.cfg.Why != nil {
+		get("/api/v1/why", func(w http.ResponseWriter, r *http.Request) {
+			answer(w, func() (Why, error) { return s.cfg.Why(r.URL.Query().Get("app")) })
+		})
+	}
 	if s.cfg.Gatherer != nil {
 		s.mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{
 			ErrorHandling: promhttp.ContinueOnError, EnableOpenMetrics: true, MaxRequestsInFlight: 4, Timeout: 30 * time.Second,
@@ -331,11 +337,14 @@ func answer[T any](w http.ResponseWriter, f func() (T, error)) {
 		return
 	}
 	v, err := f()
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrUnknown):
+		writeJSON(w, http.StatusNotFound, map[string]string{"apiVersion": APIVersion, "error": err.Error()})
+	case err != nil:
 		writeJSON(w, http.StatusServiceUnavailable, map[string]string{"apiVersion": APIVersion, "error": err.Error()})
-		return
+	default:
+		writeJSON(w, http.StatusOK, v)
 	}
-	writeJSON(w, http.StatusOK, v)
 }
 
 // statusCode is what /health answers with: whatever serves is alive to a load balancer.

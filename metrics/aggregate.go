@@ -379,6 +379,17 @@ func (a *Aggregator) LastRecord() time.Time {
 	return a.lastRecord
 }
 
+// LastHits returns when the last request or connection of each service was counted.
+func (a *Aggregator) LastHits() map[string]time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := make(map[string]time.Time, len(a.services))
+	for name, s := range a.services {
+		out[name] = s.seen
+	}
+	return out
+}
+
 var _ prometheus.Collector = (*Aggregator)(nil)
 
 func itoa(n int) string { return strconv.Itoa(n) }

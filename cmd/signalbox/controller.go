@@ -62,6 +62,9 @@ type controller struct {
 	answered atomic.Int64 // when HAProxy's workers last gave their counters, in Unix nanoseconds; 0: not yet
 	latency  prometheus.Histogram
 	problems *problemLog
+
+	readers   []reader // of the sources
+	chronicle *chronicle
 }
 
 // lifetime says how long a supervised HAProxy lives.
@@ -85,6 +88,7 @@ func (c *controller) sources() ([]discovery.Source, prometheus.Collector, error)
 	if err != nil {
 		return nil, nil, &exitError{code: exitUsage, err: err, try: "signalbox config"}
 	}
+	c.readers = append(c.readers, source)
 	return []discovery.Source{source}, source, nil
 }
 
@@ -245,7 +249,7 @@ func (c *controller) answer(source prometheus.Collector) error {
 	}
 	c.admin, err = admin.New(admin.Config{
 		Listen: addresses, TokenFile: s.adminTokenFile(), SocketGroup: s.AdminSocketGroup,
-		Status: c.status, Services: c.services, Render: c.render, State: c.state, Gatherer: registry, Web: templates.Web,
+		Status: c.status, Services: c.services, Render: c.render, State: c.state, Why: c.why, Gatherer: registry, Web: templates.Web,
 		Log: c.journal.WithField("room", "admin"),
 	})
 	if err != nil {

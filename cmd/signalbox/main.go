@@ -83,7 +83,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 func allVerbs() []func(*program) *cobra.Command {
 	return []func(*program) *cobra.Command{
 		newRunCommand, newDevCommand, newClusterCommand,
-		newRoutesCommand, newStatCommand, newHealthCommand,
+		newRoutesCommand, newWhyCommand, newStatCommand, newHealthCommand,
 		newLintCommand, newRenderCommand, newConfigCommand,
 		newInitCommand, newVersionCommand, newDemoServiceCommand,
 	}
@@ -127,6 +127,8 @@ func (p *program) report(ctx context.Context, err error) int {
 	case errors.As(err, &exit):
 	case errors.Is(err, admin.ErrUnreachable):
 		exit = &exitError{code: exitUnreachable, err: err, try: "signalbox run to start one, or --admin with the address of the one that runs"}
+	case errors.Is(err, admin.ErrUnknown):
+		exit = &exitError{code: exitFindings, err: err, try: "signalbox routes --all"}
 	case errors.Is(err, admin.ErrFailed):
 		exit = &exitError{code: exitUnreachable, err: err, try: "signalbox health"}
 	case errors.Is(err, admin.ErrRefused):

@@ -52,6 +52,7 @@ func fakeController(t *testing.T) (socket string, status *signalbox.Status) {
 			return []admin.File{{Name: "haproxy.cfg", Content: "global\n    daemon\n"}, {Name: "hosts.map", Content: "shop.local/ b1\n"}}, nil
 		},
 		State:    func() (admin.State, error) { return sampleState(status.Table) },
+		Why:      func(app string) (admin.Why, error) { return sampleWhy(status, app) },
 		Gatherer: prometheus.NewRegistry(),
 		Web:      templates.Web,
 	})

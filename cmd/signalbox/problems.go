@@ -16,7 +16,8 @@ const maxProblemLines = 20
 
 // problemLog logs each problem once when it comes and once when it goes.
 type problemLog struct {
-	log logrus.FieldLogger
+	log  logrus.FieldLogger
+	told func(p signalbox.Problem, solved bool) // of each that comes or goes; nil: nobody asks
 
 	mu    sync.Mutex
 	known map[signalbox.Problem]bool
@@ -36,6 +37,9 @@ func (l *problemLog) note(now []signalbox.Problem) {
 	current := make(map[signalbox.Problem]bool, len(now))
 	lines := 0
 	say := func(p signalbox.Problem, solved bool) {
+		if l.told != nil {
+			l.told(p, solved)
+		}
 		lines++
 		if lines > maxProblemLines {
 			return

@@ -58,7 +58,8 @@ changes nothing about the routes, across a restart too: the last good state is k
 
 // newController wires a controller, and opens its sockets. Whoever does not call run calls close.
 func newController(s *settings, j *journal, life lifetime) (*controller, error) {
-	c := &controller{settings: s, journal: j, started: time.Now(), problems: newProblemLog(j)}
+	c := &controller{settings: s, journal: j, started: time.Now(), problems: newProblemLog(j), chronicle: newChronicle()}
+	c.problems.told = c.chronicle.problem
 	dir := s.haproxyDir()
 	for _, d := range []string{s.StateDir, dir} {
 		if err := os.MkdirAll(d, 0o750); err != nil {
@@ -156,18 +157,24 @@ func (c *controller) follow(ctx context.Context, running *haproxy.Config, change
 			change = &discovery.Change{Table: table}
 		}
 		storedIsDue = nil
-		feedHistory(c.history, table, change.Table, time.Now())
+		now := time.Now()
+		feedHistory(c.history, table, change.Table, now)
+		apps := c.chronicle.follow(now, table, change.Table)
 		table = change.Table
 		prev = haproxy.Build(change.Table, options, prev)
 		c.wanted.Store(prev)
 		wait := c.applier.Submit(prev)
-		applying.Go(func() { c.applied(ctx, change, wait) })
+		applying.Go(func() { c.applied(ctx, change, apps, wait) })
 	}
 }
 
-// applied waits until HAProxy does what follows from a change.
-func (c *controller) applied(ctx context.Context, change *discovery.Change, wait func(context.Context) (control.Outcome, error)) {
-	switch _, err := wait(ctx); {
+// applied waits until HAProxy does what follows from a change of some apps.
+func (c *controller) applied(ctx context.Context, change *discovery.Change, apps []string, wait func(context.Context) (control.Outcome, error)) {
+	outcome, err := wait(ctx)
+	if err == nil && outcome.Reloaded {
+		c.chronicle.reloaded(time.Now(), apps, reasonText(outcome.Reasons))
+	}
+	switch {
 	case ctx.Err() != nil, errors.Is(err, control.ErrSuperseded):
 	case err != nil:
 		c.journal.WithError(err).Error("applying a change")
