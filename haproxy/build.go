@@ -42,6 +42,8 @@ func Build(t *signalbox.Table, o *Options, prev *Config) *Config {
 	}
 	b := builder{prev: prev, next: &Config{Options: o}, floor: floor(o, len(t.Services))}
 	b.reload = prev.Options == nil || !prev.Options.equal(o)
+	b.rejudge = prev.Options != nil && !prev.Options.judgesAs(o)
+	b.near = o.neighbourhood()
 	b.readParts(t)
 	b.placeBackends()
 	b.bindListeners()
@@ -70,7 +72,9 @@ func floor(o *Options, services int) int {
 type builder struct {
 	prev, next *Config
 	floor      int
-	reload     bool    // a reload has to happen
+	reload     bool // a reload has to happen
+	rejudge    bool // the options change what becomes of the same service
+	near       *neighbourhood
 	changed    []*part // parts that prev does not have
 	gone       []*part // parts that only prev has
 	moved      bool    // the set of backends is another one
@@ -90,7 +94,7 @@ func (b *builder) readParts(t *signalbox.Table) {
 	next.parts = make([]*part, 0, len(t.Services))
 	i := 0
 	for _, s := range t.Services {
-		if i < len(was.services) && was.services[i] == s {
+		if !b.rejudge && i < len(was.services) && was.services[i] == s {
 			next.parts = append(next.parts, was.parts[i])
 			i++
 			continue
@@ -99,7 +103,7 @@ func (b *builder) readParts(t *signalbox.Table) {
 			b.gone = append(b.gone, was.parts[i])
 			i++
 		}
-		if i < len(was.services) && was.services[i] == s {
+		if !b.rejudge && i < len(was.services) && was.services[i] == s {
 			next.parts = append(next.parts, was.parts[i])
 			i++
 			continue
@@ -134,20 +138,26 @@ func (b *builder) newPart(s *signalbox.Service, be *Backend) *part {
 	if be != nil && (be.Service != s.ID || be.Name != name) {
 		be = nil
 	}
-	p.backend, p.problems = newBackend(name, s, be, b.floor)
+	p.backend, p.problems = b.newBackend(name, s, be)
 	p.claim()
 	return p
 }
 
 // newBackend returns the backend of a service, with tasks in the slots that they have in was, or was itself if nothing changed.
-func newBackend(name string, s *signalbox.Service, was *Backend, floor int) (*Backend, []signalbox.Problem) {
+func (b *builder) newBackend(name string, s *signalbox.Service, was *Backend) (*Backend, []signalbox.Problem) {
 	be := &Backend{Name: name, Service: s.ID, App: s.App, Mode: s.Mode, Check: s.Check}
 	if be.Mode != signalbox.TCP {
 		be.Mode = signalbox.HTTP
 	}
 	var problems []signalbox.Problem
 	be.Check, problems = soundCheck(s)
-	be.Slots = assign(s.Endpoints, was, be.Check.Kind != signalbox.CheckOff, floor)
+	policy, more := soundPolicy(s, b.next.Options)
+	problems = append(problems, more...)
+	if was != nil && policy.equal(was.Policy) {
+		policy = was.Policy
+	}
+	be.Policy = policy
+	be.Slots = assign(s.Endpoints, was, be.Check.Kind != signalbox.CheckOff, b.floor, b.near.weigher(be))
 	if was != nil && be.equal(was) {
 		return was, problems
 	}
@@ -233,7 +243,7 @@ func (b *builder) placeBackends() {
 		was := b.prev.Backends[i]
 		b.next.Backends[i] = be
 		b.next.made.retired += count(be.Retired) - count(was.Retired && len(b.prev.made.services) > 0)
-		b.reload = b.reload || len(be.Slots) != len(was.Slots) || be.Mode != was.Mode || be.Check != was.Check
+		b.reload = b.reload || len(be.Slots) != len(was.Slots) || be.Mode != was.Mode || be.Check != was.Check || !be.Policy.equal(was.Policy)
 	}
 	if added {
 		b.reload, b.moved = true, true
@@ -340,7 +350,7 @@ func (c *Config) Backend(name string) *Backend {
 
 func (b *Backend) equal(o *Backend) bool {
 	return b == o || b.Name == o.Name && b.Service == o.Service && b.App == o.App && b.Mode == o.Mode && b.Check == o.Check &&
-		b.Retired == o.Retired && slices.Equal(b.Slots, o.Slots)
+		b.Policy.equal(o.Policy) && b.Retired == o.Retired && slices.Equal(b.Slots, o.Slots)
 }
 
 // cut shortens a value for a problem.

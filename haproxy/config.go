@@ -31,6 +31,7 @@ type Backend struct {
 	App     string
 	Mode    signalbox.Mode
 	Check   signalbox.Check
+	Policy  *Policy  `json:",omitempty"` // nil: it asks for nothing; kept while it says the same
 	Slots   []Server // named s1, s2, …; never fewer than before while HAProxy runs, unless a reload happens anyway
 	// Retired says that the service has left. Its backend stays, without tasks and names, until a reload happens anyway.
 	Retired bool
@@ -44,6 +45,8 @@ type Server struct {
 	Admin AdminState
 	// Weight is 0 to 256.
 	Weight int
+	// CheckPort is the port that is probed, 0 for that of Addr.
+	CheckPort uint16 `json:",omitempty"`
 	// Gated says that a ready server waits for HAProxy's first check to pass.
 	Gated bool
 }
@@ -110,6 +113,11 @@ type Options struct {
 	HardStopAfter time.Duration
 	MaxReloads    int // mworker-max-reloads
 	MinSlots      int // 0: by the number of services, within a budget
+
+	UserLists  map[string][]User // that services may ask for by name
+	ErrorPages map[string][]byte // the same: whole answers, or bodies alone
+	Prefer     Preference
+	Node       []string // names and addresses of this machine, as tasks have them
 }
 
 // Command is one runtime command. Its words come from typed values only.
@@ -118,7 +126,7 @@ type Command struct {
 	Why  string // for the log
 }
 
-// The weights of servers.
+// The weights of servers. Those of tasks nearby are in locality.go.
 const (
 	NormalWeight  = 100
 	SuspectWeight = 1 // preferred a hundredth as much, and all that is left when every task is suspect
@@ -142,6 +150,7 @@ const (
 	ListenerChanged     Reason = "listener changed"
 	RegexesChanged      Reason = "regular expressions changed" // the first that matches counts, and a map can only be added to at its end
 	CertificatesChanged Reason = "certificates changed"
+	PolicyChanged       Reason = "policy changed"
 )
 
 // Plan is what leads from the running Config to a wanted one.

@@ -72,7 +72,7 @@ func Applied(running, want *Config) *Config {
 			r = r.retire()
 		default:
 			a := *w
-			a.Mode, a.Check = r.Mode, r.Check
+			a.Mode, a.Check, a.Policy = r.Mode, r.Check, r.Policy
 			n := min(len(r.Slots), len(w.Slots))
 			a.Slots = append(slices.Clone(w.Slots[:n]), r.Slots[n:]...)
 			for i := n; i < len(a.Slots); i++ {
@@ -133,6 +133,7 @@ func (d *differ) backends() {
 func (d *differ) backend(from, to *Backend) {
 	d.reason(ModeChanged, from.Mode != to.Mode)
 	d.reason(CheckChanged, from.Check != to.Check)
+	d.reason(PolicyChanged, !from.Policy.equal(to.Policy))
 	d.reason(SlotsExhausted, len(from.Slots) < len(to.Slots))
 	d.reason(SlotsShrunk, len(from.Slots) > len(to.Slots))
 	d.servers(from, to)
@@ -178,6 +179,9 @@ func server(b *Backend, f, t Server) []Command {
 	}
 	if moved && t.Addr.IsValid() {
 		do(fmt.Sprintf("addr %s port %d", t.Addr.Addr(), t.Addr.Port()), "address of "+t.Task)
+	}
+	if f.CheckPort != t.CheckPort {
+		do(fmt.Sprintf("check-port %d", t.CheckPort), "what is probed of "+t.Task)
 	}
 	if f.Weight != t.Weight {
 		do(fmt.Sprintf("weight %d", t.Weight), "preference of "+t.Task)

@@ -1,9 +1,11 @@
 package haproxy
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"path/filepath"
 	"reflect"
@@ -32,6 +34,12 @@ const (
 
 // MapPath returns the path of a map file as the configuration and the runtime commands word it.
 func (o *Options) MapPath(name string) string { return filepath.Join(o.Dir, name) }
+
+// judgesAs reports whether the same service becomes the same backend.
+func (o *Options) judgesAs(p *Options) bool {
+	return o == p || p != nil && o.Prefer == p.Prefer && slices.Equal(o.Node, p.Node) && reflect.DeepEqual(o.UserLists, p.UserLists) &&
+		maps.EqualFunc(o.ErrorPages, p.ErrorPages, bytes.Equal)
+}
 
 func (o *Options) equal(p *Options) bool {
 	return o == p || o != nil && p != nil && reflect.DeepEqual(*o, *p)
@@ -78,6 +86,9 @@ func (o *Options) Validate() error {
 		if strings.ContainsAny(v, "'\n\r\x00") {
 			return fmt.Errorf("the %s %q has a quote or a line break", name, v)
 		}
+	}
+	if err := o.validateFiles(); err != nil {
+		return err
 	}
 	if o.RingFormat != "" && !all(o.RingFormat, "") {
 		return fmt.Errorf("the ring's format %q is not a word", o.RingFormat)
@@ -171,6 +182,7 @@ func (o *Options) head() *head {
 	if len(o.ProxyProtocolFrom) > 0 {
 		h.ProxyList = Word(o.MapPath(proxyList))
 	}
+	h.UserLists = o.userLists()
 	if o.tls() {
 		h.CertList = Word(o.MapPath(certList))
 	}

@@ -41,21 +41,21 @@ type File struct {
 }
 
 // Word is one word of HAProxy's configuration. It prints itself bare where every character is safe, and in single quotes
-// otherwise, within which HAProxy reads everything literally.
+// otherwise, within which HAProxy reads everything literally but the next quote: that stands outside, behind a backslash.
 type Word string
 
-// String returns the word as it stands in the configuration. A quote or a line break, which has no form there and which no
-// valid Config holds, becomes an underscore.
+// String returns the word as it stands in the configuration. A line break, which has no form there and which no valid Config
+// holds, becomes an underscore.
 func (w Word) String() string {
 	if all(string(w), "/._:@*[]-") {
 		return string(w)
 	}
-	return "'" + strings.Map(func(r rune) rune {
-		if r == '\'' || r == '\n' || r == '\r' || r == 0 {
+	return "'" + strings.ReplaceAll(strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\r' || r == 0 {
 			return '_'
 		}
 		return r
-	}, string(w)) + "'"
+	}, string(w)), "'", `'\''`) + "'"
 }
 
 // millis prints a duration in HAProxy's words; zero is false in a template.
@@ -81,6 +81,7 @@ type head struct {
 	MaxRegexPath                 int
 	CertList                     Word // "" without TLS
 	HTTPBind, HTTPSBind          []Word
+	UserLists                    []*usersView
 	Listeners                    []listenerView
 }
 
@@ -97,11 +98,17 @@ type backendView struct {
 	CheckPath                   Word
 	CheckInterval, CheckTimeout millis
 	CheckFall                   int
+	CheckTLS                    bool
+	HasPolicy                   bool // more than the defaults of a service holds
+	Policy                      *policyView
+	Near                        []Word // servers that come first where their weight says so
+	NearUntil, NearWeight       int
 	Servers                     []serverView
 }
 
 type serverView struct {
 	Name, Addr Word
+	CheckPort  uint16
 	Weight     int
 	Disabled   bool
 }
@@ -127,6 +134,7 @@ type Template struct {
 
 // rendered is the last output. text[at[i]:at[i+1]] is the block of backends[i]; maps[i] says entries[i].
 type rendered struct {
+	options  *Options
 	backends []*Backend
 	at       []int
 	text     []byte
@@ -208,7 +216,7 @@ func (t *Template) maps(c *Config) []File {
 			t.last.entries[i], t.last.maps[i] = *m.Entries, File{m.Name, mapText(*m.Entries)}
 		}
 	}
-	files := slices.Clone(t.last.maps[:])
+	files := slices.Concat(t.last.maps[:], c.Options.pageFiles())
 	if c.Options.tls() {
 		files = append(files, File{certList, certListText(c)})
 	}
@@ -234,6 +242,9 @@ func (t *Template) render(c *Config) ([]byte, error) {
 	}
 	at := make([]int, 0, len(c.Backends)+1)
 	last := &t.last
+	if !last.options.equal(c.Options) { // blocks say what options do
+		last.backends, last.options = nil, c.Options
+	}
 	j := 0
 	from, to := 0, 0 // what is taken over of the last text and not written yet
 	for _, b := range c.Backends {
@@ -252,7 +263,7 @@ func (t *Template) render(c *Config) ([]byte, error) {
 		}
 		out.Buffer.Write(last.text[from:to])
 		from, to = 0, 0
-		if err := t.block(out, b); err != nil {
+		if err := t.block(out, b, c.Options); err != nil {
 			return nil, err
 		}
 	}
@@ -302,9 +313,9 @@ func cloned(h hash.Cloner) hash.Cloner {
 }
 
 // block writes one backend, under the comment that leads from a line back to its app.
-func (t *Template) block(out *limited, b *Backend) error {
+func (t *Template) block(out *limited, b *Backend, o *Options) error {
 	out.WriteString("\n" + appPrefix + comment(b.App).String() + "\n")
-	return t.text.ExecuteTemplate(out, "backend", b.view())
+	return t.text.ExecuteTemplate(out, "backend", b.view(o))
 }
 
 func (c *Config) headView() (*head, error) {
@@ -325,12 +336,15 @@ func (c *Config) headView() (*head, error) {
 	return h, nil
 }
 
-func (b *Backend) view() *backendView {
+func (b *Backend) view(o *Options) *backendView {
 	v := &backendView{
 		Name: Word(b.Name), HTTP: b.Mode != signalbox.TCP, NoCheck: b.Check.Kind == signalbox.CheckOff,
 		CheckInterval: millis(b.Check.Interval), CheckTimeout: millis(b.Check.Timeout), CheckFall: b.Check.Fall,
+		CheckTLS:  b.Check.TLS && (b.Policy == nil || b.Policy.BackendTLS == signalbox.BackendPlain) && b.Check.Kind != signalbox.CheckOff,
+		HasPolicy: b.Policy != nil, Policy: b.policyView(o), NearWeight: NormalWeight,
 		Servers: make([]serverView, len(b.Slots)),
 	}
+	v.Near, v.NearUntil = b.nearRules(o)
 	if b.Check.Kind == signalbox.CheckHTTP {
 		v.CheckPath = Word(b.Check.Path)
 	}
@@ -339,7 +353,7 @@ func (b *Backend) view() *backendView {
 		if s.Addr.IsValid() {
 			addr = s.Addr.String()
 		}
-		v.Servers[i] = serverView{Name: Word(s.Name), Addr: Word(addr), Weight: s.Weight, Disabled: s.Admin != Ready}
+		v.Servers[i] = serverView{Name: Word(s.Name), Addr: Word(addr), CheckPort: s.CheckPort, Weight: s.Weight, Disabled: s.Admin != Ready}
 	}
 	return v
 }

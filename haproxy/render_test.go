@@ -136,7 +136,7 @@ func TestAppAtLeadsBackToTheApp(t *testing.T) {
 func TestWordsAreOneWord(t *testing.T) {
 	for in, want := range map[string]string{
 		"10.0.0.1:80": "10.0.0.1:80", "[::1]:80": "[::1]:80", "a b": "'a b'", "a#b": "'a#b'", `a"$b\`: `'a"$b\'`, "": "''",
-		"a'b": "'a_b'", "a\nb": "'a_b'", "a\r\x00": "'a__'", "%[src]": "'%[src]'",
+		"a'b": `'a'\''b'`, "'": `''\'''`, "a\nb": "'a_b'", "a\r\x00": "'a__'", "%[src]": "'%[src]'",
 	} {
 		if got := Word(in).String(); got != want {
 			t.Errorf("%q prints as %s, want %s", in, got, want)

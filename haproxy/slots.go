@@ -8,8 +8,8 @@ import (
 )
 
 // assign places endpoints into slots: each task where was has it, new ones into free slots. checked says whether HAProxy
-// checks them, so that a task of unknown health can wait for a verdict.
-func assign(endpoints []signalbox.Endpoint, was *Backend, checked bool, floor int) []Server {
+// checks them, so that a task of unknown health can wait for a verdict; weigh says how much one is preferred that is not suspect.
+func assign(endpoints []signalbox.Endpoint, was *Backend, checked bool, floor int, weigh func(*signalbox.Endpoint) int) []Server {
 	if !slices.IsSortedFunc(endpoints, signalbox.Endpoint.Compare) {
 		endpoints = slices.Clone(endpoints)
 		slices.SortFunc(endpoints, signalbox.Endpoint.Compare)
@@ -36,7 +36,7 @@ func assign(endpoints []signalbox.Endpoint, was *Backend, checked bool, floor in
 		}
 		switch {
 		case at >= 0:
-			slots[at].take(e, &before[at], checked)
+			slots[at].take(e, &before[at], checked, weigh(&e))
 		case e.State != signalbox.Draining: // one that never took traffic needs no slot to end it
 			fresh = append(fresh, e)
 		}
@@ -64,7 +64,7 @@ func assign(endpoints []signalbox.Endpoint, was *Backend, checked bool, floor in
 		}
 	}
 	for i, e := range fresh {
-		slots[free[i]].take(e, nil, checked)
+		slots[free[i]].take(e, nil, checked, weigh(&e))
 	}
 	keepLast(slots)
 	return slots
@@ -122,22 +122,26 @@ func grow(slots []Server, size int) []Server {
 func (s *Server) free() { s.Task, s.Admin, s.Gated = "", Maint, false }
 
 // take fills a slot with an endpoint; was is the slot as it was if the task had it already.
-func (s *Server) take(e signalbox.Endpoint, was *Server, checked bool) {
-	s.Task, s.Addr = e.Task, e.Addr
+func (s *Server) take(e signalbox.Endpoint, was *Server, checked bool, weight int) {
+	s.Task, s.Addr, s.CheckPort = e.Task, e.Addr, e.CheckPort
+	if s.CheckPort == e.Addr.Port() {
+		s.CheckPort = 0
+	}
 	served := was != nil && was.Admin == Ready
 	gated := served && was.Gated
 	switch e.State {
 	case signalbox.Draining:
-		s.Admin, s.Gated = Drain, was != nil && was.Gated
+		// A preference would lead requests to it all the same.
+		s.Admin, s.Weight, s.Gated = Drain, min(s.Weight, NormalWeight), was != nil && was.Gated
 	case signalbox.Down:
 		s.Admin, s.Gated = Maint, false
 	case signalbox.Suspect:
 		s.Admin, s.Weight, s.Gated = Ready, SuspectWeight, gated && checked
 	case signalbox.Unknown:
 		// Whoever served already goes on: not knowing is no verdict.
-		s.Admin, s.Weight, s.Gated = Ready, NormalWeight, checked && (!served || gated)
+		s.Admin, s.Weight, s.Gated = Ready, weight, checked && (!served || gated)
 	default:
-		s.Admin, s.Weight, s.Gated = Ready, NormalWeight, false
+		s.Admin, s.Weight, s.Gated = Ready, weight, false
 	}
 }
 

@@ -29,7 +29,7 @@ func TestNoMomentWithoutServer(t *testing.T) {
 					all = append(all, endpoint(n, rapid.SampledFrom(states).Draw(t, "state")))
 				}
 			}
-			next := &Backend{Name: "b", Slots: assign(all, be, true, 16)}
+			next := &Backend{Name: "b", Slots: assign(all, be, true, 16, weighAlike)}
 			if len(be.Slots) > 0 {
 				stays(t, be, next)
 			}
@@ -67,10 +67,10 @@ func stays(t *rapid.T, from, to *Backend) {
 }
 
 func TestAnonymousSlotIsFoundByAddress(t *testing.T) {
-	was := assign([]signalbox.Endpoint{endpoint(1, signalbox.Up)}, nil, true, 4)
+	was := assign([]signalbox.Endpoint{endpoint(1, signalbox.Up)}, nil, true, 4, weighAlike)
 	was[0].Task = ""
 	from := &Backend{Name: "b", Slots: was}
-	to := &Backend{Name: "b", Slots: assign([]signalbox.Endpoint{endpoint(1, signalbox.Up)}, from, true, 4)}
+	to := &Backend{Name: "b", Slots: assign([]signalbox.Endpoint{endpoint(1, signalbox.Up)}, from, true, 4, weighAlike)}
 	if to.Slots[0].Task != "t01" || to.used() != 1 {
 		t.Errorf("slots %+v, want the task in the slot that serves it", to.Slots)
 	}
@@ -83,15 +83,15 @@ func TestAnonymousSlotIsFoundByAddress(t *testing.T) {
 
 // The last usable server serves on, least preferred, when it should drain; it drains once another one is usable.
 func TestLastServerServesOn(t *testing.T) {
-	up := &Backend{Name: "b", Slots: assign([]signalbox.Endpoint{endpoint(1, signalbox.Up)}, nil, true, 4)}
-	last := &Backend{Name: "b", Slots: assign([]signalbox.Endpoint{endpoint(1, signalbox.Draining), endpoint(2, signalbox.Unknown)}, up, true, 4)}
+	up := &Backend{Name: "b", Slots: assign([]signalbox.Endpoint{endpoint(1, signalbox.Up)}, nil, true, 4, weighAlike)}
+	last := &Backend{Name: "b", Slots: assign([]signalbox.Endpoint{endpoint(1, signalbox.Draining), endpoint(2, signalbox.Unknown)}, up, true, 4, weighAlike)}
 	if s := last.Slots[0]; s.Admin != Ready || s.Weight != SuspectWeight {
 		t.Errorf("the last server is %+v, want it ready at weight %d", s, SuspectWeight)
 	}
 	if s := last.Slots[1]; !s.Gated {
 		t.Errorf("the new server is %+v, want it to wait for its check", s)
 	}
-	next := &Backend{Name: "b", Slots: assign([]signalbox.Endpoint{endpoint(1, signalbox.Draining), endpoint(2, signalbox.Up)}, last, true, 4)}
+	next := &Backend{Name: "b", Slots: assign([]signalbox.Endpoint{endpoint(1, signalbox.Draining), endpoint(2, signalbox.Up)}, last, true, 4, weighAlike)}
 	if next.Slots[0].Admin != Drain || !next.Slots[1].usable() {
 		t.Errorf("slots %+v, want the first to drain and the second to serve", next.Slots)
 	}

@@ -172,7 +172,12 @@ func (c *controller) haproxy(dir string, life lifetime) error {
 	if err != nil {
 		return &exitError{code: exitUsage, err: err}
 	}
+	given, err := readGiven(s)
+	if err != nil {
+		return &exitError{code: exitUsage, err: err}
+	}
 	c.options = &haproxy.Options{
+		UserLists: given.userLists, ErrorPages: given.errorPages, Prefer: given.prefer, Node: given.node,
 		Dir: dir, HTTPBind: s.HTTPBind, HTTPSBind: s.httpsBind(), TrustedProxies: trusted, ProxyProtocolFrom: proxies, ServiceBind: s.ServiceBind,
 		StatsSocket: filepath.Join(dir, "stats.sock"), LogSocket: filepath.Join(dir, "log.sock"),
 		LogFormat: metrics.LogFormat, LogFormatTCP: metrics.LogFormatTCP,

@@ -56,6 +56,10 @@ type settings struct {
 	Certificates        string
 	TrustedProxies      []string
 	ProxyProtocolFrom   []string
+	UserLists           string
+	ErrorPages          string
+	Prefer              string // none, local
+	Node                []string
 	MaxConn             int
 	Slots               int
 	ReloadInterval      time.Duration
@@ -90,6 +94,7 @@ func defaults() settings {
 		HAProxyBin:      "haproxy",
 		HTTPBind:        []string{":80"},
 		ServiceBind:     "*",
+		Prefer:          "none",
 		ReloadInterval:  time.Second,
 		HardStopAfter:   30 * time.Minute,
 		MaxReloads:      50,
@@ -146,6 +151,10 @@ var settingTable = []setting{
 	{"HAProxy", "service-bind", "`address` of the service ports, * for every one", func(s *settings) pflag.Value { return textOf(&s.ServiceBind) }},
 	{"HAProxy", "trusted-proxies", "`networks` whose X-Forwarded-* headers are believed and kept; everybody else's are replaced", func(s *settings) pflag.Value { return listOf(&s.TrustedProxies) }},
 	{"HAProxy", "proxy-protocol-from", "`networks` that begin each connection with the PROXY protocol", func(s *settings) pflag.Value { return listOf(&s.ProxyProtocolFrom) }},
+	{"HAProxy", "user-lists", "`directory` of lists of users that services may ask for by name (signalbox.auth): one file a list, with lines user:hash", func(s *settings) pflag.Value { return textOf(&s.UserLists) }},
+	{"HAProxy", "error-pages", "`directory` of error pages that services may ask for by name (signalbox.error-page), each a whole answer or a body alone", func(s *settings) pflag.Value { return textOf(&s.ErrorPages) }},
+	{"HAProxy", "prefer", "which healthy tasks come first, `none|local`: local are those on this machine, and the others help when these are busy or down", func(s *settings) pflag.Value { return oneOf(&s.Prefer, "none", "local") }},
+	{"HAProxy", "node", "`names` and addresses of this machine, as the cluster's tasks have them; empty: its host name and its interfaces' addresses", func(s *settings) pflag.Value { return listOf(&s.Node) }},
 	{"HAProxy", "maxconn", "`number` of connections; 0: what fits the limit of file descriptors", func(s *settings) pflag.Value { return intOf(&s.MaxConn, 0, 10_000_000) }},
 	{"HAProxy", "slots", "least `number` of server slots of a service; 0: by the number of services", func(s *settings) pflag.Value { return intOf(&s.Slots, 0, 4096) }},
 	{"HAProxy", "reload-interval", "shortest `time` between two reloads", func(s *settings) pflag.Value { return durationOf(&s.ReloadInterval, 0, time.Hour) }},
