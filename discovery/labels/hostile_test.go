@@ -2,22 +2,17 @@ package labels
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
-
-	"signalbox"
 )
 
-// hostile are values that a configuration, a map file, a socket command, a shell, a terminal or a page could take for something
-// else than a value.
-var hostile = func() []string {
+// seeds are values that a configuration, a map file, a socket command, a shell, a terminal or a page could take for something else
+// than a value.
+var seeds = func() []string {
 	seeds := []string{
 		"\n", "\r\n", "\r", "\t", "\v", "\f", "\x00", "\x1b[31m", "\x7f", "\u0085", "\u2028", "\u2029", "\xff\xfe", "\xc3\x28", "\xed\xa0\x80",
 		"'", `"`, "`", `\`, `\n`, `\\`, "''", `""`, "#", ";", "|", "&&", "$", "$HOME", "${HOME}", `"${HOME}"`, "$(id)", "`id`", "%[src]", "%[env(HOME)]", "%00", "%0a", "%2e%2e",
@@ -28,8 +23,28 @@ var hostile = func() []string {
 		"http-request return file /etc/shadow", "lf-file /etc/shadow", "external-check command /bin/sh", "0x1f90", "1e4", "+80", "-1", "65536", "99999999999999999999", "080", "８０", "٣", "0", " 80 ", "80 80", "80\n81",
 		"..", ".", "a..b", ".a", "a.", "-a", "a-", "a-.b", "*", "**", "*.*", "a.*", "*a.b", "*.", "*.a.", "_", "xn--", "xn--\u00fc", "\u202eevil", "a\u200bb", "ａ.ｂ", "a。b", "\u2100.com", "ﬀ.com", "İ.com", "ß", "💩.la", "localhost", "127.0.0.1", "[::1]", "::1", "a:80:90", "user@host", "user:pw@host", "http://a/", "a/b", "a?b", "a#b", "a b", "a,b", ",", ",,", "  ", "",
 		strings.Repeat("a", 64), strings.Repeat("a.", 130) + "b", "/" + strings.Repeat("x", 2000), strings.Repeat("a,", 40000), strings.Repeat("A", 64<<10), strings.Repeat("\u00fc", 5000), strings.Repeat("*.", 300) + "a",
+		"а.local", "раураl.local", "ⅼocal", "ｌocal", "a․b", "a／b", "1‚2", "１0", "ₐ", "𝐚.local", "e\u0301", "\u0301", "Ⅷ", "ǆ", "ſ.local", "K.local", "\u1e9e", "\u0131", "\u00df.local", "\u03c2.local",
+		"ssl verify none", "check port 1", "cookie x", "track a/b", "on-marked-down shutdown-sessions", "agent-check", "source 1.2.3.4", "socks4 1.2.3.4:1", "redir http://evil", "ws h1", "namespace x", "proto h2", "resolvers x", "init-addr last", "crt /etc/x", "ca-file @system-ca", "crl-file x", "alpn h2", "tfo", "uid 0", "user root",
+		"http-request deny", "http-response lua.x", "tcp-request content accept", "errorfile 503 /etc/shadow", "stats enable", "log 127.0.0.1 local0", "option httpchk", "default_backend x", "acl x always_true", "filter spoe engine x", "program x", "peers x", "userlist x", "ring x", ".if defined(X)", ".alert x", "quote'in", "presetenv A b", "unsetenv", "setenv A b",
+		"%[lua.x]", "%[var(txn.x)]", "%[req.hdr(Cookie)]", "%%[src]", "%[", "%]", "%]]", "%{+Q}o", "%ci", "%n", "%s%s%s", "${A-b}", "${A[*]}", "$(", "${", "$}", "\"${A}\"", "'${A}'", "\\$", "\\ ", "a\\", "\\x41", "\\0", "\\r\\n",
+		"(a+)+$", "(a|a)*b", "(.*)*", "[", "(", ")", "a{1,", "a{99999}", "(?i)a", "(?=a)", "(?<!a)", "(?R)", "(*UTF)", "\\1", "\\pL", "\\b", "[[:alpha:]]", "a**", "a*?", "a++", "^$", ".{0,200}.{0,200}.{0,200}",
+		"1/0", "1/-1", "1/1e3", "NaN%", "Inf%", "1e400%", "0x1p-2%", "-0%", "100.0%", "1h1h1h", "1e3s", "9999999999h", "-1s", "1ns", "1µs", ".s", "1 s", "0.0000001ms",
+		"0.0.0.0/0/0", "10/8", "010.0.0.1", "0x7f.1", "127.1", "::/129", "::ffff:1.2.3.4", "::1%lo", "[::]:80", "1.2.3.4-1.2.3.5", "1.2.3.4/255.0.0.0", "not 1.2.3.4", "!1.2.3.4",
+		"Host: evil", "X:", ": x", "X\r\nY: z", "Transfer-Encoding: chunked", "X-Forwarded-For: ::1", "data:text/html,x", "file:///etc/passwd", "http://", "https://@x", "https://x:y@z", "//x", "http:x", "https://[::1", "https://x:99999",
 		"true\nfalse", "TRUE", "nope", "tcp\nlog global", "httpx", "health",
 	}
+	for c := range 0x21 {
+		seeds = append(seeds, "a"+string(rune(c))+"b")
+	}
+	for _, c := range "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~\x7f\u0085\u00a0\u00ad\u061c\u115f\u1680\u180e\u200b\u200d\u200e\u2028\u202a\u202e\u2060\u2066\u3000\u3164\ufe0f\ufeff\uff0c\uff1a\uff0e\ufffd\U000e0041" {
+		seeds = append(seeds, string(c), "a"+string(c)+"b")
+	}
+	slices.Sort(seeds)
+	return slices.Compact(seeds)
+}()
+
+// hostile are the seeds alone, and with something harmless at their sides.
+var hostile = func() []string {
 	var all []string
 	for _, s := range seeds {
 		all = append(all, s, "shop.local"+s, s+"shop.local", "/ok"+s, "/"+s+"/x", "shop.local,"+s, s+" /y")
@@ -46,27 +61,77 @@ func everyLabel() []string {
 			names = append(names, "HAPROXY_0_"+l.Twin)
 		}
 	}
-	names = append(names, "HAPROXY_GROUP", "HAPROXY_0_AUTH", "HAPROXY_0_BACKEND_HEAD", "signalbox.unknown", "signalbox..x")
+	names = append(names, "HAPROXY_GROUP", "HAPROXY_0_BACKEND_HEAD", "signalbox.unknown", "signalbox..x")
 	return names
 }
 
 var twoPorts = []Port{{Index: 0, Name: "http", Service: 10001}, {Index: 1, Service: 10002}}
 
+// fieldsOf holds, for each key, values with a place for something hostile in each of their fields, beside the whole value.
+var fieldsOf = map[string][]string{
+	"enable": nil, "mode": nil, "port": {"80?"}, "accept-proxy": nil, "port-tls": nil, "strip-prefix": nil, "http2": nil, "send-proxy": nil, "hsts": nil,
+	"https-redirect": nil, "priority": {"1?"}, "weight": {"1?"}, "maxconn": {"1?"}, "retries": {"1?"}, "balance": {"uri?"}, "path-match": {"regex?"},
+	"backend-tls": {"verify?"}, "slow-start": {"1?s"}, "timeout": {"1?s"}, "connect-timeout": {"1?s"}, "health-interval": {"1?s"},
+	"host": {"shop.?.local", "*.?", "~?", "~[?]", "~x{?}", "a.local, ?", "~a? b.local"}, "path": {"/a/?/b", "/ok, ?", "/a%?"},
+	"bind-address": {"127.0.0.?", "::?"}, "group": {"edge, ?", "a?"}, "sticky": {"S?"}, "health": {"GET /?", "GET /x?a=?", "? /x"},
+	"tls": {"shop?", "passthrough?"}, "allow": {"10.0.0.0/8, ?", "10.0.0.?/8", "10.0.0.0/?", "all ?"},
+	"auth":       {"?:ann:" + someHash, "shop:?:" + someHash, "shop:ann:?", "shop:ann:" + someHash + "?", "shop:ann:$6$?$x", "staff?"},
+	"rate-limit": {"?/s", "100/?", "100/1?s"}, "rewrite-path": {"/v2/?"}, "rewrite-host": {"a?.local"}, "rewrite-location": {"/v2?"}, "redirect-root": {"/app/?", "/app?x=?"},
+	"request-header": {"X-?: a", "X-A: ?", "X-A: a ? b", "X-A: a\n?"}, "response-header": {"X-?: a", "X-A: ?", "X-A: a ? b", "X-A: a\n?"},
+	"cors": {"https://?", "https://a.local:?", "?://a.local", "https://[::?]", "https://a.local, ?"}, "error-page": {"503=?", "?=sorry", "503=sorry, ?"},
+	"routes": {"/users/?", "/users/{?}", "/a, ?"}, "slo": {"?% < 1s", "99% < ?", "99% ? 1s"}, "log": {"1/?"}, "trace": {"1/?"}, "owner": {"team ?"},
+	"docs": {"https://?/", "https://a/?", "?://a/", "https://a/?x#?"},
+}
+
+const someHash = "$6$abcdefgh$0123456789012345678901234567890123456789012345678901234567890123456789012345678901234."
+
+// Whatever stands in a field of a label, in each of its forms and in each dialect, what comes out is of its type, and nothing of it
+// reaches another port.
 func TestHostileValues(t *testing.T) {
-	if len(hostile) < 300 {
-		t.Fatalf("only %d hostile strings", len(hostile))
+	if len(seeds) < 300 {
+		t.Fatalf("only %d hostile strings", len(seeds))
 	}
-	alone := Parse("/app", map[string]string{"signalbox.1.host": "good.local"}, twoPorts, Options{}).Ports[1]
-	for _, name := range everyLabel() {
-		for _, value := range hostile {
-			r := Parse("/app", map[string]string{name: value, "signalbox.1.host": "good.local"}, twoPorts, Options{})
-			if why := unsafe(r); why != "" {
-				t.Errorf("%s=%.80q: %s", name, value, why)
-			}
-			if diff := cmp.Diff(alone.Routes, r.Ports[1].Routes); diff != "" && !slices.Contains([]string{"mode", "enable", "allow"}, name[strings.LastIndexByte(name, '.')+1:]) {
-				t.Errorf("%s=%.80q changes the other port (-want +got):\n%s", name, value, diff)
-			}
+	last := Port{Index: 4, Service: 10005, Labels: map[string]string{"signalbox.host": "good.local", "signalbox.enable": "true", "signalbox.mode": "http"}}
+	alone := Parse("/app", nil, []Port{last}, Options{}).Ports[0]
+	for _, l := range Table() {
+		fields, listed := fieldsOf[l.Key]
+		if !listed {
+			t.Errorf("the fields of %s are not listed", l.Key)
 		}
+		t.Run(l.Key, func(t *testing.T) {
+			t.Parallel()
+			check := func(value string, meta map[string]string, ports ...Port) {
+				r := Parse("/app", meta, append(ports, last), Options{})
+				if why := unsafe(r); why != "" {
+					t.Errorf("%s=%.80q: %s", l.Key, value, why)
+				}
+				got := r.Ports[len(ports)]
+				if !slices.Equal(alone.Routes, got.Routes) || !l.EveryPort && (!got.Policy.Equal(&alone.Policy) || got.Enabled != alone.Enabled || got.Mode != alone.Mode) {
+					t.Errorf("%s=%.80q changes the other port: %+v", l.Key, value, got)
+				}
+			}
+			from := seeds
+			if l.Key == "host" || l.Key == "path" {
+				from = hostile
+			}
+			for _, h := range from {
+				meta := map[string]string{
+					"signalbox.host": "a.local", "signalbox.1.host": "b.local", "signalbox.web.host": "c.local", "signalbox.1.path": "/x", "signalbox.web.path": "/x",
+					"signalbox." + l.Key: h, "signalbox.1." + l.Key: h, "signalbox.web." + l.Key: h, "HAPROXY_3_VHOST": "d.local",
+				}
+				if l.Twin != "" {
+					meta["HAPROXY_3_"+l.Twin] = h
+				}
+				check(h, meta, Port{Index: 0, Service: 10001}, Port{Index: 1, Service: 10002}, Port{Index: 2, Name: "web", Service: 10003},
+					Port{Index: 3, Service: 10004, Labels: map[string]string{"signalbox." + l.Key: h}})
+			}
+			for _, field := range fields {
+				for _, h := range seeds {
+					value := strings.ReplaceAll(field, "?", h)
+					check(value, map[string]string{"signalbox.0.host": "a.local", "signalbox.0.path": "/x", "signalbox.0." + l.Key: value}, Port{Index: 0, Service: 10001})
+				}
+			}
+		})
 	}
 }
 
@@ -81,54 +146,6 @@ func TestHostileNames(t *testing.T) {
 			}
 		}
 	}
-}
-
-var (
-	safeHost  = regexp.MustCompile(`^(|(\*\.)?([a-z0-9_]([a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)$`)
-	safePath  = regexp.MustCompile(`^(/|(/([A-Za-z0-9._~!&()+;=:@-]|%[0-9A-Fa-f]{2})+)+)$`)
-	safeGroup = regexp.MustCompile(`^(\*|[A-Za-z0-9][A-Za-z0-9._/:-]*)$`)
-)
-
-// unsafe says what in a result is not of its type, or "".
-func unsafe(r Result) string {
-	problems := slices.Clone(r.Problems)
-	for _, p := range r.Ports {
-		problems = append(problems, p.Problems...)
-		for _, route := range p.Routes {
-			if !safeHost.MatchString(route.Host) || len(route.Host) > 253 {
-				return fmt.Sprintf("host %q", route.Host)
-			}
-			if !safePath.MatchString(route.Path) || len(route.Path) > 1024 || strings.Contains(route.Path, "/../") || strings.HasSuffix(route.Path, "/..") {
-				return fmt.Sprintf("path %q", route.Path)
-			}
-		}
-		if !slices.IsSortedFunc(p.Routes, signalbox.Route.Compare) || len(slices.Compact(slices.Clone(p.Routes))) != len(p.Routes) {
-			return fmt.Sprintf("routes %v are not sorted, each once", p.Routes)
-		}
-		if p.Listen < 0 || p.Listen > 65535 {
-			return fmt.Sprintf("listen %d", p.Listen)
-		}
-		if p.Mode != signalbox.HTTP && p.Mode != signalbox.TCP {
-			return fmt.Sprintf("mode %q", p.Mode)
-		}
-		for _, g := range p.Groups {
-			if !safeGroup.MatchString(g) || len(g) > 64 {
-				return fmt.Sprintf("group %q", g)
-			}
-		}
-	}
-	if len(problems) > 40 {
-		return fmt.Sprintf("%d problems", len(problems))
-	}
-	for _, p := range problems {
-		if s := p.String(); !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) || len(s) > 2000 {
-			return fmt.Sprintf("problem %.200q", s)
-		}
-		if p.Code == "" || p.Severity == "" || p.App == "" || p.Message == "" || p.Action == "" {
-			return fmt.Sprintf("problem with gaps: %+v", p)
-		}
-	}
-	return ""
 }
 
 // someLabels draws labels of which most are of the vocabulary and many are good.

@@ -279,7 +279,7 @@ func (r *refusal) problem(f flaw) signalbox.Problem {
 	action := "it is left out"
 	switch {
 	case f.used:
-		action = "the rest is used"
+		action = cmp.Or(f.done, "the rest is used")
 	case r.kept != "":
 		action = "the last good value " + cut(r.kept, maxShown) + " stays"
 	case r.whole:
@@ -296,7 +296,7 @@ func (c claim) problem(code string, s signalbox.Severity, text, action string) s
 	switch {
 	case c.hidden():
 		c.value = ""
-	case c.headers():
+	case c.headers(), c.key == "docs":
 		c.value = c.shown()
 	}
 	return signalbox.Problem{

@@ -2,6 +2,7 @@ package labels
 
 import (
 	"cmp"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -107,13 +108,19 @@ func (c *claim) shown() string {
 	case c.headers():
 		lines := strings.Split(value, "\n")
 		for i, line := range lines {
-			name, rest, _ := strings.Cut(line, ":")
+			name, rest, ok := strings.Cut(line, ":")
+			if !ok {
+				continue
+			}
 			lines[i] = signalbox.Header{Name: name, Value: strings.TrimSpace(rest)}.String()
 		}
 		value = strings.Join(lines, "; ")
 	}
-	return shown(value)
+	return shown(userInfo.ReplaceAllString(value, "//…@"))
 }
+
+// userInfo is the part of a URL that may hold a password.
+var userInfo = regexp.MustCompile(`//[^/@]*@`)
 
 // headers reports whether the value is one of header fields.
 func (c *claim) headers() bool { return strings.HasSuffix(c.key, "-header") }

@@ -44,12 +44,12 @@ var rewriteLabels = []Label{
 	sorted(Label{
 		Key: "cors", Type: "origins, scheme://host[:port], separated by comma or space; `*` for all", Default: "none", EveryPort: true, HTTP: true,
 		Doc: "The origins whose pages browsers may let call the service. Preflight requests are answered without a task.", Example: "https://app.example.com",
-		Invalid: "the origin is dropped, the others are kept",
+		Invalid: "the origin is dropped, the others are kept", lost: "no origin is allowed",
 	}, func(p *signalbox.Policy) *[]string { return &p.CORS }, parseOrigin),
 	{
 		Key: "error-page", Type: "status=name, separated by comma or space", Default: "HAProxy's pages", EveryPort: true, HTTP: true,
 		Doc: "Pages that the operator has given, for answers of the load balancer's own.", Example: "503=sorry",
-		Invalid: "the page is dropped, the others are kept",
+		Invalid: "the page is dropped, the others are kept", lost: "HAProxy's pages are sent",
 		set: func(v *values, raw string, _ *Options) ([]flaw, bool) {
 			pages, flaws := parseItems(raw, splitList, errorPageItems())
 			sortPages(pages)
@@ -73,7 +73,7 @@ var rewriteLabels = []Label{
 // headers completes the row of a list of header fields.
 func headers(l Label, field func(*signalbox.Policy) *[]signalbox.Header, answer bool) Label {
 	l.Type, l.Default, l.EveryPort, l.HTTP = "`Name: value`, each on a line of its own", "none", true, true
-	l.Invalid = "the line is dropped, the others are kept"
+	l.Invalid, l.lost = "the line is dropped, the others are kept", "no header field is set"
 	l.set = func(v *values, raw string, _ *Options) ([]flaw, bool) {
 		all, flaws := parseHeaders(raw, answer)
 		*field(&v.policy) = all

@@ -7,7 +7,7 @@ var shownLabels = []Label{
 	sorted(Label{
 		Key: "routes", Type: "templates of paths, separated by comma or space", Default: "none: ids in paths are recognised", HTTP: true,
 		Doc: "How requests are told apart in metrics: one series for all of /users/1, /users/2.", Example: "/users/{id}, /users/{id}/orders",
-		Invalid: "the template is dropped, the others are kept",
+		Invalid: "the template is dropped, the others are kept", lost: "ids in paths are recognised",
 	}, func(p *signalbox.Policy) *[]string { return &p.RoutePatterns }, parseTemplate),
 	scalar(Label{
 		Key: "slo", Type: "share of good requests, and the time within which a good one is answered", Default: "none", EveryPort: true,

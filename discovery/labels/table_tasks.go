@@ -139,6 +139,7 @@ func parseHealth(s string) (signalbox.Check, *flaw) {
 	}
 	path, bad := parseTarget(strings.TrimSpace(path))
 	if bad != nil {
+		bad.value = s
 		return signalbox.Check{}, bad
 	}
 	return signalbox.Check{Kind: signalbox.CheckHTTP, Path: path}, nil

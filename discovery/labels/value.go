@@ -26,6 +26,7 @@ type flaw struct {
 	text  string // completes "the value …"
 	warn  bool   // it is used nevertheless, or the default does no harm
 	used  bool   // the item is used all the same
+	done  string // what is done where it is used; "" is "the rest is used"
 }
 
 // clean removes what people cannot see: zero-width characters anywhere, and white space at the ends; a no-break space counts as

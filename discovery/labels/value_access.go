@@ -45,7 +45,7 @@ func parsePrefix(s string) (netip.Prefix, *flaw) {
 	case p.Addr().Is4In6():
 		return bad("is an IPv4 network in IPv6 notation")
 	case p != p.Masked():
-		return p.Masked(), &flaw{code: "SB125", value: s, text: "has bits beyond its length; " + p.Masked().String() + " is allowed", warn: true, used: true}
+		return p.Masked(), &flaw{code: "SB125", value: s, text: "has bits beyond its length", warn: true, used: true, done: p.Masked().String() + " is allowed"}
 	}
 	return p, nil
 }

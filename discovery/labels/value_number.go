@@ -55,7 +55,7 @@ func clamp[T int | time.Duration](s string, n, lo, hi T, text func(T) string) (T
 	if within == n {
 		return n, nil
 	}
-	return within, &flaw{code: "SB124", value: s, text: "is out of bounds; " + text(within) + " holds", warn: true, used: true}
+	return within, &flaw{code: "SB124", value: s, text: "is out of bounds", warn: true, used: true, done: text(within) + " holds"}
 }
 
 // optional turns a reader of numbers into one of numbers that may be absent.
