@@ -76,7 +76,7 @@ type Routes struct {
 	HostRegexes []MapEntry // in the order in which they are tried; pattern of a whole host to the name that it stands for
 	Hosts       []MapEntry // sorted by Key; name + path + "/" to value: prefixes
 	Exact       []MapEntry // sorted by Key; name + path to value
-	PathRegexes []MapEntry // in the order in which they are tried; pattern of name + path to value
+	PathRegexes []MapEntry // in the order in which they are tried; pattern of name + "|" + path to value
 	Splits      []MapEntry // sorted by Key; split + bucket to backend's name
 	Paths       []MapEntry // sorted by Key; the names whose paths tell services apart, to how: "prefix,exact,regex" or some of these
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -79,6 +78,12 @@ func start(t *testing.T, table *signalbox.Table) *live {
 // startWith is start with other options than the usual ones.
 func startWith(t *testing.T, table *signalbox.Table, choose func(*Options)) *live {
 	t.Helper()
+	return startTemplate(t, DefaultTemplate(), table, choose)
+}
+
+// startTemplate is startWith with another template.
+func startTemplate(t *testing.T, tmpl *Template, table *signalbox.Table, choose func(*Options)) *live {
+	t.Helper()
 	dir := shortDir(t)
 	o := testOptions(dir)
 	l := &live{t: t, options: o, entry: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
@@ -87,7 +92,7 @@ func startWith(t *testing.T, table *signalbox.Table, choose func(*Options)) *liv
 	o.LogFormatTCP = `tcp %{+Q}[var(txn.service)]`
 	choose(o)
 	l.now = Build(table, o, nil)
-	f, err := Render(DefaultTemplate(), l.now)
+	f, err := Render(tmpl, l.now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -455,80 +460,6 @@ func TestHAProxyGatesUnknownTasks(t *testing.T) {
 	l.become(with(dead, up))
 	if code, body := l.get("shop.local", "/"); code != 200 || !strings.HasPrefix(body, "up") {
 		t.Errorf("after the orchestrator's verdict: %d %s", code, body)
-	}
-}
-
-// What decides where a request goes, said once more in the plainest way.
-func reference(table *signalbox.Table, host, path string) (app string, known bool) {
-	host, _, _ = strings.Cut(strings.ToLower(host), ":")
-	host = strings.TrimRight(host, ".")
-	parent := "*."
-	if _, rest, ok := strings.Cut(host, "."); ok {
-		parent += rest
-	}
-	for _, name := range []string{host, parent, ""} {
-		best, longest := "", -1
-		for _, s := range table.Services {
-			for _, r := range s.Routes {
-				prefix := strings.TrimSuffix(r.Path, "/") + "/"
-				known = known || r.Host == name && name != ""
-				if r.Host == name && strings.HasPrefix(path+"/", prefix) && len(prefix) > longest {
-					best, longest = s.App, len(prefix)
-				}
-			}
-		}
-		if best != "" || known {
-			return best, known
-		}
-	}
-	return "", false
-}
-
-// Random routes, each set led to from the one before by runtime commands alone: the real HAProxy answers as the reference says.
-func TestHAProxyRoutesAsTheReferenceSays(t *testing.T) {
-	const services = 6
-	names := []string{"", "a.x", "b.x", "*.x", "x", "*.a.x", "a.x-y"}
-	paths := []string{"/", "/p", "/p/q", "/pq", "/r"}
-	asked := []string{"a.x", "A.X:80", "b.x.", "c.x", "x", "z.a.x", "a.x-y", "other"}
-	targets := []string{"/", "/p", "/p/", "/p/q", "/p/qq", "/pq", "/r/s?p", "/s"}
-	var all []*signalbox.Service
-	for i := range services {
-		app := fmt.Sprintf("/app%d", i)
-		all = append(all, service(app, "", task(t, app)))
-	}
-	l := start(t, tableOf(all...))
-	seed := time.Now().UnixNano()
-	r := rand.New(rand.NewPCG(uint64(seed), 0))
-	for range 12 {
-		taken := make(map[signalbox.Route]bool)
-		next := make([]*signalbox.Service, services)
-		for i, s := range all {
-			c := *s
-			c.Routes = nil
-			for range r.IntN(4) {
-				route := signalbox.Route{Host: names[r.IntN(len(names))], Path: paths[r.IntN(len(paths))]}
-				if !taken[route] {
-					taken[route] = true
-					c.Routes = append(c.Routes, route)
-				}
-			}
-			next[i] = &c
-		}
-		table := tableOf(next...)
-		l.become(table)
-		for _, host := range asked {
-			for _, target := range targets {
-				path, _, _ := strings.Cut(target, "?")
-				app, known := reference(table, host, path)
-				want, word := 200, app+" "
-				if app == "" {
-					want, word = 404, map[bool]string{true: "for this path", false: "for this host"}[known]
-				}
-				if code, body := l.get(host, target); code != want || !strings.Contains(body, word) {
-					t.Fatalf("seed %d: %s%s: %d %s, want %d %s with %v", seed, host, target, code, body, want, word, table)
-				}
-			}
-		}
 	}
 }
 

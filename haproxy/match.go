@@ -194,7 +194,7 @@ func (c *Config) lookUp(name, path string) (value, key string) {
 	}
 	if strings.Contains(how, "regex") && len(path) <= maxRegexPath {
 		for _, e := range c.PathRegexes {
-			if regexMatches(e.Key, name+path) {
+			if regexMatches(e.Key, name+beforePath+path) {
 				return e.Value, e.Key
 			}
 		}
@@ -267,7 +267,7 @@ func (c *Config) outcome(cl, winner *claim, value, path string) (wins bool, why 
 		for _, e := range c.Splits {
 			percent += count(splitIn(e) == value && e.Value == cl.backend)
 		}
-		return true, fmt.Sprintf("shares the route by weight: %d has %d %% of the requests", cl.weight, percent)
+		return percent > 0, fmt.Sprintf("shares the route by weight: %d has %d %% of the requests", cl.weight, percent)
 	case cl.route == winner.route && cl.backend == value:
 		return true, map[signalbox.Match]string{
 			signalbox.Exact: "an exact path wins", signalbox.Regex: "no exact path matches, and this regular expression comes first",
@@ -331,7 +331,7 @@ func (c *Config) reach(a *Answer, value string) {
 	if isSplit(value) {
 		percent = make(map[string]int)
 		for _, cl := range a.Claims {
-			if cl.Wins {
+			if cl.Route == *a.Route {
 				if p := c.partOf(cl.Service); p != nil && p.backend != nil {
 					percent[p.backend.Name] = 0
 				}

@@ -62,8 +62,14 @@ func hostToken(host string) string {
 // whole returns the pattern that matches what an expression matches as a whole.
 func whole(expr string) string { return "^(?:" + expr + ")$" }
 
+// beforePath stands between a name and a path that regular expressions are tried on. Without it one that begins with anything could
+// take the end of another name for the beginning of a path.
+const beforePath = "|"
+
 // pathPattern returns the pattern of a path's regular expression, for the name before the path.
-func pathPattern(name, expr string) string { return "^" + regexp.QuoteMeta(name) + "(?:" + expr + ")$" }
+func pathPattern(name, expr string) string {
+	return "^" + regexp.QuoteMeta(name+beforePath) + "(?:" + expr + ")$"
+}
 
 // The bounds of regular expressions. HAProxy matches by backtracking, in the thread that serves everybody: an expression may take
 // no time worth noticing, whatever the path.

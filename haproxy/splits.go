@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"signalbox"
 )
 
 // buckets is into how many equal parts shared traffic is divided: a share is a whole percentage.
@@ -73,12 +71,19 @@ func shares(claims []*claim) []int {
 
 // splitEntries returns the buckets of a split. Each service has a range, in the order of ids: a change of weights moves few buckets.
 func splitEntries(split string, claims []*claim) []MapEntry {
-	byID := slices.Clone(claims)
-	slices.SortFunc(byID, func(a, b *claim) int { return strings.Compare(string(a.service), string(b.service)) })
+	type part struct {
+		of *claim
+		n  int
+	}
+	var parts []part
+	for i, n := range shares(claims) {
+		parts = append(parts, part{claims[i], n})
+	}
+	slices.SortFunc(parts, func(a, b part) int { return strings.Compare(string(a.of.service), string(b.of.service)) })
 	out := make([]MapEntry, 0, buckets)
-	for i, n := range shares(byID) {
-		for range n {
-			out = append(out, MapEntry{bucketKey(split, len(out)), byID[i].backend})
+	for _, p := range parts {
+		for range p.n {
+			out = append(out, MapEntry{bucketKey(split, len(out)), p.of.backend})
 		}
 	}
 	return out
@@ -112,10 +117,4 @@ func (r Routes) Without(gone map[string]bool) Routes {
 	}
 	r.Splits = splits
 	return r
-}
-
-// Share is the part of a route's traffic that a service gets.
-type Share struct {
-	Service signalbox.ServiceID
-	Percent int
 }
