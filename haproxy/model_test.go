@@ -32,11 +32,12 @@ func load(c *Config) *model {
 			m.servers[b.Name+"/"+s.Name] = s
 		}
 	}
-	for name, entries := range map[string][]MapEntry{HostsMap: c.Hosts, NamesMap: c.Names, PathsMap: c.Paths} {
-		m.maps[c.Options.MapPath(name)] = make(map[string]string)
-		for _, e := range entries {
-			m.maps[c.Options.MapPath(name)][e.Key] = e.Value
+	for _, list := range c.Maps() {
+		entries := make(map[string]string)
+		for _, e := range *list.Entries {
+			entries[e.Key] = e.Value
 		}
+		m.maps[c.Options.MapPath(list.Name)] = entries
 	}
 	return m
 }
@@ -93,12 +94,26 @@ func (m *model) apply(c Command) error {
 
 // holds checks what every request may rely on, between any two commands: a host leads to a backend that has a name.
 func (m *model) holds(t *rapid.T, o *Options, after Command) {
-	for key, backend := range m.maps[o.MapPath(HostsMap)] {
-		if _, named := m.maps[o.MapPath(NamesMap)][backend]; !named && backend != noPath {
-			t.Fatalf("after %q the host %q leads to %q, which has no name", after.Text, key, backend)
-		}
-		if _, runs := m.servers[backend+"/s1"]; !runs && backend != noPath {
-			t.Fatalf("after %q the host %q leads to %q, which does not run", after.Text, key, backend)
+	for _, name := range []string{HostsMap, ExactMap, PathRegexesMap} {
+		for key, value := range m.maps[o.MapPath(name)] {
+			if value == noPath {
+				continue
+			}
+			to := []string{value}
+			if isSplit(value) {
+				to = nil
+				for i := range buckets {
+					to = append(to, m.maps[o.MapPath(SplitsMap)][bucketKey(value, i)])
+				}
+			}
+			for _, backend := range to {
+				if _, named := m.maps[o.MapPath(NamesMap)][backend]; !named {
+					t.Fatalf("after %q %q leads to %q, which has no name", after.Text, key, backend)
+				}
+				if _, runs := m.servers[backend+"/s1"]; !runs {
+					t.Fatalf("after %q %q leads to %q, which does not run", after.Text, key, backend)
+				}
+			}
 		}
 	}
 }
@@ -117,11 +132,16 @@ func drawService(t *rapid.T, i int) *signalbox.Service {
 		s.Listen = rapid.SampledFrom([]int{10000, 10001, 18000, 70000}).Draw(t, "port")
 	}
 	s.Check.Kind = rapid.SampledFrom([]signalbox.CheckKind{"", "", "", "", signalbox.CheckOff, signalbox.CheckHTTP}).Draw(t, "check")
-	hosts := []string{"", "a.x", "b.x", "*.x", "a.x-y", "bad host"}
+	hosts := []string{"", "a.x", "b.x", "*.x", "a.x-y", "bad host", `~[a-z]\.x`}
+	matches := []signalbox.Match{signalbox.Prefix, signalbox.Prefix, signalbox.Prefix, signalbox.Prefix, signalbox.Exact, signalbox.Exact, signalbox.Regex}
 	for range rapid.IntRange(0, 3).Draw(t, "routes") {
 		s.Routes = append(s.Routes, signalbox.Route{
 			Host: rapid.SampledFrom(hosts).Draw(t, "host"), Path: rapid.SampledFrom([]string{"/", "/c", "/c/d", "bad"}).Draw(t, "path"),
+			Match: rapid.SampledFrom(matches).Draw(t, "match"),
 		})
+	}
+	if w := rapid.IntRange(-2, 2).Draw(t, "weight"); w >= 0 {
+		s.Policy.Weight = &w
 	}
 	states := []signalbox.State{signalbox.Up, signalbox.Up, signalbox.Unknown, signalbox.Suspect, signalbox.Down, signalbox.Draining}
 	for _, n := range rapid.SliceOfNDistinct(rapid.IntRange(0, 30), 0, 20, rapid.ID).Draw(t, "tasks") {
@@ -243,16 +263,16 @@ func checkBuilt(t *rapid.T, table *signalbox.Table, c *Config) {
 			t.Fatalf("%s: %d slots are taken by %d tasks", s.ID, used, len(s.Endpoints))
 		}
 	}
-	for _, list := range [][]MapEntry{c.Hosts, c.Names, c.Paths} {
-		for i := 1; i < len(list); i++ {
-			if list[i-1].Key >= list[i].Key {
-				t.Fatalf("the map is not sorted: %v", list)
+	for _, m := range c.Maps() {
+		for i, list := 1, *m.Entries; i < len(list); i++ {
+			if !m.Ordered && list[i-1].Key >= list[i].Key {
+				t.Fatalf("%s is not sorted: %v", m.Name, list)
 			}
 		}
 	}
-	for _, h := range c.Hosts {
-		if b := c.Backend(h.Value); h.Value != noPath && (b == nil || b.Retired) {
-			t.Fatalf("the host %q leads nowhere: %q", h.Key, h.Value)
+	for _, e := range slices.Concat(c.Hosts, c.Exact, c.PathRegexes, c.Splits) {
+		if b := c.Backend(e.Value); e.Value != noPath && !isSplit(e.Value) && (b == nil || b.Retired) {
+			t.Fatalf("%q leads nowhere: %q", e.Key, e.Value)
 		}
 	}
 }
@@ -265,8 +285,15 @@ func lastResort(s *signalbox.Service, b *Backend) bool {
 }
 
 func samePointers(a, b *Config) bool {
-	return slices.Equal(a.Backends, b.Backends) && slices.Equal(a.Listeners, b.Listeners) && slices.Equal(a.Hosts, b.Hosts) &&
-		slices.Equal(a.Names, b.Names) && slices.Equal(a.Paths, b.Paths) && slices.Equal(a.Problems, b.Problems)
+	return slices.Equal(a.Backends, b.Backends) && slices.Equal(a.Listeners, b.Listeners) && slices.Equal(a.Problems, b.Problems) &&
+		slices.EqualFunc(mapsOf(a), mapsOf(b), slices.Equal[[]MapEntry])
+}
+
+func mapsOf(c *Config) (all [][]MapEntry) {
+	for _, m := range c.Maps() {
+		all = append(all, *m.Entries)
+	}
+	return all
 }
 
 func TestOrderDoesNotMatter(t *testing.T) {
