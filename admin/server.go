@@ -38,6 +38,7 @@ type Config struct {
 	Render   func() ([]File, error) // nil: nothing is rendered
 	State    func() (State, error)  // nil: nothing is known
 	Why      func(app string) (Why, error)
+	Explain  func(Question) (Explanation, error)
 	Gatherer prometheus.Gatherer
 	Web      fs.FS // templates.Web
 
@@ -203,6 +204,11 @@ func (s *Server) routes() {
 	get("/api/v1/services", s.services)
 	get("/api/v1/render", s.render)
 	get("/api/v1/state", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.cfg.State) })
+	if s.cfg.Explain != nil {
+		get("/api/v1/explain", func(w http.ResponseWriter, r *http.Request) {
+			answer(w, func() (Explanation, error) { return s.cfg.Explain(questionOf(r.URL.Query())) })
+		})
+	}
 	if s.cfg.Why != nil {
 		get("/api/v1/why", func(w http.ResponseWriter, r *http.Request) {
 			answer(w, func() (Why, error) { return s.cfg.Why(r.URL.Query().Get("app")) })

@@ -22,7 +22,7 @@ func (c *Config) effects(r Request, a *Answer) {
 	}
 	policy := &p.service.Policy
 	a.Policy = policy
-	for _, e := range append(admission(policy, r, a.Host), passage(policy, r, a)...) {
+	for _, e := range append(admission(policy, r, a), passage(policy, r, a)...) {
 		a.Effects = append(a.Effects, e)
 		if e.Status != 0 && a.Status == 0 {
 			a.Status, a.Reason = e.Status, e.Text
@@ -34,7 +34,7 @@ func (c *Config) effects(r Request, a *Answer) {
 }
 
 // admission returns what decides whether a request enters at all.
-func admission(p *signalbox.Policy, r Request, host string) (out []Effect) {
+func admission(p *signalbox.Policy, r Request, a *Answer) (out []Effect) {
 	add := func(holds bool, label string, status int, format string, args ...any) {
 		if holds {
 			out = append(out, Effect{label, fmt.Sprintf(format, args...), status})
@@ -53,8 +53,8 @@ func admission(p *signalbox.Policy, r Request, host string) (out []Effect) {
 		}
 	}
 	add(p.RateLimit != signalbox.RateLimit{}, "rate-limit", 0, "at most %s from one address, 429 beyond", p.RateLimit)
-	if p.HTTPSRedirect && !r.TLS {
-		to := "https://" + host + r.Path
+	if p.HTTPSRedirect && !r.TLS && !a.byPort() {
+		to := "https://" + a.Host + r.Path
 		if r.Query != "" {
 			to += "?" + r.Query
 		}

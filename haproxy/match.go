@@ -52,6 +52,8 @@ const (
 	WildcardName NameKind = "wildcard"
 	RegexName    NameKind = "regex"
 	EveryName    NameKind = "every host"
+	// PortName is none: the request comes by a service port.
+	PortName NameKind = "service port"
 )
 
 // Claim is a route that a service asks for, and what becomes of it for one request.

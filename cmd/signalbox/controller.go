@@ -42,6 +42,7 @@ type controller struct {
 	settings *settings
 	journal  *journal
 	started  time.Time
+	node     string // this machine's name
 
 	watcher      *discovery.Watcher
 	options      *haproxy.Options
@@ -218,8 +219,8 @@ func (c *controller) haproxy(dir string, life lifetime) error {
 // accessLog opens the way back from HAProxy: what it logs, counted.
 func (c *controller) accessLog() error {
 	c.history = metrics.NewHistory(historyKept)
-	node, _ := os.Hostname()
-	c.aggregator = metrics.NewAggregator(metrics.AggregatorConfig{Node: node, Directory: c.history, Started: c.started})
+	c.node, _ = os.Hostname()
+	c.aggregator = metrics.NewAggregator(metrics.AggregatorConfig{Node: c.node, Directory: c.history, Started: c.started})
 	gid, err := groupID(c.settings.LogSocketGroup)
 	if err != nil {
 		return err
@@ -254,7 +255,7 @@ func (c *controller) answer(source prometheus.Collector) error {
 	}
 	c.admin, err = admin.New(admin.Config{
 		Listen: addresses, TokenFile: s.adminTokenFile(), SocketGroup: s.AdminSocketGroup,
-		Status: c.status, Services: c.services, Render: c.render, State: c.state, Why: c.why, Gatherer: registry, Web: templates.Web,
+		Status: c.status, Services: c.services, Render: c.render, State: c.state, Why: c.why, Explain: c.explain, Gatherer: registry, Web: templates.Web,
 		Log: c.journal.WithField("room", "admin"),
 	})
 	if err != nil {

@@ -142,7 +142,8 @@ func (p *posting) read(d document) lintFile {
 func (p *posting) add(a *lintedApp, d *marathon.Definition, file string) {
 	*a = lintedApp{App: d.ID, Line: d.Line, Findings: []finding{}, Services: []lintService{}}
 	a.read(d.Read(p.around.labels))
-	services, problems := d.Convert(marathon.Options{Source: file, Labels: p.around.labels, Now: p.around.now})
+	bare := d.Bare()
+	services, problems := bare.Convert(marathon.Options{Source: file, Labels: p.around.labels, Now: p.around.now})
 	for _, s := range services {
 		problems = append(problems, s.Problems...)
 		if s.Since.IsZero() {

@@ -83,7 +83,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 func allVerbs() []func(*program) *cobra.Command {
 	return []func(*program) *cobra.Command{
 		newRunCommand, newDevCommand, newClusterCommand,
-		newRoutesCommand, newWhyCommand, newStatCommand, newHealthCommand,
+		newRoutesCommand, newExplainCommand, newWhyCommand, newStatCommand, newHealthCommand,
 		newLintCommand, newRenderCommand, newConfigCommand,
 		newInitCommand, newVersionCommand, newDemoServiceCommand,
 	}

@@ -103,11 +103,14 @@ func (c *controller) state() (admin.State, error) {
 	return s, errors.Join(errs[:]...)
 }
 
+// errNothingYet says that the controller has no configuration.
+var errNothingYet = errors.New("nothing is routed yet: no source has answered, and none left a state")
+
 // render returns the files of the configuration that is wanted now.
 func (c *controller) render() ([]admin.File, error) {
 	wanted := c.wanted.Load()
 	if wanted == nil {
-		return nil, fmt.Errorf("nothing is rendered yet: no source has answered, and none left a state")
+		return nil, errNothingYet
 	}
 	return renderFiles(c.template, wanted)
 }

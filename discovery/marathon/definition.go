@@ -12,7 +12,7 @@ import (
 	"signalbox/discovery/labels"
 )
 
-// Definition is one app or pod as people write it: in a file, to be posted. It has no tasks.
+// Definition is one app or pod as people write it: in a file, to be posted; or as Marathon wrote it there, with its tasks.
 type Definition struct {
 	ID  string // with the groups around it: "/shop/cart"; "" if it has none
 	App *App   // nil: it is a pod, or Err says why it is neither
@@ -43,6 +43,18 @@ func (d *Definition) Convert(o Options) ([]*signalbox.Service, []signalbox.Probl
 	return nil, []signalbox.Problem{{
 		Code: "SB300", Severity: signalbox.SeverityError, App: d.ID, Message: "it cannot be read: " + shown(d.Err.Error()), Action: "it is not routed",
 	}}
+}
+
+// Bare returns the definition without its tasks.
+func (d *Definition) Bare() Definition {
+	bare := *d
+	switch {
+	case d.App != nil:
+		bare.App = d.App.wording().App
+	case d.Pod != nil:
+		bare.Pod = d.Pod.wording().Pod
+	}
+	return bare
 }
 
 // Read returns what becomes of each label, by port.
@@ -202,9 +214,11 @@ func (r *definitionReader) define(n *jsonNode, id string) {
 	case !n.member("id").is('"'):
 		d.ID, d.Err = "", errors.New("it has no id")
 	case n.member("containers").is('['):
-		d.Pod, d.Err = readPodSpec(r.text[n.from:n.to], id)
+		p := &Pod{}
+		d.Pod, d.Err = p.read(r.text[n.from:n.to], &p.Spec, id)
 	case spec.is('{') && spec.member("containers").is('['):
-		d.Pod, d.Err = readPodSpec(r.text[spec.from:spec.to], id)
+		p := &Pod{}
+		d.Pod, d.Err = p.read(r.text[n.from:n.to], p, id)
 	default:
 		d.App, d.Err = readDefinition(r.text[n.from:n.to], id)
 	}
@@ -245,7 +259,7 @@ func readDefinition(raw []byte, id string) (*App, error) {
 	c := cursor{b: raw}
 	a := &App{}
 	c.app(a)
-	a.ID, a.Tasks = id, nil
+	a.ID = id
 	switch err := a.check(); {
 	case c.broken:
 		return nil, errors.New("it is nested too deeply")
@@ -257,12 +271,12 @@ func readDefinition(raw []byte, id string) (*App, error) {
 	return a, nil
 }
 
-// readPodSpec is readDefinition for a pod.
-func readPodSpec(raw []byte, id string) (*Pod, error) {
-	p := &Pod{ID: id}
-	if err := json.Unmarshal(raw, &p.Spec); err != nil {
+// read is readDefinition for a pod, of which raw is the part that into is.
+func (p *Pod) read(raw []byte, into any, id string) (*Pod, error) {
+	if err := json.Unmarshal(raw, into); err != nil {
 		return nil, badApp(id, err).Err
 	}
+	p.ID = id
 	if err := p.check(); err != nil {
 		return nil, err
 	}

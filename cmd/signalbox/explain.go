@@ -1,0 +1,208 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"signalbox"
+	"signalbox/admin"
+	"signalbox/discovery"
+	"signalbox/discovery/marathon"
+	"signalbox/haproxy"
+)
+
+// shownClaims is how many routes that lost are printed; JSON has them all.
+const shownClaims = 10
+
+func newExplainCommand(p *program) *cobra.Command {
+	s := defaults()
+	var output, apps, src string
+	var headers []string
+	var q admin.Question
+	cmd := &cobra.Command{
+		Use:   "explain URL",
+		Short: "Where a request goes, and why: every rule on the way, what lost, which tasks are left out",
+		Long: `Says what HAProxy does with a request, by the configuration that the running controller wants: which name and path decide, which routes
+lose and why, which tasks may get it and which are left out, and what labels do with it on its way. With a service port in the URL it
+says where that leads. With --apps it needs no controller. It ends with 1 if no task would be asked.`,
+		Example: `  signalbox explain http://shop.local/cart/7
+  signalbox explain http://127.0.0.1:8000/ -H 'Host: shop.local' --src 10.1.2.3
+  signalbox explain --apps apps.json https://shop.local/     by the apps of a file, or of a directory`,
+		GroupID: groupLook,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			q.URL, q.Source = args[0], src
+			for _, h := range headers {
+				name, value, ok := strings.Cut(h, ":")
+				if !ok {
+					return usageError("-H %q is not of the form 'Name: value'", h)
+				}
+				if strings.EqualFold(strings.TrimSpace(name), "Host") { // routing looks at no other one
+					q.Host = strings.TrimSpace(value)
+				}
+			}
+			a, err := readQuestion(q)
+			if err != nil {
+				return &exitError{code: exitUsage, err: err, try: cmd.CommandPath() + " --help"}
+			}
+			var answer admin.Explanation
+			if apps != "" {
+				answer, err = p.explainApps(&s, apps, a)
+				answer.URL = q.URL
+			} else {
+				var client *admin.Client
+				if client, err = p.client(&s); err == nil {
+					answer, err = client.Explain(cmd.Context(), q)
+				}
+			}
+			if err != nil {
+				return err
+			}
+			if output == "json" {
+				err = printJSON(p.stdout, answer)
+			} else {
+				err = p.printExplanation(answer)
+			}
+			if err == nil && !arrives(answer) {
+				err = errFindings
+			}
+			return err
+		},
+	}
+	addOutput(cmd, &output)
+	f := cmd.Flags()
+	f.StringArrayVarP(&headers, "header", "H", nil, "`header` of the request; routing looks at Host")
+	f.VarP(textOf(&q.Method), "method", "X", "`method` of the request")
+	f.Var(textOf(&src), "src", "`address` of the client, for labels that look at it")
+	f.Var(textOf(&apps), "apps", "by the apps of a `file` or directory, without a controller")
+	addSettingsOf(f, &s, func(row setting) bool { return row.section == "Routes" || row.leads() })
+	return cmd
+}
+
+// arrives reports whether the request gets an answer that labels ask for: a task's, or a redirect.
+func arrives(e admin.Explanation) bool {
+	if e.Status != 0 {
+		return e.Status < 400
+	}
+	return slices.ContainsFunc(e.Destinations, func(d admin.Destination) bool { return d.Usable > 0 })
+}
+
+// explainApps explains a request by apps in files alone. Tasks that stand there as well, as in Marathon's answers, count.
+func (p *program) explainApps(s *settings, name string, a asked) (admin.Explanation, error) {
+	documents, err := p.documents([]string{name})
+	if err != nil {
+		return admin.Explanation{}, err
+	}
+	var services []*signalbox.Service
+	for _, d := range documents {
+		found, err := marathon.ReadDefinitions(d.text)
+		if err != nil {
+			return admin.Explanation{}, &exitError{code: exitUsage, err: fmt.Errorf("%s:%w", d.name, err), try: "signalbox lint " + d.name}
+		}
+		for i := range found {
+			o := marathon.Options{Labels: s.labelOptions(), AllowLoopback: true, Resolve: literally}
+			of, _ := found[i].Convert(o) // lint says what is wrong
+			services = append(services, of...)
+		}
+	}
+	table := discovery.Merged(signalbox.NewTable(services, nil))
+	return explain(haproxy.Build(table, &haproxy.Options{HTTPBind: s.HTTPBind}, nil), a, time.Now()), nil
+}
+
+// literally resolves agents that are named by their addresses only: nobody is asked.
+func literally(host string) (netip.Addr, bool) {
+	addr, err := netip.ParseAddr(host)
+	return addr, err == nil
+}
+
+func (p *program) printExplanation(e admin.Explanation) error {
+	var to []string
+	for _, d := range e.Destinations {
+		text := fmt.Sprintf("%s (%d of %s)", d.Service, d.Usable, plural(len(d.Tasks), "task"))
+		if len(e.Destinations) > 1 {
+			text = fmt.Sprintf("%d%% %s", d.Percent, text)
+		}
+		to = append(to, text)
+	}
+	head := e.Host + e.Path + "  ->  " + cmp.Or(strings.Join(to, ", "), "nowhere")
+	if e.Status != 0 {
+		head += fmt.Sprintf(": %d, %s", e.Status, e.Reason)
+	}
+	if e.Generation != 0 {
+		head += fmt.Sprintf("    by %s, configuration #%d, %s", e.Node, e.Generation, admin.Ago(e.AppliedAt, e.At))
+	}
+	fmt.Fprintln(p.stdout, clean(head))
+	t := newTable(p.stdout)
+	step := heading("  name")
+	for _, n := range e.Names {
+		text := "nobody has it"
+		if n.Holds {
+			text = "holds"
+		}
+		t.row(step(), n.Name, n.Kind, text)
+	}
+	step = heading("  path")
+	lost := 0
+	for _, cl := range e.Claims {
+		verdict := "wins"
+		if !cl.Wins {
+			verdict = "loses"
+			if lost++; lost > shownClaims {
+				continue
+			}
+		}
+		t.row(step(), cl.Route, cl.Service, verdict+": "+cl.Why)
+	}
+	if more := lost - shownClaims; more > 0 {
+		t.row("", fmt.Sprintf("and %d more that lose", more))
+	}
+	step = heading("  task")
+	for _, d := range e.Destinations {
+		for _, c := range d.Tasks {
+			text := d.Balance
+			switch {
+			case !c.Takes:
+				text = "left out: " + c.Why
+			case c.Why != "":
+				text = "takes requests, " + c.Why
+			}
+			t.row(step(), c.Addr, d.Service, text)
+		}
+		if len(d.Tasks) == 0 {
+			t.row(step(), "-", d.Service, "no task runs")
+		}
+	}
+	step = heading("  does")
+	for _, effect := range e.Effects {
+		text := effect.Text
+		if effect.Status != 0 {
+			text = fmt.Sprintf("answers %d: %s", effect.Status, text)
+		}
+		t.row(step(), effect.Label, "", text)
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	for _, d := range e.Destinations {
+		if s := d.Counted; s != nil && s.Requests > 0 {
+			fmt.Fprintf(p.stdout, "  counted  %s: %s req/s now; %d since the start, p50 %s, p99 %s, %s%% 5xx\n",
+				clean(d.Service), digits(s.PerSecond), s.Requests, span(s.P50), span(s.P99), digits(s.ErrorRatio*100))
+		}
+	}
+	return nil
+}
+
+// heading returns a function that gives a heading once, and nothing from then on.
+func heading(text string) func() string {
+	return func() string {
+		h := text
+		text = ""
+		return h
+	}
+}
