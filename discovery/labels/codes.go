@@ -39,5 +39,14 @@ func Codes() []signalbox.Code {
 		{Code: "SB134", Meaning: "The label has no effect beside the others. It is ignored.", Fix: "Remove it, or what the problem names."},
 		{Code: "SB135", Meaning: "The label contradicts another one.", Fix: "Remove one of them."},
 		{Code: "SB136", Meaning: "Not an objective.", Fix: "Write a share, and a time after a <: 99.9% < 250ms."},
+		{Code: "SB140", Meaning: "A line of a template of marathon-lb asks for what no label can say. It is left out.", Fix: "Use a native label, or have the operator allow raw templates for the app (--raw-templates)."},
+		{Code: "SB141", Meaning: "A line of a template of marathon-lb is carried out nearly as it stands.", Fix: "Nothing, if that will do; docs/labels.md says what the load balancer does in its own way."},
+		{Code: "SB142", Meaning: "A template of marathon-lb that cannot be read: its braces, its length.", Fix: "Write it as marathon-lb takes it: braces doubled where they are no placeholders."},
+		{Code: "SB143", Meaning: "The label restricts who may enter in a way that cannot be carried out. Nobody may enter.", Fix: "Say it with signalbox.allow or signalbox.auth; remove the label only if everybody may enter."},
+		{Code: "SB144", Meaning: "A template of marathon-lb changes the frontends, which are shared, by more than the names and paths of the app.", Fix: "Use signalbox.host, signalbox.path and signalbox.path-match."},
+		{Code: "SB146", Meaning: "Not what a label of a deployment can be.", Fix: "Write the id of the app that the group makes up; a number of instances."},
+		{Code: "SB147", Meaning: "Not the index of a port of the app. The service's own port is probed.", Fix: "Count the ports as the app declares them, from 0."},
+		{Code: "SB148", Meaning: "Only the path of the route can be taken off.", Fix: "Give HAPROXY_N_PATH the same path, or use signalbox.path and signalbox.strip-prefix."},
+		{Code: "SB150", Meaning: "A line of a template of marathon-lb begins another section of the configuration. The rest of the template is left out.", Fix: "Remove it."},
 	}
 }

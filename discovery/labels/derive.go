@@ -32,8 +32,8 @@ func (p *PortResult) derive() {
 	case v.port != 0:
 		p.Listen = v.port
 	case v.servicePort || p.options.ServicePorts == All || p.foreign:
-		if 1 <= p.port.Service && p.port.Service <= 65535 {
-			p.Listen = p.port.Service
+		if n := p.servicePort(); 1 <= n && n <= 65535 {
+			p.Listen = n
 		} else if v.servicePort {
 			p.complain("port", "SB112", signalbox.SeverityError, "asks for the service port, and the app has none for this port", "no port is bound")
 		}

@@ -41,6 +41,7 @@ type claim struct {
 	port    string // index or name; "" for the app
 	key     string // of the table; "" asks for nothing
 	foreign bool   // one of marathon-lb's
+	twin    string // X of marathon-lb's HAPROXY_N_X, which native claims take the place of
 	secret  bool   // the value is never shown
 	reader  reader // of the value, in the words of the dialect; nil: the row's own
 
@@ -55,7 +56,7 @@ func (c *claim) hidden() bool {
 	}
 	name := strings.ToLower(c.label)
 	return strings.Contains(name, "auth") || strings.Contains(name, "userlist") || strings.Contains(name, "passw") ||
-		row(c.key) == nil && (strings.Contains(c.value, "$") || distance(name[strings.LastIndexAny(name, "._")+1:], "auth", 1) <= 1)
+		row(c.key) == nil && c.twin == "" && (strings.Contains(c.value, "$") || distance(name[strings.LastIndexAny(name, "._")+1:], "auth", 1) <= 1)
 }
 
 // rank orders claims to the same key of the same port. The lowest holds.

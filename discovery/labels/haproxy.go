@@ -5,37 +5,108 @@ import (
 	"strings"
 )
 
-// marathonLB reads the labels of marathon-lb: HAPROXY_GROUP and HAPROXY_N_X, N the index of the port. It differs from
-// marathon-lb on purpose in that lists are trimmed, that paths end on segment boundaries, that a name holds whatever the port
-// in the request, and that 1 and on are true as well.
+// marathonLB reads the labels of marathon-lb: HAPROXY_GROUP and HAPROXY_N_X, N the index of the port. It turns them into native
+// ones, each of which the row of that label checks. Where it differs from marathon-lb on purpose stands in MarathonLB.
 var marathonLB = dialect{name: "haproxy", read: readMarathonLB}
 
 const marathonLBPrefix = "HAPROXY_"
 
-// marathonLBOthers are labels of marathon-lb that have no effect here. Templates are among them: a label never becomes text of
-// a configuration.
-var marathonLBOthers = []string{
-	"BACKEND_HEAD", "BACKEND_HEALTHCHECK_PORT_INDEX", "BACKEND_HSTS_OPTIONS", "BACKEND_HTTP_BACKEND_PROXYPASS_GLUE",
-	"BACKEND_HTTP_HEALTHCHECK_OPTIONS", "BACKEND_HTTP_OPTIONS", "BACKEND_REDIRECT_HTTP_TO_HTTPS",
-	"BACKEND_REDIRECT_HTTP_TO_HTTPS_WITH_PATH", "BACKEND_SERVER_HTTP_HEALTHCHECK_OPTIONS", "BACKEND_SERVER_OPTIONS",
-	"BACKEND_SERVER_TCP_HEALTHCHECK_OPTIONS", "BACKEND_STICKY_OPTIONS", "BACKEND_TCP_HEALTHCHECK_OPTIONS", "BACKEND_WEIGHT",
-	"BALANCE", "BIND_ADDR", "BIND_OPTIONS", "FRONTEND_BACKEND_GLUE", "FRONTEND_HEAD", "HTTPS_FRONTEND_ACL",
-	"HTTPS_FRONTEND_ACL_ONLY_WITH_PATH", "HTTPS_FRONTEND_ACL_WITH_AUTH", "HTTPS_FRONTEND_ACL_WITH_AUTH_AND_PATH",
-	"HTTPS_FRONTEND_ACL_WITH_PATH", "HTTP_BACKEND_NETWORK_ALLOWED_ACL", "HTTP_BACKEND_PROXYPASS_GLUE",
-	"HTTP_BACKEND_PROXYPASS_PATH", "HTTP_BACKEND_REDIR", "HTTP_BACKEND_REVPROXY_GLUE", "HTTP_BACKEND_REVPROXY_PATH",
-	"HTTP_FRONTEND_ACL", "HTTP_FRONTEND_ACL_ONLY", "HTTP_FRONTEND_ACL_ONLY_WITH_PATH", "HTTP_FRONTEND_ACL_ONLY_WITH_PATH_AND_AUTH",
-	"HTTP_FRONTEND_ACL_WITH_AUTH", "HTTP_FRONTEND_ACL_WITH_AUTH_AND_PATH", "HTTP_FRONTEND_ACL_WITH_PATH",
-	"HTTP_FRONTEND_APPID_ACL", "HTTP_FRONTEND_ROUTING_ONLY", "HTTP_FRONTEND_ROUTING_ONLY_WITH_AUTH",
-	"HTTP_FRONTEND_ROUTING_ONLY_WITH_PATH", "HTTP_FRONTEND_ROUTING_ONLY_WITH_PATH_AND_AUTH", "MAP_HTTPS_FRONTEND_ACL",
-	"MAP_HTTP_FRONTEND_ACL", "MAP_HTTP_FRONTEND_ACL_ONLY", "MAP_HTTP_FRONTEND_APPID_ACL", "REDIRECT_TO_HTTPS", "SSL_CERT", "STICKY",
-	"TCP_BACKEND_NETWORK_ALLOWED_ACL", "USERLIST_HEAD", "USE_HSTS",
+// The templates that a label may put another text in the place of, by where marathon-lb puts it.
+var (
+	backendTemplates = []string{
+		"BACKEND_HEAD", "BACKEND_HSTS_OPTIONS", "BACKEND_HTTP_OPTIONS", "BACKEND_HTTP_HEALTHCHECK_OPTIONS", "BACKEND_TCP_HEALTHCHECK_OPTIONS",
+		"BACKEND_STICKY_OPTIONS", "HTTP_BACKEND_PROXYPASS_GLUE", "HTTP_BACKEND_REVPROXY_GLUE", "HTTP_BACKEND_NETWORK_ALLOWED_ACL",
+		"TCP_BACKEND_NETWORK_ALLOWED_ACL",
+	}
+	serverTemplates = []string{
+		"BACKEND_SERVER_OPTIONS", "BACKEND_SERVER_HTTP_HEALTHCHECK_OPTIONS", "BACKEND_SERVER_TCP_HEALTHCHECK_OPTIONS",
+	}
+	frontendTemplates = []string{
+		"HTTP_FRONTEND_ACL", "HTTP_FRONTEND_ACL_ONLY", "HTTP_FRONTEND_ROUTING_ONLY", "HTTP_FRONTEND_ROUTING_ONLY_WITH_AUTH",
+		"HTTP_FRONTEND_ACL_WITH_AUTH", "HTTP_FRONTEND_ACL_WITH_PATH", "HTTP_FRONTEND_ACL_WITH_AUTH_AND_PATH",
+		"HTTP_FRONTEND_ACL_ONLY_WITH_PATH", "HTTP_FRONTEND_ACL_ONLY_WITH_PATH_AND_AUTH", "HTTP_FRONTEND_ROUTING_ONLY_WITH_PATH",
+		"HTTP_FRONTEND_ROUTING_ONLY_WITH_PATH_AND_AUTH", "HTTPS_FRONTEND_ACL", "HTTPS_FRONTEND_ACL_ONLY_WITH_PATH",
+		"HTTPS_FRONTEND_ACL_WITH_AUTH", "HTTPS_FRONTEND_ACL_WITH_PATH", "HTTPS_FRONTEND_ACL_WITH_AUTH_AND_PATH",
+		"HTTPS_FRONTEND_ROUTING_ONLY_WITH_PATH_AND_AUTH",
+	}
+	frameTemplates = []string{
+		"FRONTEND_HEAD", "FRONTEND_BACKEND_GLUE", "USERLIST_HEAD", "BACKEND_REDIRECT_HTTP_TO_HTTPS",
+		"BACKEND_REDIRECT_HTTP_TO_HTTPS_WITH_PATH", "HTTP_FRONTEND_APPID_ACL",
+	}
+	deadTemplates = []string{"MAP_HTTP_FRONTEND_ACL", "MAP_HTTP_FRONTEND_ACL_ONLY", "MAP_HTTP_FRONTEND_APPID_ACL", "MAP_HTTPS_FRONTEND_ACL"}
+	allTemplates  = slices.Concat(backendTemplates, serverTemplates, frontendTemplates, frameTemplates, deadTemplates)
+)
+
+func isTemplate(name string) bool { return slices.Contains(allTemplates, name) }
+
+// isBackendTemplate reports whether marathon-lb puts a template into the section of the service's own backend.
+func isBackendTemplate(name string) bool { return slices.Contains(backendTemplates, name) }
+
+// ruleSet names the templates that make up the rules of the two shared frontends.
+type ruleSet struct{ http, https []string }
+
+// frontendRules returns the templates that marathon-lb uses for a port with one name or several, with a path, with a password.
+func frontendRules(several, path, auth bool) ruleSet {
+	switch {
+	case several && path && auth:
+		return ruleSet{
+			[]string{"HTTP_FRONTEND_ACL_ONLY_WITH_PATH_AND_AUTH", "HTTP_FRONTEND_ACL_ONLY", "HTTP_FRONTEND_ROUTING_ONLY_WITH_PATH_AND_AUTH"},
+			[]string{"HTTPS_FRONTEND_ACL_ONLY_WITH_PATH", "HTTPS_FRONTEND_ROUTING_ONLY_WITH_PATH_AND_AUTH"},
+		}
+	case several && path:
+		return ruleSet{
+			[]string{"HTTP_FRONTEND_ACL_ONLY_WITH_PATH", "HTTP_FRONTEND_ACL_ONLY", "HTTP_FRONTEND_ROUTING_ONLY_WITH_PATH"},
+			[]string{"HTTPS_FRONTEND_ACL_ONLY_WITH_PATH", "HTTPS_FRONTEND_ACL_WITH_PATH"},
+		}
+	case several && auth:
+		return ruleSet{[]string{"HTTP_FRONTEND_ACL_ONLY", "HTTP_FRONTEND_ROUTING_ONLY_WITH_AUTH"}, []string{"HTTPS_FRONTEND_ACL_WITH_AUTH"}}
+	case several:
+		return ruleSet{[]string{"HTTP_FRONTEND_ACL_ONLY", "HTTP_FRONTEND_ROUTING_ONLY"}, []string{"HTTPS_FRONTEND_ACL"}}
+	case path && auth:
+		return ruleSet{[]string{"HTTP_FRONTEND_ACL_WITH_AUTH_AND_PATH"}, []string{"HTTPS_FRONTEND_ACL_WITH_AUTH_AND_PATH"}}
+	case path:
+		return ruleSet{[]string{"HTTP_FRONTEND_ACL_WITH_PATH"}, []string{"HTTPS_FRONTEND_ACL_WITH_PATH"}}
+	case auth:
+		return ruleSet{[]string{"HTTP_FRONTEND_ACL_WITH_AUTH"}, []string{"HTTPS_FRONTEND_ACL_WITH_AUTH"}}
+	}
+	return ruleSet{[]string{"HTTP_FRONTEND_ACL"}, []string{"HTTPS_FRONTEND_ACL"}}
 }
 
-// marathonLBOfApp are labels of marathon-lb for a whole app that have no effect here.
-var marathonLBOfApp = []string{
-	"HAPROXY_APP_ID", "HAPROXY_DEPLOYMENT_ALT_PORT", "HAPROXY_DEPLOYMENT_COLOUR", "HAPROXY_DEPLOYMENT_GROUP",
-	"HAPROXY_DEPLOYMENT_NEW_INSTANCES", "HAPROXY_DEPLOYMENT_STARTED_AT", "HAPROXY_DEPLOYMENT_TARGET_INSTANCES",
+// The conditions that the templates of the shared frontends stand for where no label changes them.
+const (
+	ruleHost     = "acl host hdr(host) {hostname}\n"
+	rulePath     = "acl path_{backend} path_beg {path}\n"
+	useHost      = "use_backend {backend} if host\n"
+	useHostPath  = "use_backend {backend} if host path_{backend}\n"
+	useSNI       = "use_backend {backend} if { ssl_fc_sni {hostname} }\n"
+	useSNIPath   = "use_backend {backend} if { ssl_fc_sni {hostname} } path_{backend}\n"
+	namedHost    = "acl host_{cleanedUpHostname} hdr(host) {hostname}\n"
+	useNamedHost = "use_backend {backend} if host_{cleanedUpHostname}\n"
+	useNamedPath = "use_backend {backend} if host_{cleanedUpHostname} path_{backend}\n"
+)
+
+var defaultRules = map[string]string{
+	"HTTP_FRONTEND_ACL": ruleHost + useHost, "HTTP_FRONTEND_ACL_WITH_AUTH": ruleHost + useHost,
+	"HTTP_FRONTEND_ACL_WITH_PATH": ruleHost + rulePath + useHostPath, "HTTP_FRONTEND_ACL_WITH_AUTH_AND_PATH": ruleHost + rulePath + useHostPath,
+	"HTTP_FRONTEND_ACL_ONLY": namedHost, "HTTP_FRONTEND_ROUTING_ONLY": useNamedHost, "HTTP_FRONTEND_ROUTING_ONLY_WITH_AUTH": useNamedHost,
+	"HTTP_FRONTEND_ACL_ONLY_WITH_PATH": rulePath, "HTTP_FRONTEND_ACL_ONLY_WITH_PATH_AND_AUTH": rulePath,
+	"HTTP_FRONTEND_ROUTING_ONLY_WITH_PATH": useNamedPath, "HTTP_FRONTEND_ROUTING_ONLY_WITH_PATH_AND_AUTH": useNamedPath,
+	"HTTPS_FRONTEND_ACL": useSNI, "HTTPS_FRONTEND_ACL_WITH_AUTH": useSNI, "HTTPS_FRONTEND_ACL_ONLY_WITH_PATH": rulePath,
+	"HTTPS_FRONTEND_ACL_WITH_PATH": useSNIPath, "HTTPS_FRONTEND_ACL_WITH_AUTH_AND_PATH": useSNIPath,
+	"HTTPS_FRONTEND_ROUTING_ONLY_WITH_PATH_AND_AUTH": useSNIPath,
 }
+
+// The placeholders that marathon-lb fills in.
+var (
+	frontendPlaceholders = []string{"cleanedUpHostname", "hostname", "backend", "path", "realm", "cleanedUpAppId", "appId"}
+	headPlaceholders     = []string{"backend", "balance", "mode"}
+	bindPlaceholders     = []string{"bindAddr", "backend", "servicePort", "mode", "sslCert", "bindOptions"}
+	checkPlaceholders    = []string{
+		"healthCheckPortIndex", "healthCheckPort", "healthCheckProtocol", "healthCheckPath", "healthCheckTimeoutSeconds", "healthCheckIntervalSeconds",
+		"healthCheckGracePeriodSeconds", "healthCheckMaxConsecutiveFailures", "healthCheckFalls", "healthCheckPortOptions",
+	}
+	serverPlaceholders = []string{"host", "host_ipv4", "port", "serverName", "serverId", "cookieOptions", "healthCheckOptions", "otherOptions"}
+)
 
 func readMarathonLB(name, value string) ([]claim, *flaw, bool) {
 	rest, ok := strings.CutPrefix(name, marathonLBPrefix)
@@ -48,26 +119,28 @@ func readMarathonLB(name, value string) ([]claim, *flaw, bool) {
 	if rest == "GROUP" {
 		return []claim{{rank: rankForeignApp, key: "group", foreign: true, value: value}}, nil, true
 	}
-	noEffect := &flaw{code: "SB108", text: "is a label of marathon-lb that has no effect here", warn: true}
-	if slices.Contains(marathonLBOfApp, name) {
-		return []claim{{foreign: true}}, noEffect, true
+	if slices.Contains(deploymentLabels, rest) {
+		return []claim{{foreign: true}}, nil, true
 	}
 	index, twin, ok := strings.Cut(rest, "_")
 	if !ok || index == "" || strings.Trim(index, "0123456789") != "" {
 		return nil, unknownMarathonLB(name), true
 	}
-	c := claim{rank: rankForeign, port: index, foreign: true, value: value}
-	for i := range table {
-		if table[i].Twin == twin {
-			c.key = table[i].Key
-			return []claim{c}, nil, true
-		}
+	if !isMarathonLB(twin) {
+		return []claim{{foreign: true}}, unknownMarathonLB(name), true
 	}
-	if slices.Contains(marathonLBOthers, twin) {
-		return []claim{c}, noEffect, true
-	}
-	return []claim{{foreign: true}}, unknownMarathonLB(name), true
+	return []claim{{rank: rankForeign, port: index, foreign: true, twin: twin, value: value}}, nil, true
 }
+
+// behaviours are the labels of one port that are no templates.
+var behaviours = []string{
+	"AUTH", "BACKEND_HEALTHCHECK_PORT_INDEX", "BACKEND_NETWORK_ALLOWED_ACL", "BACKEND_WEIGHT", "BALANCE", "BIND_ADDR", "BIND_OPTIONS",
+	"ENABLED", "GROUP", "HTTP_BACKEND_PROXYPASS_PATH", "HTTP_BACKEND_REDIR", "HTTP_BACKEND_REVPROXY_PATH", "MODE", "PATH", "PORT",
+	"REDIRECT_TO_HTTPS", "SSL_CERT", "STICKY", "USE_HSTS", "VHOST",
+}
+
+// isMarathonLB reports whether HAPROXY_N_ and twin are a label.
+func isMarathonLB(twin string) bool { return slices.Contains(behaviours, twin) || isTemplate(twin) }
 
 // unknownMarathonLB suggests the label that was probably meant: HAPROXY_0_VHOST for HAPROXY_VHOST and for HAPROXY_O_VHOST.
 func unknownMarathonLB(name string) *flaw {
@@ -76,13 +149,11 @@ func unknownMarathonLB(name string) *flaw {
 		index = i
 	}
 	candidates := []string{"HAPROXY_GROUP"}
-	for i := range table {
-		if table[i].Twin != "" {
-			candidates = append(candidates, marathonLBPrefix+index+"_"+table[i].Twin)
-		}
-	}
-	for _, twin := range marathonLBOthers {
+	for _, twin := range slices.Concat(behaviours, allTemplates) {
 		candidates = append(candidates, marathonLBPrefix+index+"_"+twin)
+	}
+	for _, twin := range deploymentLabels {
+		candidates = append(candidates, marathonLBPrefix+twin)
 	}
 	f := &flaw{code: "SB102", text: "is unknown"}
 	if best := nearest(name, candidates); best != "" {

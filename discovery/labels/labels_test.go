@@ -109,6 +109,19 @@ func text(r Result) string {
 			if c := p.Check(signalbox.Check{}); c != (signalbox.Check{}) {
 				fmt.Fprintf(&b, "  check %q %s %s\n", c.Kind, c.Path, c.Interval)
 			}
+			if p.CheckPortOf != nil {
+				fmt.Fprintf(&b, "  check port of %d\n", *p.CheckPortOf)
+			}
+			if d := p.Deployment; d != nil {
+				fmt.Fprintf(&b, "  deployment %s colour=%q started=%q", d.Group, d.Colour, d.StartedAt)
+				if d.Target != nil {
+					fmt.Fprintf(&b, " target=%d", *d.Target)
+				}
+				if d.New != nil {
+					fmt.Fprintf(&b, " new=%d", *d.New)
+				}
+				b.WriteString("\n")
+			}
 			if policy := p.Policy.String(); policy != "" {
 				fmt.Fprintf(&b, "  policy %s\n", policy)
 			}

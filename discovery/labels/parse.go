@@ -18,6 +18,14 @@ type Options struct {
 	Reserved     []string     // host names, lower case, that no app may have
 	Strict       bool         // only a port whose label enable is true is a service
 	Groups       []string     // the groups that this load balancer serves; nil, or one of them "*", is every app
+	// RawTemplates are the ids of apps and groups whose templates of marathon-lb may put lines that no label can say into their own
+	// backends, as they stand. Whoever may deploy there can make HAProxy read files and run anything that it can.
+	RawTemplates []string
+}
+
+// reads reports whether a dialect is on.
+func (o *Options) reads(d dialect) bool {
+	return o.Dialects == nil || slices.Contains(o.Dialects, d.name)
 }
 
 // ServicePorts says which services are bound to a port of their own on every slave.
@@ -37,6 +45,8 @@ type Port struct {
 	Service int    // the service port that the source knows, or 0
 	HTTP    bool   // an HTTP health check of the app asks this port
 	Labels  map[string]string
+	// NoService says that the definition has no service port here, where others may have one; it matters to marathon-lb's labels.
+	NoService bool
 	// Unroutable says why the port cannot be a service ("it is a UDP port"), or is "".
 	Unroutable string
 }
@@ -65,6 +75,7 @@ type PortResult struct {
 
 	app     string
 	port    Port
+	ports   []Port // all of the app
 	options *Options
 	foreign bool // the app has labels of marathon-lb
 	values  values
@@ -88,21 +99,25 @@ func Parse(app string, meta map[string]string, ports []Port, o Options) Result {
 	r := Result{}
 	for _, p := range ports {
 		if p.Unroutable == "" {
-			r.Ports = append(r.Ports, PortResult{Index: p.Index, Name: p.Name, app: app, port: p, options: &o})
+			r.Ports = append(r.Ports, PortResult{Index: p.Index, Name: p.Name, app: app, port: p, ports: ports, options: &o})
 		}
 	}
 	claims := make([][]claim, len(r.Ports))
 	foreign := false
 	for _, c := range readAll(meta, &o, &r.Problems) {
 		foreign = foreign || c.foreign
-		if c.key == "" {
+		if c.key == "" && c.twin == "" {
 			continue
 		}
 		r.assign(ports, c, claims)
 	}
+	var member *signalbox.Deployment
+	if o.reads(marathonLB) {
+		member = deployment(meta, &r.Problems)
+	}
 	for i := range r.Ports {
 		p := &r.Ports[i]
-		p.foreign = foreign
+		p.foreign, p.Deployment = foreign, member
 		for _, c := range readAll(p.port.Labels, &o, &p.fixed) {
 			if c.rank != rankApp {
 				p.fixed = append(p.fixed, c.problem("SB103", signalbox.SeverityError, "stands beside a port and must name none", "it is ignored"))
@@ -138,7 +153,7 @@ func readAll(meta map[string]string, o *Options, problems *[]signalbox.Problem) 
 		}
 		value, oddValue := clean(meta[raw])
 		for _, d := range dialects {
-			if o.Dialects != nil && !slices.Contains(o.Dialects, d.name) {
+			if !o.reads(d) {
 				continue
 			}
 			read, bad, mine := d.read(name, value)
@@ -210,18 +225,13 @@ func (r *Result) assign(ports []Port, c claim, claims [][]claim) {
 
 // settle chooses the strongest claim to each key, reads its value, and derives what follows.
 func (p *PortResult) settle(claims []claim) {
+	claims = p.translate(claims)
 	slices.SortStableFunc(claims, func(a, b claim) int { return cmp.Compare(a.rank, b.rank) })
 	p.claims = claims
 	chosen := map[string]claim{}
 	for _, c := range claims {
 		if _, taken := chosen[c.key]; !taken {
 			chosen[c.key] = c
-		}
-	}
-	if c, ok := chosen["path"]; ok && c.foreign {
-		if _, named := chosen["host"]; !named {
-			p.fixed = append(p.fixed, c.problem("SB117", signalbox.SeverityWarning, "needs a VHOST beside it, as with marathon-lb", "it is ignored"))
-			delete(chosen, "path")
 		}
 	}
 	p.asked = chosen
