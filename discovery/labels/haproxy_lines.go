@@ -249,7 +249,7 @@ func (t *translation) httpRequest(c claim, w []string) (outcome, string) {
 	main, terms, negated := condition(w[2:])
 	switch w[1] {
 	case "set-header", "add-header":
-		return t.requestHeader(c, main, terms, negated)
+		return t.requestHeader(c, main, terms)
 	case "replace-path", "replace-uri":
 		if len(main) == 2 {
 			return t.rewrite(c, main[0], main[1], 1, terms, negated)
@@ -273,7 +273,7 @@ func (t *translation) httpRequest(c claim, w []string) (outcome, string) {
 // forwarded are the headers that the load balancer sets on every request.
 var forwarded = []string{"x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"}
 
-func (t *translation) requestHeader(c claim, main, terms []string, negated bool) (outcome, string) {
+func (t *translation) requestHeader(c claim, main, terms []string) (outcome, string) {
 	if len(main) != 2 {
 		return unsaid, "is no header and its value"
 	}
@@ -340,7 +340,7 @@ const hstsAge = "15768000"
 
 // addedLine reads reqadd and rspadd, which HAProxy has no more: one word, "Name: value".
 func (t *translation) addedLine(c claim, w []string) (outcome, string) {
-	main, terms, negated := condition(w[1:])
+	main, terms, _ := condition(w[1:])
 	if len(main) != 1 {
 		return unsaid, "is no header"
 	}
@@ -352,7 +352,7 @@ func (t *translation) addedLine(c claim, w []string) (outcome, string) {
 	if w[0] == "rspadd" {
 		return t.responseHeader(c, name, value, terms)
 	}
-	return t.requestHeader(c, []string{name, value}, terms, negated)
+	return t.requestHeader(c, []string{name, value}, terms)
 }
 
 // deny reads what refuses requests. It can be said by a label where it refuses all addresses but some.

@@ -153,7 +153,7 @@ func (t *translation) replacedRequest(c claim, w []string) (outcome, string) {
 	}
 	if strings.HasPrefix(strings.ToLower(re), "^host:") && len(terms) == 0 {
 		if name, host, ok := strings.Cut(to, ":"); ok && strings.EqualFold(name, "Host") && !strings.Contains(host, `\`) {
-			return t.requestHeader(c, []string{"Host", strings.TrimSpace(host)}, nil, false)
+			return t.requestHeader(c, []string{"Host", strings.TrimSpace(host)}, nil)
 		}
 	}
 	return unsaid, "edits requests in a way that no label can ask for"
