@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -292,9 +291,7 @@ func (l *loop) moved(changes []discovery.HostChange, now time.Time) {
 			l.resyncSoon() // its tasks were left out until now
 			continue
 		}
-		changed = l.model.move(c, func(at netip.AddrPort) bool {
-			return checked(at.Addr(), int(at.Port()), &l.cfg.Convert).trouble == ""
-		}) || changed
+		changed = l.model.move(c) || changed
 	}
 	if changed {
 		l.publish("address of "+changes[0].Host, time.Time{}, now, false)

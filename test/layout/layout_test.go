@@ -37,6 +37,7 @@ var may = map[string][]string{
 	"signalbox/test/layout":        {},
 	"signalbox/test/docs":          {"*"},
 	"signalbox/test/e2e":           {"*"},
+	"signalbox/test/routing":       {"*"},
 }
 
 // testsOnly are packages that tests of any package may import, to run against the real thing.

@@ -1,0 +1,154 @@
+package routing
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+	"golang.org/x/tools/txtar"
+
+	"signalbox"
+	"signalbox/discovery/labels"
+	"signalbox/discovery/marathon"
+	"signalbox/haproxy"
+	"signalbox/metrics"
+)
+
+func TestMatrix(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no cells: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			t.Parallel()
+			runCell(t, file)
+		})
+	}
+}
+
+// known are the parts of a cell.
+var known = []string{"apps.json", "pods.json", "flags", "tasks", "routes", "requests"}
+
+func runCell(t *testing.T, file string) {
+	t.Helper()
+	archive, err := txtar.ParseFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := make(map[string]string)
+	for _, f := range archive.Files {
+		if !slices.Contains(known, f.Name) {
+			t.Fatalf("%s: a cell has no part %q", file, f.Name)
+		}
+		part[f.Name] = string(f.Data)
+	}
+	requests := parseRequests(t, part["requests"])
+	own := newAddresses()
+	convert, options := settings(t, part["flags"], own)
+	apps, pods := part["apps.json"], part["pods.json"]
+	if apps == "" {
+		apps = `{"apps":[]}`
+	}
+	if pods == "" {
+		pods = "[]"
+	}
+	table := ask(t, apps, pods, convert)
+	got := tableText(table, haproxy.Build(table, options, nil))
+	if *update {
+		for i := range archive.Files {
+			if archive.Files[i].Name == "routes" {
+				archive.Files[i].Data = []byte(got)
+			}
+		}
+		if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if diff := cmp.Diff(part["routes"], got); diff != "" {
+		t.Errorf("routes (-want +got):\n%s", diff)
+	}
+	b := balance(t, table, options, own, behaviours(t, part["tasks"]))
+	for i := range requests {
+		if wrong := requests[i].run(b); wrong != "" {
+			t.Errorf("%s\n\t%s", requests[i].line, wrong)
+		}
+	}
+}
+
+// settings reads the flags of a cell, as run would.
+func settings(t *testing.T, text string, own *addresses) (marathon.Options, *haproxy.Options) {
+	t.Helper()
+	addr, dir := own.next().String(), shortDir(t)
+	convert := marathon.Options{Labels: labels.Options{Dialects: labels.Dialects()}}
+	options := &haproxy.Options{
+		Dir: dir, HTTPBind: []string{addr + ":" + httpPort}, HTTPSBind: []string{addr + ":" + httpsPort}, ServiceBind: addr,
+		StatsSocket: filepath.Join(dir, "stats.sock"), LogSocket: filepath.Join(dir, "log.sock"),
+		LogFormat: metrics.LogFormat, LogFormatTCP: metrics.LogFormatTCP, RingFormat: metrics.RingFormat,
+		LogLine: metrics.MaxLine, RingBytes: metrics.RingBytes, MaxConn: 500, Threads: 1,
+	}
+	certify(t, options)
+	fs := pflag.NewFlagSet("cell", pflag.ContinueOnError)
+	health := fs.String("health", "all", "")
+	trusted := fs.StringSlice("trusted-proxies", nil, "")
+	proxies := fs.StringSlice("proxy-protocol-from", nil, "")
+	fs.BoolVar(&convert.Labels.Strict, "strict", false, "")
+	fs.BoolVar(&convert.PreferHostPort, "prefer-host-port", false, "")
+	ports := fs.String("service-ports", "labelled", "")
+	fs.StringSliceVar(&convert.Labels.Dialects, "labels", convert.Labels.Dialects, "")
+	fs.StringSliceVar(&convert.Labels.Groups, "group", nil, "")
+	if err := fs.Parse(strings.Fields(text)); err != nil {
+		t.Fatal(err)
+	}
+	convert.Health, convert.Labels.ServicePorts = marathon.Health(*health), labels.ServicePorts(*ports)
+	for _, n := range *trusted {
+		options.TrustedProxies = append(options.TrustedProxies, netip.MustParsePrefix(n))
+	}
+	for _, n := range *proxies {
+		options.ProxyProtocolFrom = append(options.ProxyProtocolFrom, netip.MustParsePrefix(n))
+	}
+	if err := options.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	return convert, options
+}
+
+// tableText is the table's own text with what it does not show: checks, and the problems of labels, tasks and conflicts.
+func tableText(table *signalbox.Table, c *haproxy.Config) string {
+	var b strings.Builder
+	if _, err := table.WriteTo(&b); err != nil {
+		return err.Error()
+	}
+	for _, s := range table.Services {
+		if k := s.Check; k != (signalbox.Check{}) {
+			kind := k.Kind
+			if kind == signalbox.CheckTCP {
+				kind = "tcp"
+			}
+			fmt.Fprintf(&b, "check %s %s", s.ID, kind)
+			if k.Path != "" {
+				fmt.Fprintf(&b, " %s", k.Path)
+			}
+			if k.TLS {
+				b.WriteString(" tls")
+			}
+			fmt.Fprintf(&b, " every %s within %s fall %d\n", k.Interval, k.Timeout, k.Fall)
+		}
+		for _, e := range s.Endpoints {
+			if e.CheckPort != 0 {
+				fmt.Fprintf(&b, "probed %s %s at port %d\n", s.ID, e.Task, e.CheckPort)
+			}
+		}
+	}
+	problems := slices.Concat(table.AllProblems(), c.Problems)
+	slices.SortFunc(problems, signalbox.Problem.Compare)
+	for _, p := range slices.Compact(problems) {
+		fmt.Fprintf(&b, "%s %s\n", p.Severity, p)
+	}
+	return b.String()
+}
