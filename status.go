@@ -16,6 +16,9 @@ type Status struct {
 	Problems []Problem // of the table and of its application, sorted
 	Logs     []LogEntry
 	Metrics  []MetricPoint
+
+	Standings []Standing              // of the claims to routes
+	LastHits  map[ServiceID]time.Time // when each service last had a request or a connection
 }
 
 // Level is a verdict about one part.

@@ -130,16 +130,16 @@ func TestRoutesOf(t *testing.T) {
 	bad := `SB110 /shop/web signalbox.path="ca\nrt": must start with / (the route is not published)`
 	cart := Route{
 		Path: "/", Service: "/shop/cart:0", App: "/shop/cart", Mode: "http", Up: 1, Tasks: 2,
-		State: RouteDegraded, Reasons: []string{"10.0.0.7:31544 is down: health check failing"},
+		Share: 100, State: RouteDegraded, Reasons: []string{"10.0.0.7:31544 is down: health check failing"},
 	}
 	wild, named := cart, cart
 	wild.Host = "*.shop.local"
 	named.Host, named.Path = "shop.local", "/cart"
 	want := []Route{
-		{Host: "*", Path: "/", Service: "/shop/web:0", App: "/shop/web", Mode: "http", Up: 1, Tasks: 1, State: RouteProblem, Reasons: []string{bad}},
+		{Host: "*", Path: "/", Service: "/shop/web:0", App: "/shop/web", Mode: "http", Up: 1, Tasks: 1, Share: 100, State: RouteProblem, Reasons: []string{bad}},
 		wild,
 		named,
-		{Listen: 10001, Service: "/db:0", App: "/db", Mode: "tcp", State: RouteEmpty, Reasons: []string{"no task runs", "SB401 /db: HAProxy refuses it (withheld)"}},
+		{Listen: 10001, Service: "/db:0", App: "/db", Mode: "tcp", Share: 100, State: RouteEmpty, Reasons: []string{"no task runs", "SB401 /db: HAProxy refuses it (withheld)"}},
 		{Service: "/batch:0", App: "/batch", Mode: "tcp", Up: 1, Tasks: 1, State: RouteUnrouted, Reasons: []string{"no host and no port is asked for"}},
 	}
 	if diff := cmp.Diff(want, got.Routes); diff != "" {
@@ -189,5 +189,33 @@ func TestStatsOf(t *testing.T) {
 	}
 	if StatsOf(nil) != nil {
 		t.Error("nothing counted has rows")
+	}
+}
+
+// A route that another service has is lost, whatever its tasks do; one that is shared says how.
+func TestRoutesSayHowClaimsFare(t *testing.T) {
+	seen := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+	weight := 30
+	route, other := signalbox.Route{Host: "a.local", Path: "/"}, signalbox.Route{Host: "a.local", Path: "/x", Match: signalbox.Exact}
+	table := signalbox.NewTable([]*signalbox.Service{{
+		ID: "/a:0", App: "/a", Mode: signalbox.HTTP, Routes: []signalbox.Route{route, other}, Policy: signalbox.Policy{Weight: &weight},
+		Endpoints: []signalbox.Endpoint{{Task: "a.1", State: signalbox.Up}},
+	}}, nil)
+	got := RoutesOf(signalbox.Status{
+		Table: table, LastHits: map[signalbox.ServiceID]time.Time{"/a:0": seen},
+		Standings: []signalbox.Standing{
+			{Service: "/a:0", Route: route, Owner: "/a:0", Share: 75}, {Service: "/a:0", Route: other, Owner: "/b:0", Why: "is older"},
+		},
+	}).Routes
+	want := []Route{
+		{Host: "a.local", Path: "/", Share: 75, State: RouteOK},
+		{Host: "a.local", Path: "/x", Match: "exact", State: RouteLost, Reasons: []string{"/b:0 has it, which is older"}},
+	}
+	for i := range want {
+		w := &want[i]
+		w.Service, w.App, w.Mode, w.Up, w.Tasks, w.Weight, w.LastHit, w.Policy = "/a:0", "/a", signalbox.HTTP, 1, 1, &weight, seen, "weight=30"
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("routes (-want +got):\n%s", diff)
 	}
 }

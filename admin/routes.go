@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	"signalbox"
 )
@@ -12,6 +13,7 @@ import (
 // that is reached by none, and every problem.
 type Routes struct {
 	APIVersion string    `json:"apiVersion"`
+	At         time.Time `json:"at"`
 	Generation uint64    `json:"generation"` // of the configuration that runs
 	Routes     []Route   `json:"routes"`
 	Problems   []Problem `json:"problems"`
@@ -21,6 +23,7 @@ type Routes struct {
 type Route struct {
 	Host     string         `json:"host,omitempty"` // "*" for every host
 	Path     string         `json:"path,omitempty"`
+	Match    string         `json:"match,omitempty"`  // how Path is compared: exact, regex; "": as a prefix
 	Listen   int            `json:"listen,omitempty"` // the service port
 	Service  string         `json:"service"`
 	App      string         `json:"app"`
@@ -29,6 +32,10 @@ type Route struct {
 	Mode     signalbox.Mode `json:"mode"`
 	Up       int            `json:"up"`
 	Tasks    int            `json:"tasks"`
+	Weight   *int           `json:"weight,omitempty"` // that a label gives the service among those with the same route
+	Share    int            `json:"share"`            // percent of the requests that it gets
+	LastHit  time.Time      `json:"lastHit,omitzero"` // of the service, by whichever way
+	Policy   string         `json:"policy,omitempty"` // what else labels ask for
 	State    RouteState     `json:"state"`
 	Reasons  []string       `json:"reasons,omitempty"` // why State is not RouteOK; the most important first
 }
@@ -42,22 +49,33 @@ const (
 	RouteDegraded RouteState = "degraded" // some do
 	RouteDown     RouteState = "down"     // none does
 	RouteEmpty    RouteState = "empty"    // no task runs
+	RouteLost     RouteState = "lost"     // another service has it
 	RouteProblem  RouteState = "problem"  // something that was asked for is not done, whatever the tasks do
 	RouteUnrouted RouteState = "unrouted" // no name and no port was asked for
 )
 
 // RoutesOf returns the rows of a status, sorted by host, path, port and service.
 func RoutesOf(s signalbox.Status) Routes {
-	out := Routes{APIVersion: APIVersion, Generation: s.HAProxy.Generation, Routes: []Route{}, Problems: problemsOf(s)}
+	out := Routes{APIVersion: APIVersion, At: s.At, Generation: s.HAProxy.Generation, Routes: []Route{}, Problems: problemsOf(s)}
 	if s.Table == nil {
 		return out
 	}
 	byApp := appProblems(s)
+	standings := map[signalbox.ServiceID][]signalbox.Standing{}
+	for _, st := range s.Standings {
+		standings[st.Service] = append(standings[st.Service], st)
+	}
 	for _, svc := range s.Table.Services {
 		row := rowOf(svc, byApp[svc.App])
+		row.LastHit = s.LastHits[svc.ID]
 		for _, r := range svc.Routes {
 			named := row
-			named.Host, named.Path = cmp.Or(r.Host, "*"), r.Path
+			named.Host, named.Path, named.Match = cmp.Or(r.Host, "*"), r.Path, string(r.Match)
+			for _, st := range standings[svc.ID] {
+				if st.Route == r {
+					named.fare(st)
+				}
+			}
 			out.Routes = append(out.Routes, named)
 		}
 		if svc.Listen != 0 {
@@ -66,6 +84,7 @@ func RoutesOf(s signalbox.Status) Routes {
 			out.Routes = append(out.Routes, port)
 		}
 		if len(svc.Routes) == 0 && svc.Listen == 0 {
+			row.Share = 0
 			if row.State != RouteProblem {
 				row.State, row.Reasons = RouteUnrouted, []string{"no host and no port is asked for"}
 			}
@@ -74,9 +93,17 @@ func RoutesOf(s signalbox.Status) Routes {
 	}
 	slices.SortStableFunc(out.Routes, func(a, b Route) int {
 		return cmp.Or(cmp.Compare(a.rank(), b.rank()), cmp.Compare(a.Host, b.Host), cmp.Compare(a.Path, b.Path),
-			cmp.Compare(a.Listen, b.Listen), cmp.Compare(a.Service, b.Service))
+			cmp.Compare(a.Match, b.Match), cmp.Compare(a.Listen, b.Listen), cmp.Compare(a.Service, b.Service))
 	})
 	return out
+}
+
+// fare takes in how the claim to the route fares.
+func (r *Route) fare(st signalbox.Standing) {
+	if r.Share = st.Share; st.Lost() {
+		r.State = RouteLost
+		r.Reasons = slices.Concat([]string{fmt.Sprintf("%s has it, which %s", st.Owner, st.Why)}, r.Reasons)
+	}
 }
 
 // rank puts names before ports, and what is reached by neither last.
@@ -111,7 +138,7 @@ func appProblems(s signalbox.Status) map[string][]signalbox.Problem {
 func rowOf(svc *signalbox.Service, ofApp []signalbox.Problem) Route {
 	row := Route{
 		Service: string(svc.ID), App: svc.App, Port: svc.Port, PortName: svc.PortName, Mode: svc.Mode,
-		Tasks: len(svc.Endpoints), State: RouteOK,
+		Tasks: len(svc.Endpoints), Weight: svc.Policy.Weight, Share: 100, Policy: svc.Policy.String(), State: RouteOK,
 	}
 	out := 0
 	why := ""

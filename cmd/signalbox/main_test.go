@@ -82,6 +82,7 @@ func sampleState(table *signalbox.Table) (admin.State, error) {
 }
 
 func sampleStatus() *signalbox.Status {
+	ninety := 90
 	noon := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 	up := func(addr string) signalbox.Endpoint {
 		return signalbox.Endpoint{Task: addr, Addr: netip.MustParseAddrPort(addr), State: signalbox.Up}
@@ -96,7 +97,7 @@ func sampleStatus() *signalbox.Status {
 	table := signalbox.NewTable([]*signalbox.Service{
 		{
 			ID: "/shop/cart:0", App: "/shop/cart", Mode: signalbox.HTTP, Endpoints: []signalbox.Endpoint{up("10.0.0.5:31002"), up("10.0.0.6:31877"), down},
-			Routes: []signalbox.Route{{Host: "shop.local", Path: "/cart"}},
+			Routes: []signalbox.Route{{Host: "shop.local", Path: "/cart"}}, Policy: signalbox.Policy{Weight: &ninety, Balance: "leastconn"},
 		},
 		{ID: "/shop/web:0", App: "/shop/web", Mode: signalbox.HTTP, Endpoints: []signalbox.Endpoint{up("10.0.0.5:31003")}, Routes: []signalbox.Route{{Host: "shop.local", Path: "/"}}, Problems: []signalbox.Problem{bad}},
 		{ID: "/api:0", App: "/api", Mode: signalbox.HTTP, Endpoints: []signalbox.Endpoint{up("10.0.0.5:31004")}, Routes: []signalbox.Route{{Host: "api.local", Path: "/"}, {Host: "*.api.local", Path: "/"}}},
@@ -104,7 +105,12 @@ func sampleStatus() *signalbox.Status {
 		{ID: "/batch:0", App: "/batch", Mode: signalbox.TCP, Endpoints: []signalbox.Endpoint{up("10.0.0.5:31009")}},
 	}, []signalbox.Problem{odd})
 	return &signalbox.Status{
-		Version: "0.1.ab41cde", Started: noon.Add(-90 * time.Minute), At: noon,
+		Standings: []signalbox.Standing{
+			{Service: "/shop/cart:0", Route: signalbox.Route{Host: "shop.local", Path: "/cart"}, Owner: "/shop/cart:0", Share: 90},
+			{Service: "/api:0", Route: signalbox.Route{Host: "api.local", Path: "/"}, Owner: "/old/api:0", Why: "is older"},
+		},
+		LastHits: map[signalbox.ServiceID]time.Time{"/shop/cart:0": noon.Add(-2 * time.Second), "/api:0": noon.Add(-26 * time.Hour)},
+		Version:  "0.1.ab41cde", Started: noon.Add(-90 * time.Minute), At: noon,
 		Sources: []signalbox.SourceStatus{{
 			Name: "marathon", Level: signalbox.Degraded, Detail: "unreachable: connection refused", LastRead: noon.Add(-3 * time.Minute),
 			LastGood: noon.Add(-192 * time.Second), Endpoint: "http://10.0.0.1:8080", Apps: 5, Endpoints: 6, Quarantined: "40 of 41 apps are gone",

@@ -17,8 +17,13 @@ import (
 
 // addOutput gives a verb the flag for the form of what it prints.
 func addOutput(cmd *cobra.Command, to *string) {
-	*to = "table"
-	cmd.Flags().VarP(oneOf(to, "table", "json"), "output", "o", "form of the output: `table|json`")
+	addOutputs(cmd, to, "table", "json")
+}
+
+// addOutputs is addOutput with forms of the verb's own; the first one is the default.
+func addOutputs(cmd *cobra.Command, to *string, forms ...string) {
+	*to = forms[0]
+	cmd.Flags().VarP(oneOf(to, forms...), "output", "o", "form of the output: `"+strings.Join(forms, "|")+"`")
 }
 
 // printJSON prints what machines read.
@@ -129,7 +134,7 @@ func paint(on bool, word, text string) string {
 	if !on {
 		return text
 	}
-	colour := map[string]string{"ok": "32", "degraded": "33", "empty": "33", "unrouted": "2", "failing": "31", "down": "31", "problem": "31"}[word]
+	colour := map[string]string{"ok": "32", "degraded": "33", "empty": "33", "lost": "31", "unrouted": "2", "failing": "31", "down": "31", "problem": "31"}[word]
 	if colour == "" {
 		return text
 	}

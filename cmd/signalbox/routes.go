@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,9 +18,10 @@ func newRoutesCommand(p *program) *cobra.Command {
 	var output string
 	var all bool
 	cmd := &cobra.Command{
-		Use:     "routes [TEXT]",
-		Short:   "What is reached under which name, and what is wrong with it",
-		Long:    "Lists the routes of the running controller; with a text, those with the text in host, path or app.",
+		Use:   "routes [TEXT]",
+		Short: "What is reached under which name, and what is wrong with it",
+		Long: `Lists the routes of the running controller; with a text, those with the text in host, path or app. The last hit is that of the service
+since the controller started, by whichever way it came; with -o wide, what labels ask for is listed too.`,
 		GroupID: groupLook,
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -34,10 +37,10 @@ func newRoutesCommand(p *program) *cobra.Command {
 			if output == "json" {
 				return printJSON(p.stdout, routes)
 			}
-			return p.printRoutes(routes)
+			return p.printRoutes(routes, output == "wide")
 		},
 	}
-	addOutput(cmd, &output)
+	addOutputs(cmd, &output, "table", "wide", "json")
 	cmd.Flags().Var(boolOf(&all), "all", "services that ask for no name and no port too")
 	cmd.Flags().Lookup("all").NoOptDefVal = "true"
 	addClientSettings(cmd.Flags(), &s)
@@ -56,9 +59,13 @@ func selectRoutes(r admin.Routes, text string, all bool) admin.Routes {
 	return r
 }
 
-func (p *program) printRoutes(r admin.Routes) error {
+func (p *program) printRoutes(r admin.Routes, wide bool) error {
 	colour := wantsColour(p.stdout)
-	t := newTable(p.stdout, "HOST", "PATH", "APP", "PORT", "TASKS", "STATE")
+	header := []string{"HOST", "PATH", "APP", "PORT", "TASKS", "WEIGHT", "LAST HIT", "STATE"}
+	if wide {
+		header = slices.Insert(header, len(header)-1, "POLICY")
+	}
+	t := newTable(p.stdout, header...)
 	for _, row := range r.Routes {
 		host, path := row.Host, row.Path
 		switch {
@@ -74,14 +81,39 @@ func (p *program) printRoutes(r admin.Routes) error {
 				state += fmt.Sprintf(" (and %d more)", more)
 			}
 		}
-		t.painted(colour, string(row.State), host, path, row.App, strconv.Itoa(row.Port),
-			fmt.Sprintf("%d/%d", row.Up, row.Tasks), state)
+		if row.Match != "" {
+			path += " (" + row.Match + ")"
+		}
+		cells := []string{host, path, row.App, strconv.Itoa(row.Port), fmt.Sprintf("%d/%d", row.Up, row.Tasks), weightText(row), hitText(row, r.At), state}
+		if wide {
+			cells = slices.Insert(cells, len(cells)-1, cmp.Or(row.Policy, "-"))
+		}
+		t.painted(colour, string(row.State), cells...)
 	}
 	if err := t.flush(); err != nil {
 		return err
 	}
 	p.printProblems(r.Problems)
 	return nil
+}
+
+// weightText is the weight of a service and what it comes to.
+func weightText(row admin.Route) string {
+	switch {
+	case row.Weight == nil:
+		return "-"
+	case row.Share == 100:
+		return strconv.Itoa(*row.Weight)
+	}
+	return fmt.Sprintf("%d (%d%%)", *row.Weight, row.Share)
+}
+
+// hitText says when a service last had a request.
+func hitText(row admin.Route, now time.Time) string {
+	if row.LastHit.IsZero() {
+		return "-"
+	}
+	return admin.Ago(row.LastHit, now)
 }
 
 func (p *program) printProblems(problems []admin.Problem) {

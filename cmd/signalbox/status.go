@@ -17,11 +17,19 @@ import (
 
 // status says how the controller fares now.
 func (c *controller) status() signalbox.Status {
-	return signalbox.Status{
+	s := signalbox.Status{
 		Version: version(), Started: c.started, At: time.Now(),
 		Sources: c.watcher.Status(), HAProxy: c.haproxyStatus(), Log: c.logStatus(),
 		Table: c.watcher.Table(), Problems: c.allProblems(), Logs: c.journal.recent(), Metrics: c.recent.points(),
+		LastHits: map[signalbox.ServiceID]time.Time{},
 	}
+	if wanted := c.wanted.Load(); wanted != nil {
+		s.Standings = wanted.Standings()
+	}
+	for service, at := range c.aggregator.LastHits() {
+		s.LastHits[signalbox.ServiceID(service)] = at
+	}
+	return s
 }
 
 // silentAfter is for how long HAProxy may leave a question open that it is asked each second.
