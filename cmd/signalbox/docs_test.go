@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-//go:generate go test -run ^(TestConfigurationIsDocumented|TestMetricsAreDocumented|TestProblemsAreDocumented)$ . -update
+//go:generate go test -run ^(TestConfigurationIsDocumented|TestLabelsAreDocumented|TestMetricsAreDocumented|TestProblemsAreDocumented)$ . -update
 
 // compareDocs holds a generated file of docs/ against what it should be; with -update it writes it.
 func compareDocs(t *testing.T, name, want string) {

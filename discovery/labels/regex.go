@@ -8,13 +8,10 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of regular expressions. Expressions are matched against each request that no plain name or path holds, by an engine that
-// goes back and tries again: what they may cost must be bounded by how they are written.
+// Limits of regular expressions.
 const (
-	maxRegex     = 200 // bytes
-	maxUnbounded = 4   // repetitions without end, or of more than maxCounted
-	maxAny       = 2   // of these, repetitions of any character
-	maxCounted   = 16
+	maxRegex   = 200 // bytes
+	maxCounted = 16  // a repetition with more choices is a long one
 )
 
 // parsePathRegex returns a regular expression of whole paths.
@@ -61,8 +58,7 @@ func parseRegex(s string) (expr, text string) {
 	if err != nil {
 		return "", "is no regular expression: " + strings.TrimPrefix(err.Error(), "error parsing regexp: ")
 	}
-	var c cost
-	if text := c.add(tree); text != "" {
+	if text := slow(tree); text != "" {
 		return "", text
 	}
 	if _, err := regexp.Compile("^(?:" + s + ")$"); err != nil {
@@ -159,74 +155,4 @@ func printableByte(c byte) rune {
 		return '\ufffd'
 	}
 	return rune(c)
-}
-
-// cost counts what makes an engine that goes back and tries again slow.
-type cost struct{ unbounded, anything int }
-
-// add counts an expression. It returns what may not stand in one, or "".
-func (c *cost) add(re *syntax.Regexp) string {
-	body, long := repeated(re)
-	if body != nil && !plain(body) {
-		if long {
-			return "repeats something that is itself repeated or a choice; repeat single characters or plain text"
-		}
-		if unboundedWithin(body) {
-			return "repeats something that is itself repeated without end"
-		}
-	}
-	if body != nil && long {
-		c.unbounded++
-		if body.Op == syntax.OpAnyChar || body.Op == syntax.OpAnyCharNotNL {
-			c.anything++
-		}
-		if c.unbounded > maxUnbounded || c.anything > maxAny {
-			return fmt.Sprintf("has more than %d long repetitions, or more than %d of any character", maxUnbounded, maxAny)
-		}
-	}
-	for _, sub := range re.Sub {
-		if text := c.add(sub); text != "" {
-			return text
-		}
-	}
-	return ""
-}
-
-// repeated returns what an expression repeats, nil if it repeats nothing; long says that it does so without end or very often.
-func repeated(re *syntax.Regexp) (body *syntax.Regexp, long bool) {
-	switch re.Op {
-	case syntax.OpStar, syntax.OpPlus:
-		return re.Sub[0], true
-	case syntax.OpRepeat:
-		return re.Sub[0], re.Max < 0 || re.Max-re.Min > maxCounted
-	}
-	return nil, false
-}
-
-// plain reports whether an expression matches in one way only: text, classes and sequences of them.
-func plain(re *syntax.Regexp) bool {
-	switch re.Op {
-	case syntax.OpLiteral, syntax.OpCharClass, syntax.OpAnyChar, syntax.OpAnyCharNotNL:
-		return true
-	case syntax.OpConcat, syntax.OpCapture:
-		for _, sub := range re.Sub {
-			if !plain(sub) {
-				return false
-			}
-		}
-		return true
-	}
-	return false
-}
-
-func unboundedWithin(re *syntax.Regexp) bool {
-	if _, long := repeated(re); long {
-		return true
-	}
-	for _, sub := range re.Sub {
-		if unboundedWithin(sub) {
-			return true
-		}
-	}
-	return false
 }

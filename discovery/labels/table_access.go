@@ -39,12 +39,12 @@ var accessLabels = []Label{
 	}, func(p *signalbox.Policy) *bool { return &p.HTTPSRedirect }),
 	onOff(Label{
 		Key: "hsts", Default: "false", Twin: "USE_HSTS", HTTP: true,
-		Doc: "Answers over TLS tell browsers to come by https from now on (Strict-Transport-Security).", Example: "true",
+		Doc: "Answers over TLS tell browsers to come by https for half a year (Strict-Transport-Security).", Example: "true",
 		Invalid: "false holds",
 	}, func(p *signalbox.Policy) *bool { return &p.HSTS }),
 	{
 		Key: "allow", Type: "IP addresses and networks, separated by comma or space; `all` for everybody", Default: "all", Twin: "BACKEND_NETWORK_ALLOWED_ACL", EveryPort: true,
-		Doc: "Who may enter, by the client's address, on every way in. Others get 403.", Example: "10.0.0.0/8, 2001:db8::/32",
+		Doc: "Who may enter, by the client's address, on every way in. Others get 403, or no connection where the mode is tcp.", Example: "10.0.0.0/8, 2001:db8::/32",
 		Invalid: "nobody may enter, not even by the items that can be read: the service answers 403",
 		lost:    "nobody may enter", guards: true,
 		set: func(v *values, raw string, _ *Options) ([]flaw, bool) {
@@ -67,7 +67,7 @@ var accessLabels = []Label{
 	},
 	{
 		Key: "auth", Type: "name of a list of users that the operator has given; realm:user:hash, the hash as crypt(3) writes it; or `off`", Default: "off", Twin: "AUTH", EveryPort: true, Secret: true,
-		Doc: "Clients must give a name and a password, on every way in.", Example: "staff",
+		Doc: "Clients must give a name and a password, on every way in. A list that the operator has not given lets nobody in.", Example: "staff",
 		Invalid: "nobody may enter: the service answers 403",
 		lost:    "nobody may enter", guards: true,
 		set: func(v *values, raw string, _ *Options) ([]flaw, bool) {

@@ -58,7 +58,7 @@ var taskLabels = []Label{
 		},
 	},
 	{
-		Key: "health-interval", Type: "time, 500ms to 5m", Default: "as the app's health checks say, or 2s", EveryPort: true,
+		Key: "health-interval", Type: "time, 500ms to 5m", Default: "as the app's health checks say, or 10s", EveryPort: true,
 		Doc: "How often HAProxy probes each task.", Example: "5s",
 		Invalid: "the default holds; what is out of bounds counts as the nearest bound",
 		set: func(v *values, raw string, _ *Options) ([]flaw, bool) {
@@ -87,13 +87,13 @@ var taskLabels = []Label{
 		Example: "5m", Invalid: "the default holds",
 	}, func(p *signalbox.Policy) *time.Duration { return &p.Timeout }, duration(100*time.Millisecond, 24*time.Hour)),
 	scalar(Label{
-		Key: "connect-timeout", Type: "time, 10ms to 1m", Default: "2s", EveryPort: true,
+		Key: "connect-timeout", Type: "time, 10ms to 1m", Default: "4s", EveryPort: true,
 		Doc: "How long connecting to a task may take.", Example: "500ms",
 		Invalid: "the default holds",
 	}, func(p *signalbox.Policy) *time.Duration { return &p.ConnectTimeout }, duration(10*time.Millisecond, time.Minute)),
 	scalar(Label{
-		Key: "retries", Type: "0 to 10", Default: "2", EveryPort: true,
-		Doc: "How often a connection that failed is tried again, the last time at another task.", Example: "3",
+		Key: "retries", Type: "0 to 10", Default: "3", EveryPort: true,
+		Doc: "How often a connection that failed is tried again, each time at another task.", Example: "3",
 		Invalid: "the default holds; what is out of bounds counts as the nearest bound", lost: "the default holds",
 	}, func(p *signalbox.Policy) **int { return &p.Retries }, optional(clampedNumber(0, 10))),
 	scalar(Label{
