@@ -39,11 +39,7 @@ func TestLabelsAreDocumented(t *testing.T) {
 	b.WriteString(marathonLBIntroduction)
 	b.WriteString("| label | native | what it says | differs from marathon-lb in that |\n| --- | --- | --- | --- |\n")
 	for _, l := range labels.MarathonLB() {
-		native := ""
-		if l.Native != "" {
-			native = "[`" + l.Native + "`](#" + l.Native + ")"
-		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", l.Name, native, cell(l.Meaning), cell(l.Deviation))
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", l.Label, links(l.Native), cell(l.Meaning), cell(l.Deviation))
 	}
 	compareDocs(t, "labels.md", b.String())
 }
@@ -60,6 +56,21 @@ func TestDefaultsOfLabelsAreTheTemplates(t *testing.T) {
 			t.Errorf("%s: the template has no %q, or the label's default (%s) is not %s", key, line, labels.Table()[i].Default, value)
 		}
 	}
+}
+
+// links returns words, separated by commas, those that are keys as links to what is said of them.
+func links(words string) string {
+	if words == "" {
+		return ""
+	}
+	var all []string
+	for key := range strings.SplitSeq(words, ", ") {
+		if slices.ContainsFunc(labels.Table(), func(l labels.Label) bool { return l.Key == key }) {
+			key = "[`" + key + "`](#" + key + ")"
+		}
+		all = append(all, key)
+	}
+	return strings.Join(all, ", ")
 }
 
 // quoted returns a string as JSON has it, for people: what HTML would escape stays.

@@ -109,11 +109,3 @@ func distance(a, b string, limit int) int {
 	}
 	return last[len(b)]
 }
-
-// Foreign is a label of marathon-lb, as the documentation lists it.
-type Foreign struct {
-	Name      string // HAPROXY_N_X, or HAPROXY_X for a whole app
-	Meaning   string
-	Native    string // the key of the native label that means the same, or ""
-	Deviation string // how it differs from marathon-lb on purpose, or ""
-}

@@ -161,14 +161,3 @@ func unknownMarathonLB(name string) *flaw {
 	}
 	return f
 }
-
-// MarathonLB returns the labels of marathon-lb that have an effect, in the order in which they are documented.
-func MarathonLB() []Foreign {
-	all := []Foreign{{Name: "HAPROXY_GROUP", Meaning: row("group").Doc, Native: "group"}}
-	for i := range table {
-		if l := &table[i]; l.Twin != "" {
-			all = append(all, Foreign{Name: marathonLBPrefix + "N_" + l.Twin, Meaning: l.Doc, Native: l.Key})
-		}
-	}
-	return all
-}
