@@ -49,6 +49,7 @@ func Build(t *signalbox.Table, o *Options, prev *Config) *Config {
 	b.bindListeners()
 	b.resolveRoutes()
 	b.chooseCertificates()
+	b.openWays()
 	if b.reload || b.next.made.retired > max(16, len(b.next.Backends)/8) {
 		b.tidy()
 	}

@@ -205,7 +205,7 @@ type chosen struct {
 func (b *builder) choose(byName map[string]*chosen, p *part) {
 	s := p.service
 	known := b.next.Options.certificate(s.Policy.TLS)
-	if !known {
+	if !known && slices.ContainsFunc(s.Routes, func(r signalbox.Route) bool { return sniHost(r.Host) }) {
 		b.next.Problems = append(b.next.Problems, unknownCertificate(s, "its hosts have no certificate but the default one, which no client trusts"))
 	}
 	for _, r := range s.Routes {
@@ -238,6 +238,11 @@ func otherCertificate(s *signalbox.Service, host string, older *signalbox.Servic
 		Message: fmt.Sprintf("%s has the certificate %s, which %s asks for, the older one", host, older.Policy.TLS, older.ID),
 		Action:  "this one is not shown for that host",
 	}
+}
+
+// canShow reports whether a listener of its own can show the certificate of a name, or for "" that for the name that a client asks for.
+func (o *Options) canShow(name string) bool {
+	return o != nil && (name == "" && o.tls() || o.certificate(name))
 }
 
 // certificate reports whether there is a certificate of a name.

@@ -7,7 +7,7 @@ func Codes() []signalbox.Code {
 	return []signalbox.Code{
 		{Code: "SB202", Meaning: "Two services ask for the same service port. It belongs to the older one.", Fix: "Give one of the apps another service port."},
 		{Code: "SB203", Meaning: "Two services ask for the same host and path. They belong to the one with the higher priority, of equal ones to the older one; this app is not reached under the name.", Fix: "Change the label of one of the apps; or give both a weight, so that they share the traffic."},
-		{Code: "SB204", Meaning: "The service port is none of 1 to 65535, or it is the HTTP entry's own. The service has no port of its own.", Fix: "Give the app another service port."},
+		{Code: "SB204", Meaning: "The service port is none of 1 to 65535, or it is that of one of signalbox's own entries. The service has no port of its own.", Fix: "Give the app another service port."},
 		{Code: "SB205", Meaning: "The service's id cannot name a backend: it has characters that HAProxy's maps cannot carry, or the name is that of another service's backend. The service is not routed.", Fix: "Give the app another id."},
 		{Code: "SB206", Meaning: "A host or path cannot be given to HAProxy. A route is left out; a health check only connects.", Fix: "Write it in plain ASCII, without spaces or control characters. docs/routing.md says what a regular expression may have."},
 		{Code: "SB207", Meaning: "Another service asks for a host and path of this app, which keeps them.", Fix: "Change the label of one of the apps; or give both a weight, so that they share the traffic."},
@@ -20,5 +20,9 @@ func Codes() []signalbox.Code {
 		{Code: "SB226", Meaning: "A service without HTTP asks for a name and a password, which only HTTP can carry. Nobody may enter.", Fix: "Make it an HTTP service, or restrict it by addresses."},
 		{Code: "SB230", Meaning: "A label asks for a certificate that the load balancer does not have. The default certificate, which no client trusts, answers for the service's hosts; they are reached by plain HTTP.", Fix: "Put NAME.pem, the chain and its key, into the directory of --certificates, or correct the label."},
 		{Code: "SB231", Meaning: "Two services that share a host ask for different certificates. The older one's is shown.", Fix: "Give both the same certificate."},
+		{Code: "SB232", Meaning: "Another service asks for this app's service port. It stays with this app, the older one.", Fix: "Give one of the apps another service port."},
+		{Code: "SB233", Meaning: "TLS cannot be passed through to the service under a name: there is no HTTPS entry, the service does not speak TCP, or the name has what a TLS handshake does not carry, such as a path.", Fix: "Start signalbox with --https-bind, or name plain hosts and wildcards only."},
+		{Code: "SB234", Meaning: "Two services ask that the TLS of one host is passed through to them. It is passed through to the older one.", Fix: "Give one of the apps another host."},
+		{Code: "SB236", Meaning: "The service port is to terminate TLS, and the certificate for it is not there. The port is not bound.", Fix: "Put NAME.pem into the directory of --certificates, or correct the label."},
 	}
 }

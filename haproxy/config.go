@@ -15,6 +15,7 @@ type Config struct {
 	Listeners []*Listener // service ports, sorted by Port
 	Names     []MapEntry  // sorted by Key; backend name to service id
 	Routes
+	Ways
 	// Certificates say which certificate answers for which name, in the order of their names; without the default one.
 	Certificates []CertificateUse
 	Problems     []signalbox.Problem
@@ -61,13 +62,18 @@ const (
 	Maint AdminState = "maint"
 )
 
-// Listener is one service port, bound on every address of Options.ServiceBind.
+// Listener is one service port that listens for itself.
 type Listener struct {
 	Name    string
 	Port    int
 	Mode    signalbox.Mode
 	Backend string
 	Service signalbox.ServiceID
+
+	Address     netip.Addr // on which it listens; invalid: that of Options.ServiceBind
+	AcceptProxy bool       // its clients speak the PROXY protocol
+	TLS         bool       // it terminates TLS
+	Certificate string     // with this one; "": with that for the name that a client asks for
 }
 
 // Routes say where requests by name go. A name is a host, "*.x", the token of a regular expression, or "*" for every host; a value
@@ -96,6 +102,10 @@ type Options struct {
 	HTTPSBind    []string      // addresses of the HTTPS entry; empty: there is none
 	Certificates []Certificate // sorted by Name; their files, and that of the default one, stand in Dir
 	ServiceBind  string        // address of the service ports: "*" or an IP address
+	ServicePorts PortRange     // service ports that are bound at once
+	AppIDBind    []string      // addresses of the entry by X-Marathon-App-Id; empty: there is none
+	HealthBind   []string      // addresses that answer marathon-lb's health check; empty: there are none
+	OtherPorts   []int         // ports of this program's own listeners, sorted
 	// TrustedProxies may say who the client is that they speak for. ProxyProtocolFrom are the proxies that begin each connection with
 	// the PROXY protocol, and thereby always say so.
 	TrustedProxies, ProxyProtocolFrom []netip.Prefix

@@ -17,6 +17,7 @@ func Diff(running, want *Config) Plan {
 	d.reason(CertificatesChanged, !running.sameCertificates(want))
 	d.backends()
 	d.listeners()
+	d.reason(ListenerChanged, running.Passthrough != want.Passthrough || !slices.Equal(running.PortBinds, want.PortBinds))
 	d.reason(RegexesChanged, !equalEntries(running.HostRegexes, want.HostRegexes) || !equalEntries(running.PathRegexes, want.PathRegexes))
 	d.maps()
 	return Plan{Commands: append(d.come, d.leave...), Reasons: d.sorted()}
@@ -83,6 +84,7 @@ func Applied(running, want *Config) *Config {
 		c.Backends = append(c.Backends, r)
 	}
 	c.Names, c.Routes = followed(running, want)
+	c.Ways = followedWays(running, want)
 	return c
 }
 
@@ -216,8 +218,9 @@ func setServer(b *Backend, s Server, what, why string) Command {
 
 // maps brings the maps to what can be followed before a reload.
 func (d *differ) maps() {
-	target := &Config{}
+	target := &Config{Options: d.running.Options}
 	target.Names, target.Routes = followed(d.running, d.want)
+	target.Ways = followedWays(d.running, d.want)
 	to := target.Maps()
 	for i, m := range d.running.Maps() {
 		if !m.Ordered {

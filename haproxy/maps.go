@@ -10,8 +10,8 @@ type Map struct {
 }
 
 // Maps returns every map of a Config, those that others refer to first.
-func (c *Config) Maps() [7]Map {
-	return [...]Map{
+func (c *Config) Maps() []Map {
+	return append([]Map{
 		{Name: NamesMap, Entries: &c.Names},
 		{Name: PathsMap, Entries: &c.Paths},
 		{Name: SplitsMap, Entries: &c.Splits},
@@ -19,7 +19,7 @@ func (c *Config) Maps() [7]Map {
 		{Name: HostsMap, Entries: &c.Hosts},
 		{Name: PathRegexesMap, Entries: &c.PathRegexes, Ordered: true},
 		{Name: HostRegexesMap, Entries: &c.HostRegexes, Ordered: true},
-	}
+	}, c.waysMaps()...)
 }
 
 // followed returns want's maps as far as HAProxy can follow them before it is reloaded: an entry that leads to a backend which does

@@ -127,9 +127,13 @@ func drawService(t *rapid.T, i int) *signalbox.Service {
 	}
 	if rapid.IntRange(0, 9).Draw(t, "tcp") == 0 {
 		s.Mode = signalbox.TCP
+		s.Policy.Passthrough = rapid.Bool().Draw(t, "passthrough")
+	}
+	if rapid.IntRange(0, 9).Draw(t, "tls") == 0 {
+		s.Policy.TLS, s.Policy.PortTLS = rapid.SampledFrom([]string{"a", "b", "none"}).Draw(t, "certificate"), rapid.Bool().Draw(t, "port-tls")
 	}
 	if rapid.IntRange(0, 5).Draw(t, "listens") == 0 {
-		s.Listen = rapid.SampledFrom([]int{10000, 10001, 18000, 70000}).Draw(t, "port")
+		s.Listen = rapid.SampledFrom([]int{10000, 10001, 10002, 20000, 18000, 70000}).Draw(t, "port")
 	}
 	s.Check.Kind = rapid.SampledFrom([]signalbox.CheckKind{"", "", "", "", signalbox.CheckOff, signalbox.CheckHTTP}).Draw(t, "check")
 	hosts := []string{"", "a.x", "b.x", "*.x", "a.x-y", "bad host", `~[a-z]\.x`}
@@ -175,7 +179,8 @@ func drawStep(t *rapid.T, now map[int]*signalbox.Service) *signalbox.Table {
 var private = cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".made" }, cmp.Ignore())
 
 func equalConfigs() []cmp.Option {
-	return []cmp.Option{private, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmp.Transformer("nil", func(in []MapEntry) []MapEntry {
+	same := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+	return []cmp.Option{private, same, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmp.Transformer("nil", func(in []MapEntry) []MapEntry {
 		if len(in) == 0 {
 			return []MapEntry{}
 		}
@@ -189,6 +194,10 @@ func TestCommandsLeadToWhatWasBuilt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o := testOptions("/d")
 		o.MinSlots = 4
+		if rapid.Bool().Draw(t, "every way in") {
+			o.HTTPSBind, o.AppIDBind, o.ServicePorts = []string{":443"}, []string{":9091"}, PortRange{10000, 10004}
+			o.Certificates = []Certificate{{"a", []string{"*.x"}}, {"b", []string{"a.x", "b.x"}}}
+		}
 		now := make(map[int]*signalbox.Service)
 		running := Build(drawStep(t, now), o, nil)
 		last := running
@@ -312,6 +321,8 @@ func TestOrderDoesNotMatter(t *testing.T) {
 			shuffled = append(shuffled, &c)
 		}
 		o := testOptions("/d")
+		o.HTTPSBind, o.AppIDBind, o.ServicePorts = []string{":443"}, []string{":9091"}, PortRange{10000, 10004}
+		o.Certificates = []Certificate{{"a", []string{"*.x"}}, {"b", []string{"a.x", "b.x"}}}
 		a, err := Render(tmpl, Build(signalbox.NewTable(services, nil), o, nil))
 		if err != nil {
 			t.Fatal(err)

@@ -76,8 +76,19 @@ func (o *Options) Validate() error {
 			return fmt.Errorf("the network %s of a proxy is none: it has bits behind its mask", p)
 		}
 	}
-	if _, err := serviceBind(o, 1); err != nil {
+	if _, err := serviceBind(o, netip.Addr{}, "1"); err != nil {
 		return err
+	}
+	if r := o.ServicePorts; r != (PortRange{}) && (r.First < 1 || r.Last > 65535 || r.First > r.Last) {
+		return fmt.Errorf("the range %s of the service ports is none within 1 to 65535", r)
+	}
+	for port, who := range entryPorts(o) {
+		if o.ServicePorts.Has(port) {
+			return fmt.Errorf("the range %s of the service ports has the port %d of %s", o.ServicePorts, port, who)
+		}
+	}
+	if (o.ServicePorts != (PortRange{}) || len(o.HTTPSBind) > 0) && len(o.socket(httpsSocket)) > 90 {
+		return fmt.Errorf("the directory %q is too long for the sockets in it", o.Dir)
 	}
 	for name, v := range map[string]string{
 		"directory": o.Dir, "runtime socket": o.StatsSocket, "log socket": o.LogSocket, "log format": o.LogFormat,
@@ -107,7 +118,21 @@ type entry struct {
 
 // entries returns our own ways in, those of services aside.
 func (o *Options) entries() []entry {
-	return []entry{{"HTTP", o.HTTPBind}, {"HTTPS", o.HTTPSBind}}
+	return []entry{{"HTTP", o.HTTPBind}, {"HTTPS", o.HTTPSBind}, {"app id", o.AppIDBind}, {"health", o.HealthBind}}
+}
+
+// Addresses returns every address of our own ways in, each port of the range of service ports among them.
+func (o *Options) Addresses() []string {
+	var out []string
+	for _, e := range o.entries() {
+		out = append(out, e.binds...)
+	}
+	for port := o.ServicePorts.First; o.ServicePorts.Has(port); port++ {
+		if bind, err := serviceBind(o, netip.Addr{}, strconv.Itoa(port)); err == nil {
+			out = append(out, bind)
+		}
+	}
+	return out
 }
 
 // HTTPSPort returns the port under which clients reach the HTTPS entry, 443 if there is none.
@@ -143,6 +168,14 @@ func validBind(name, bind string) error {
 	return nil
 }
 
+// The sockets, in Options.Dir, by which HAProxy hands connections over to itself.
+const (
+	portsSocket = "ports.sock"
+	httpsSocket = "https.sock"
+)
+
+func (o *Options) socket(name string) string { return filepath.Join(o.Dir, name) }
+
 // hop counts the proxies that a request has passed, from the last one on.
 type hop int
 
@@ -176,6 +209,14 @@ func (o *Options) head() *head {
 	if o.LogSocket != "" {
 		h.LogServer = Word("unix@" + o.LogSocket)
 	}
+	for _, bind := range o.AppIDBind {
+		h.AppIDBind = append(h.AppIDBind, Word(bind))
+	}
+	for _, bind := range o.HealthBind {
+		h.HealthBind = append(h.HealthBind, Word(bind))
+	}
+	h.PortsMap, h.AppsMap, h.SNIMap = Word(o.MapPath(PortsMap)), Word(o.MapPath(AppsMap)), Word(o.MapPath(SNIMap))
+	h.PortsSocket, h.HTTPSSocket = Word("unix@"+o.socket(portsSocket)), Word("unix@"+o.socket(httpsSocket))
 	if len(o.TrustedProxies) > 0 {
 		h.TrustedList, h.Hops = Word(o.MapPath(trustedList)), hops
 	}

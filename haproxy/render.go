@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"hash"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -82,12 +81,18 @@ type head struct {
 	CertList                     Word // "" without TLS
 	HTTPBind, HTTPSBind          []Word
 	UserLists                    []*usersView
+	AppIDBind, HealthBind        []Word
+	PortBinds                    []Word // empty: there is no range
+	PortsMap, AppsMap, SNIMap    Word
+	Passthrough                  bool
+	PortsSocket, HTTPSSocket     Word // by which connections are handed over
 	Listeners                    []listenerView
 }
 
 type listenerView struct {
 	Name, Bind, Backend Word
-	HTTP                bool
+	HTTP, AcceptProxy   bool
+	Cert, CertList      Word // "" without TLS, of which one holds
 	App                 comment
 }
 
@@ -132,15 +137,20 @@ type Template struct {
 	last rendered
 }
 
-// rendered is the last output. text[at[i]:at[i+1]] is the block of backends[i]; maps[i] says entries[i].
+// rendered is the last output. text[at[i]:at[i+1]] is the block of backends[i]; maps are the files of maps.
 type rendered struct {
 	options  *Options
 	backends []*Backend
 	at       []int
 	text     []byte
-	sums     prefixSums    // of text
-	entries  [7][]MapEntry // as Maps has them
-	maps     [7]File
+	sums     prefixSums             // of text
+	maps     map[string]renderedMap // by name
+}
+
+// renderedMap is the text of a map's entries.
+type renderedMap struct {
+	entries []MapEntry
+	text    []byte
 }
 
 // DefaultTemplate returns the embedded template.
@@ -211,12 +221,18 @@ func Render(t *Template, c *Config) (*Files, error) {
 
 // maps returns the files of the maps, the last ones where nothing changed. The caller holds the lock.
 func (t *Template) maps(c *Config) []File {
-	for i, m := range c.Maps() {
-		if t.last.maps[i].Name == "" || !sameSlice(t.last.entries[i], *m.Entries) {
-			t.last.entries[i], t.last.maps[i] = *m.Entries, File{m.Name, mapText(*m.Entries)}
+	was := t.last.maps
+	t.last.maps = make(map[string]renderedMap)
+	var files []File
+	for _, m := range c.Maps() {
+		r, ok := was[m.Name]
+		if !ok || !sameSlice(r.entries, *m.Entries) {
+			r = renderedMap{*m.Entries, mapText(*m.Entries)}
 		}
+		t.last.maps[m.Name] = r
+		files = append(files, File{m.Name, r.text})
 	}
-	files := slices.Concat(t.last.maps[:], c.Options.pageFiles())
+	files = append(files, c.Options.pageFiles()...)
 	if c.Options.tls() {
 		files = append(files, File{certList, certListText(c)})
 	}
@@ -320,8 +336,12 @@ func (t *Template) block(out *limited, b *Backend, o *Options) error {
 
 func (c *Config) headView() (*head, error) {
 	h := c.Options.head()
+	h.Passthrough = c.Passthrough
+	for _, bind := range c.PortBinds {
+		h.PortBinds = append(h.PortBinds, Word(bind))
+	}
 	for _, l := range c.Listeners {
-		bind, err := serviceBind(c.Options, l.Port)
+		bind, err := serviceBind(c.Options, l.Address, strconv.Itoa(l.Port))
 		if err != nil {
 			return nil, err
 		}
@@ -329,9 +349,17 @@ func (c *Config) headView() (*head, error) {
 		if b := c.Backend(l.Backend); b != nil {
 			app = b.App
 		}
-		h.Listeners = append(h.Listeners, listenerView{
-			Name: Word(l.Name), Bind: Word(bind), Backend: Word(l.Backend), HTTP: l.Mode != signalbox.TCP, App: comment(app),
-		})
+		v := listenerView{
+			Name: Word(l.Name), Bind: Word(bind), Backend: Word(l.Backend), HTTP: l.Mode != signalbox.TCP, AcceptProxy: l.AcceptProxy,
+			App: comment(app),
+		}
+		switch {
+		case l.TLS && l.Certificate != "":
+			v.Cert = Word(c.Options.MapPath(CertificateFile(l.Certificate)))
+		case l.TLS:
+			v.CertList = Word(c.Options.MapPath(certList))
+		}
+		h.Listeners = append(h.Listeners, v)
 	}
 	return h, nil
 }

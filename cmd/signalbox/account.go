@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"signalbox"
 	"signalbox/haproxy"
 	"signalbox/haproxy/control"
 	"signalbox/metrics"
@@ -40,24 +39,24 @@ func (c *controller) reconcile(ctx context.Context) {
 		return
 	}
 	c.answered.Store(time.Now().UnixNano())
-	var listeners []*haproxy.Listener
-	if wanted := c.wanted.Load(); wanted != nil {
-		listeners = wanted.Listeners
+	config := c.wanted.Load()
+	if config == nil {
+		config = &haproxy.Config{}
 	}
-	c.aggregator.Reconcile(workerStats(workers, listeners))
+	c.aggregator.Reconcile(workerStats(workers, config))
 }
 
 // workerStats puts what HAProxy says of its workers into the words of the log's account.
-func workerStats(workers []control.WorkerStats, listeners []*haproxy.Listener) []metrics.WorkerStat {
-	tcp := map[string]bool{}
-	for _, l := range listeners {
-		tcp[l.Name] = l.Mode == signalbox.TCP
-	}
+func workerStats(workers []control.WorkerStats, config *haproxy.Config) []metrics.WorkerStat {
 	out := make([]metrics.WorkerStat, len(workers))
 	for i, w := range workers {
 		out[i] = metrics.WorkerStat{PID: w.PID, Started: w.Started, Stopping: w.Old, InFlight: w.InFlight}
 		for _, f := range w.Frontends {
-			stat := metrics.FrontendStat{Name: f.Proxy, TCP: tcp[f.Proxy], Total: f.Requests, Current: f.Current}
+			logs, tcp := config.Logs(f.Proxy)
+			if !logs {
+				continue
+			}
+			stat := metrics.FrontendStat{Name: f.Proxy, TCP: tcp, Total: f.Requests, Current: f.Current}
 			if stat.TCP {
 				stat.Total = f.Sessions
 			}

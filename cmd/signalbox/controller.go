@@ -100,13 +100,7 @@ func (s *settings) labelOptions() labels.Options {
 
 // forbidden returns whether an address is one of this program's own entries: a task there would lead HAProxy to itself.
 func (s *settings) forbidden() func(netip.AddrPort) bool {
-	var ports []uint16
-	for _, bind := range append(slices.Concat(s.HTTPBind, s.httpsBind()), s.Admin...) {
-		_, port, err := net.SplitHostPort(bind)
-		if n, parseErr := strconv.ParseUint(port, 10, 16); err == nil && parseErr == nil {
-			ports = append(ports, uint16(n))
-		}
-	}
+	ports := portsOf(slices.Concat(s.HTTPBind, s.httpsBind(), s.AppIDBind, s.HealthBind, s.Admin))
 	local := map[netip.Addr]bool{}
 	if addrs, err := net.InterfaceAddrs(); err == nil {
 		for _, a := range addrs {
@@ -116,7 +110,7 @@ func (s *settings) forbidden() func(netip.AddrPort) bool {
 		}
 	}
 	return func(a netip.AddrPort) bool {
-		return slices.Contains(ports, a.Port()) && (a.Addr().IsLoopback() || local[a.Addr()])
+		return slices.Contains(ports, int(a.Port())) && (a.Addr().IsLoopback() || local[a.Addr()])
 	}
 }
 
@@ -157,38 +151,14 @@ func (c *controller) haproxy(dir string, life lifetime) error {
 		}
 		c.template = t
 	}
-	limit, err := control.FDLimit()
+	options, warning, err := s.options(dir)
 	if err != nil {
-		return err
+		return &exitError{code: exitUsage, err: err, try: "signalbox config"}
 	}
-	maxConn, warning := control.MaxConn(limit, s.MaxConn, 0, 0)
 	if warning != "" {
 		c.journal.Warn(warning)
 	}
-	trusted, err := networks(s.TrustedProxies)
-	if err != nil {
-		return &exitError{code: exitUsage, err: err}
-	}
-	proxies, err := networks(s.ProxyProtocolFrom)
-	if err != nil {
-		return &exitError{code: exitUsage, err: err}
-	}
-	given, err := readGiven(s)
-	if err != nil {
-		return &exitError{code: exitUsage, err: err}
-	}
-	c.options = &haproxy.Options{
-		UserLists: given.userLists, ErrorPages: given.errorPages, Prefer: given.prefer, Node: given.node,
-		Dir: dir, HTTPBind: s.HTTPBind, HTTPSBind: s.httpsBind(), TrustedProxies: trusted, ProxyProtocolFrom: proxies, ServiceBind: s.ServiceBind,
-		StatsSocket: filepath.Join(dir, "stats.sock"), LogSocket: filepath.Join(dir, "log.sock"),
-		LogFormat: metrics.LogFormat, LogFormatTCP: metrics.LogFormatTCP,
-		RingFormat: metrics.RingFormat, LogLine: metrics.MaxLine, RingBytes: metrics.RingBytes,
-		MaxConn: maxConn, User: s.HAProxyUser, Group: s.HAProxyGroup,
-		HardStopAfter: s.HardStopAfter, MaxReloads: s.MaxReloads, MinSlots: s.Slots,
-	}
-	if err := c.options.Validate(); err != nil {
-		return &exitError{code: exitUsage, err: err}
-	}
+	c.options = options
 	gid, err := groupID(s.HAProxyGroup)
 	if err != nil {
 		return err
@@ -205,6 +175,7 @@ func (c *controller) haproxy(dir string, life lifetime) error {
 		}
 		c.supervisor = &control.Supervisor{
 			Binary: s.HAProxyBin, Dir: dir, MasterSocket: s.masterSocket(), Grace: life.grace, DieWithParent: life.dieWithParent, Log: log,
+			Free: func() error { return control.Free(c.options) },
 		}
 	}
 	c.applier = control.New(control.Settings{

@@ -135,7 +135,7 @@ func (p *logPath) account() (metrics.Loss, int) {
 	if err != nil {
 		return metrics.Loss{}, 0
 	}
-	p.agg.Reconcile(workerStats(workers, nil))
+	p.agg.Reconcile(workerStats(workers, &haproxy.Config{}))
 	return p.agg.Loss(), len(workers)
 }
 

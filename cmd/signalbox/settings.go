@@ -16,6 +16,7 @@ import (
 
 	"signalbox/admin"
 	"signalbox/discovery/labels"
+	"signalbox/haproxy"
 )
 
 // settings is all that an operator chooses for run. Paths that are left empty follow from others: use the methods below.
@@ -54,6 +55,9 @@ type settings struct {
 	HTTPSBind           []string
 	ServiceBind         string
 	Certificates        string
+	ServicePortRange    string
+	AppIDBind           []string
+	HealthBind          []string
 	TrustedProxies      []string
 	ProxyProtocolFrom   []string
 	UserLists           string
@@ -149,6 +153,9 @@ var settingTable = []setting{
 	{"HAProxy", "https-bind", "`addresses` of the HTTPS entry (default :443 with --certificates, none without)", func(s *settings) pflag.Value { return listOf(&s.HTTPSBind) }},
 	{"HAProxy", "certificates", "`directory` with certificates, NAME.pem with the chain and its key each; what is renewed there is shown without a reload", func(s *settings) pflag.Value { return textOf(&s.Certificates) }},
 	{"HAProxy", "service-bind", "`address` of the service ports, * for every one", func(s *settings) pflag.Value { return textOf(&s.ServiceBind) }},
+	{"HAProxy", "service-port-range", "`range` of service ports that are bound at once, like 10000-10099, so that they come and go without a reload", func(s *settings) pflag.Value { return textOf(&s.ServicePortRange) }},
+	{"HAProxy", "app-id-bind", "`addresses` of the entry that asks for the header X-Marathon-App-Id, marathon-lb's :9091", func(s *settings) pflag.Value { return listOf(&s.AppIDBind) }},
+	{"HAProxy", "health-bind", "`addresses` that answer /_haproxy_health_check, marathon-lb's :9090", func(s *settings) pflag.Value { return listOf(&s.HealthBind) }},
 	{"HAProxy", "trusted-proxies", "`networks` whose X-Forwarded-* headers are believed and kept; everybody else's are replaced", func(s *settings) pflag.Value { return listOf(&s.TrustedProxies) }},
 	{"HAProxy", "proxy-protocol-from", "`networks` that begin each connection with the PROXY protocol", func(s *settings) pflag.Value { return listOf(&s.ProxyProtocolFrom) }},
 	{"HAProxy", "user-lists", "`directory` of lists of users that services may ask for by name (signalbox.auth): one file a list, with lines user:hash", func(s *settings) pflag.Value { return textOf(&s.UserLists) }},
@@ -276,7 +283,7 @@ func (s *settings) validate() error {
 	for _, f := range []struct {
 		flag  string
 		binds []string
-	}{{"http-bind", s.HTTPBind}, {"https-bind", s.HTTPSBind}} {
+	}{{"http-bind", s.HTTPBind}, {"https-bind", s.HTTPSBind}, {"app-id-bind", s.AppIDBind}, {"health-bind", s.HealthBind}} {
 		for _, text := range f.binds {
 			if !validBind(text) {
 				wrong(f.flag, "%q is not of the form :80 or 127.0.0.1:8000", text)
@@ -293,6 +300,9 @@ func (s *settings) validate() error {
 	}
 	if s.ServiceBind != "*" && net.ParseIP(s.ServiceBind) == nil {
 		wrong("service-bind", "%q is neither * nor an IP address", s.ServiceBind)
+	}
+	if _, err := haproxy.ParsePortRange(s.ServicePortRange); err != nil {
+		wrong("service-port-range", "%w", err)
 	}
 	if s.Certificates != "" && !filepath.IsAbs(s.Certificates) {
 		wrong("certificates", "%q is not an absolute path", s.Certificates)

@@ -31,7 +31,7 @@ type jobResult struct {
 
 	published bool // at least one file was replaced
 	publishAt time.Time
-	occupied  []int // ports of new listeners that somebody else holds
+	occupied  map[int]string // ports of new listeners that can't be bound, and why
 	proc      Proc
 	diffs     []difference
 	actual    *haproxy.Config // config as it really runs
@@ -323,9 +323,9 @@ func (a *Applier) reloaded(ctx context.Context, r jobResult) {
 		return
 	case len(r.occupied) > 0:
 		count("occupied")
-		for _, port := range r.occupied {
-			a.withheld.port(r.config, port, time.Now())
-			a.log.WithField("port", port).Error("a service port is held by another process; it is left out for now")
+		for port, why := range r.occupied {
+			a.withheld.port(r.config, port, why, time.Now())
+			a.log.WithField("port", port).Error("a service port " + why + "; it is left out for now")
 		}
 		a.effective = a.withheld.apply(a.want, a.loaded)
 		return
@@ -417,7 +417,7 @@ func (a *Applier) audit(ctx context.Context, config *haproxy.Config, worker Work
 	r := jobResult{config: config, worker: worker}
 	rt := NewRuntime(a.cfg.StatsSocket)
 	defer rt.Close()
-	act, err := a.observe(ctx, rt, worker)
+	act, err := a.observe(ctx, rt, worker, config)
 	if err != nil {
 		r.err = err
 		return r

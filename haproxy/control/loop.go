@@ -202,7 +202,7 @@ func (a *Applier) send(ctx context.Context, plan haproxy.Plan, began time.Time) 
 
 // refresh reads back what runs, on the shape of base.
 func (a *Applier) refresh(ctx context.Context, base *haproxy.Config) bool {
-	act, err := a.observe(ctx, a.rt, a.worker)
+	act, err := a.observe(ctx, a.rt, a.worker, base)
 	if err != nil {
 		a.lost(err)
 		return false

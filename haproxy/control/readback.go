@@ -27,11 +27,11 @@ func kindOf(m haproxy.Map) string { return strings.TrimSuffix(m.Name, ".map") }
 // difference is one place where the running state is not the model's.
 type difference struct{ kind, what string }
 
-// observe asks a worker for everything that commands can change.
-func (a *Applier) observe(ctx context.Context, rt *Runtime, w Worker) (actual, error) {
+// observe asks a worker for everything that commands can change, of a configuration with the maps of base.
+func (a *Applier) observe(ctx context.Context, rt *Runtime, w Worker, base *haproxy.Config) (actual, error) {
 	var act actual
 	commands := []string{"show servers state"}
-	maps := new(haproxy.Config).Maps()
+	maps := base.Maps()
 	for _, m := range maps {
 		commands = append(commands, "show map "+filepath.Join(a.cfg.Dir, m.Name))
 	}

@@ -3,9 +3,11 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -38,23 +40,51 @@ func (a *Applier) whileItLives(ctx context.Context) context.Context {
 	return live
 }
 
-// occupied returns the ports of listeners that are not in loaded and that somebody else holds. HAProxy itself would find out only
-// after it had paused the running worker's listeners.
-func occupied(config, loaded *haproxy.Config) []int {
-	var out []int
+// Free returns an error if another process listens where the entries of HAProxy are to be. HAProxy would not fail: it shares a port
+// with any other HAProxy, silently.
+func Free(o *haproxy.Options) error {
+	var errs []error
+	for _, bind := range o.Addresses() {
+		network := "tcp"
+		if host, _, err := net.SplitHostPort(bind); err == nil && (host == "" || host == "*") {
+			network, bind = "tcp4", strings.TrimPrefix(bind, "*")
+		}
+		ln, err := net.Listen(network, bind)
+		switch {
+		case err == nil:
+			_ = ln.Close()
+		case errors.Is(err, syscall.EADDRINUSE):
+			errs = append(errs, fmt.Errorf("another process listens at %s", bind))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// occupied returns why each listener that is not in loaded could not be bound. HAProxy itself would find out only after it had paused
+// the running worker's listeners.
+func occupied(config, loaded *haproxy.Config) map[int]string {
+	out := map[int]string{}
 	for _, l := range config.Listeners {
-		if loaded != nil && slices.ContainsFunc(loaded.Listeners, func(o *haproxy.Listener) bool { return o.Port == l.Port }) {
+		if loaded != nil && slices.ContainsFunc(loaded.Listeners, func(o *haproxy.Listener) bool {
+			return o.Port == l.Port && o.Address == l.Address
+		}) || loaded != nil && loaded.Options != nil && loaded.Options.ServicePorts.Has(l.Port) && !l.Address.IsValid() {
 			continue
 		}
 		host := ""
-		if config.Options != nil && config.Options.ServiceBind != "*" {
+		switch {
+		case l.Address.IsValid():
+			host = l.Address.String()
+		case config.Options != nil && config.Options.ServiceBind != "*":
 			host = config.Options.ServiceBind
 		}
 		ln, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(l.Port)))
-		if err == nil {
+		switch {
+		case err == nil:
 			_ = ln.Close()
-		} else if errors.Is(err, syscall.EADDRINUSE) {
-			out = append(out, l.Port)
+		case errors.Is(err, syscall.EADDRINUSE):
+			out[l.Port] = "is held by another process"
+		case errors.Is(err, syscall.EADDRNOTAVAIL):
+			out[l.Port] = "is to listen on " + host + ", which is no address of this machine"
 		}
 	}
 	return out

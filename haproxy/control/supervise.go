@@ -33,7 +33,9 @@ type Supervisor struct {
 	// Grace is how long connections may go on when Run ends; then HAProxy is terminated, and killed 5 s later.
 	Grace time.Duration
 	Env   []string // of HAProxy; nothing is inherited
-	Log   logrus.FieldLogger
+	// Free says why HAProxy can't be started now, and is asked before each start; nil: it always can.
+	Free func() error
+	Log  logrus.FieldLogger
 
 	once    sync.Once
 	allowed chan struct{}
@@ -105,6 +107,11 @@ func (s *Supervisor) live(ctx context.Context) error {
 		s.adopted.Add(1)
 		s.Log.WithField("pid", p.Master).Info("HAProxy was running already; it is adopted")
 		return s.watch(ctx, p.Master, fd, nil)
+	}
+	if s.Free != nil {
+		if err := s.Free(); err != nil {
+			return fmt.Errorf("starting HAProxy: %w", err)
+		}
 	}
 	// The signal of DieWithParent comes when the thread ends that started the child: it has to live as long.
 	done := make(chan error, 1)

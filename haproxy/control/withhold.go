@@ -77,11 +77,11 @@ func (w *withheld) reject(r jobResult, appAt func([]byte, int) string) bool {
 }
 
 // port leaves a service port out for a while.
-func (w *withheld) port(config *haproxy.Config, port int, now time.Time) {
+func (w *withheld) port(config *haproxy.Config, port int, why string, now time.Time) {
 	p := signalbox.Problem{
 		Code: "SB402", Severity: signalbox.SeverityError,
 		Value:   fmt.Sprint(port),
-		Message: fmt.Sprintf("the service port %d is held by another process", port),
+		Message: fmt.Sprintf("the service port %d %s", port, why),
 		Action:  "the port is left out and tried again",
 	}
 	for _, l := range config.Listeners {

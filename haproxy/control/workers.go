@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"signalbox/haproxy"
 )
 
 // WorkerStats are the counters of one live worker.
@@ -97,6 +99,10 @@ func (m *Master) workerStats(ctx context.Context, pid int, l *look) (w WorkerSta
 	if w.Frontends, alive, err = m.stats(ctx, pid, "show stat -1 1 -1"); err != nil || !alive {
 		return w, alive, err
 	}
+	hops, alive, err := m.handedOver(ctx, pid, w.Frontends)
+	if err != nil || !alive {
+		return w, alive, err
+	}
 	var totals uint64
 	for _, f := range w.Frontends {
 		totals += f.Requests + f.Sessions
@@ -122,12 +128,35 @@ func (m *Master) workerStats(ctx context.Context, pid int, l *look) (w WorkerSta
 	if w.InFlight, err = sumCurrent(text); err != nil {
 		return w, true, fmt.Errorf("reading the connections of worker %d: %w", pid, err)
 	}
+	w.InFlight -= min(hops, w.InFlight)
 	if w.InFlight != l.inFlight {
 		l.counts = 0
 	}
 	l.inFlight, l.counts = w.InFlight, l.counts+1
 	l.next = began.Add(countShare * time.Since(began))
 	return w, true, nil
+}
+
+// handedOver takes those connections out of the frontends' counters that were handed over to another frontend, which counts and logs
+// them. It returns how many there are now.
+func (m *Master) handedOver(ctx context.Context, pid int, frontends []Stat) (current uint64, alive bool, err error) {
+	for i := range frontends {
+		f := &frontends[i]
+		backend, ok := haproxy.HandsOver(f.Proxy)
+		if !ok {
+			continue
+		}
+		stats, alive, err := m.stats(ctx, pid, "show stat "+backend+" 2 -1")
+		if err != nil || !alive {
+			return 0, alive, err
+		}
+		for _, b := range stats {
+			f.Sessions -= min(b.Sessions, f.Sessions)
+			f.Current -= min(b.Current, f.Current)
+			current += b.Current
+		}
+	}
+	return current, true, nil
 }
 
 func (m *Master) stats(ctx context.Context, pid int, command string) ([]Stat, bool, error) {
