@@ -171,10 +171,14 @@ func (b *builder) chooseCertificates() {
 	for h, x := range byName {
 		if use := uses[x.name]; use != nil {
 			use.Hosts = append(use.Hosts, h)
+		}
+	}
+	for h, x := range byName {
+		if uses[x.name] != nil {
 			continue
 		}
 		for _, use := range uses {
-			if parent := wildcardOf(h); slices.Contains(use.Hosts, parent) {
+			if slices.Contains(use.Hosts, wildcardOf(h)) {
 				use.Not = append(use.Not, h)
 			}
 		}

@@ -331,7 +331,7 @@ func TestHTTP2AndWebSocketsFromClients(t *testing.T) {
 	}
 	res.Body.Close()
 	client.CloseIdleConnections()
-	if res.StatusCode != 200 || res.ProtoMajor != 2 {
+	if res.StatusCode != http.StatusOK || res.ProtoMajor != 2 {
 		t.Errorf("HTTP/2 without TLS: %d %s", res.StatusCode, res.Proto)
 	}
 	secureConn, err := tls.Dial("tcp", l.options.HTTPSBind[0], &tls.Config{ServerName: "ws.local", InsecureSkipVerify: true}) //nolint:gosec // a test's own
