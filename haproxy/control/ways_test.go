@@ -3,6 +3,7 @@ package control
 import (
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -24,7 +25,7 @@ import (
 func portRange(t *testing.T, n int) haproxy.PortRange {
 	t.Helper()
 	for range 100 {
-		r := haproxy.PortRange{First: freePort(t)}
+		r := haproxy.PortRange{First: 12000 + rand.IntN(18000)} // below the ports that the kernel gives to clients
 		r.Last = r.First + n - 1
 		free := r.Last < 65536
 		for port := r.First; free && port <= r.Last; port++ {
