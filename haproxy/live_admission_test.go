@@ -40,6 +40,7 @@ func networks(texts ...string) []netip.Prefix {
 
 // Who is not let in is not let in by any way in.
 func TestAdmission(t *testing.T) {
+	t.Parallel()
 	var many []netip.Prefix
 	for i := range 200 {
 		many = append(many, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i), 0}), 24))
@@ -128,6 +129,7 @@ func TestAdmission(t *testing.T) {
 }
 
 func TestRateLimit(t *testing.T) {
+	t.Parallel()
 	l := start(t, tableOf(
 		with(service("/slow", "slow.local/", task(t, "slow")), signalbox.Policy{RateLimit: signalbox.RateLimit{Requests: 5, Per: 10 * time.Second}}),
 		with(service("/guarded", "guarded.local/", task(t, "guarded")), signalbox.Policy{
@@ -157,6 +159,7 @@ func TestRateLimit(t *testing.T) {
 }
 
 func TestCORS(t *testing.T) {
+	t.Parallel()
 	l := start(t, tableOf(
 		with(service("/some", "some.local/", task(t, "some")), signalbox.Policy{
 			CORS: []string{"http://a.example:8080", "https://b.example"}, Auth: &signalbox.Auth{Realm: "r", User: "ann", Hash: geheim(t, "6")},

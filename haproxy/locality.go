@@ -19,13 +19,18 @@ const (
 const (
 	// LocalWeight marks a task on this machine: the file's rules send requests to servers that weigh more than NormalWeight, and
 	// which tasks these are changes without a reload.
-	LocalWeight = 200
-	// A task nearby is preferred until it has this many requests in flight; then all are asked, the one with the fewest first.
+	LocalWeight = 120
+	// A task nearby is preferred until it has this many requests in flight; then all are asked.
 	localInFlight = 16
 	// So many of a backend's servers are asked one by one whether they are nearby. Those of the rest weigh more, and that is all.
 	maxLocalRules = 64
 	// Where a cookie leads clients, no rule can: the cookie would not be given out. There the weights alone prefer.
 	stickyLocalWeight, stickyRemoteWeight = 256, 16
+	// Of four that are drawn by weight the one with the fewest requests: many machines that choose so do not all choose the same one,
+	// and a suspect task is rarely drawn, where least connections would take it for as long as it is idle.
+	localBalance = "random(4)"
+	// Where tasks take a number of connections only, those that are full are passed over; a draw would wait for them.
+	localBalanceFull = "roundrobin"
 )
 
 // neighbourhood knows which tasks run on this machine. A nil one knows none, and prefers none.

@@ -256,8 +256,12 @@ func identity(b *Backend, p *Policy) []Word {
 
 // prefer says how tasks nearby come first.
 func (v *policyView) prefer(b *Backend, o *Options) {
-	if o.Prefer == PreferLocal && b.prefers() && v.Balance == "" {
-		v.Balance = "leastconn"
+	switch {
+	case o.Prefer != PreferLocal || !b.prefers() || v.Balance != "":
+	case b.Policy != nil && b.Policy.MaxConn > 0:
+		v.Balance = localBalanceFull
+	default:
+		v.Balance = localBalance
 	}
 }
 
