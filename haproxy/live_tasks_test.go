@@ -177,7 +177,7 @@ func TestTasksThatSpeakHTTP2(t *testing.T) {
 	t.Cleanup(transport.CloseIdleConnections)
 	eventually(t, "the checks speak HTTP/2", func() bool { return checks.Load() >= 6 })
 	for host, want := range map[string]string{"clear.local": "HTTP/2.0 ping", "only.local": "HTTP/2.0 ping", "sealed.local": "HTTP/2.0 ping", "old.local": "HTTP/1.1 ping"} {
-		req, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+host+"/pkg.Service/Method", strings.NewReader("ping"))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+host+"/pkg.Service/Method", strings.NewReader("ping"))
 		if err != nil {
 			t.Fatal(err)
 		}
