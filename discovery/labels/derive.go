@@ -2,6 +2,7 @@ package labels
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"signalbox"
@@ -19,6 +20,7 @@ func (p *PortResult) derive() {
 		}
 	}
 	p.Groups, p.Policy = v.groups, v.policy
+	p.CheckPortOf = p.checkPort()
 
 	p.Routes = nil
 	named := p.asks("host") || p.asks("path")
@@ -53,6 +55,23 @@ func (p *PortResult) derive() {
 	}
 	slices.SortFunc(p.Problems, signalbox.Problem.Compare)
 	p.Problems = slices.Compact(p.Problems)
+}
+
+// checkPort returns the index of the port that is probed instead, nil for the port itself.
+func (p *PortResult) checkPort() *int {
+	if !p.asks("health-port") {
+		return nil
+	}
+	i := slices.IndexFunc(p.ports, func(o Port) bool { return strconv.Itoa(o.Index) == p.values.healthPort })
+	if i < 0 {
+		i = slices.IndexFunc(p.ports, func(o Port) bool { return o.Name == p.values.healthPort && o.Name != "" })
+	}
+	if i < 0 {
+		p.complain("health-port", "SB147", signalbox.SeverityWarning, "is neither the index nor the name of a port; the app has "+count(len(p.ports), "port"),
+			"the port itself is probed")
+		return nil
+	}
+	return &p.ports[i].Index
 }
 
 // asks reports whether a label sets a key.
@@ -93,7 +112,7 @@ func (p *PortResult) deriveMode(named bool) {
 	p.Mode = v.mode
 	if p.Mode == "" {
 		p.Mode = signalbox.TCP
-		if named || p.foreign && p.port.HTTP {
+		if named || p.foreign && p.port.Check == "HTTP" {
 			p.Mode = signalbox.HTTP
 		}
 	}

@@ -2,7 +2,6 @@ package labels
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 // read, and what it asks for becomes the value of a label, which the row of that label checks like any other.
 type translation struct {
 	port   Port
+	ports  []Port           // of the app
 	labels map[string]claim // marathon-lb's, by what follows HAPROXY_N_
 	asked  []wish           // at most one of a key
 	acls   map[string][][]string
@@ -23,7 +23,6 @@ type translation struct {
 
 	raws     []string // lines that go into the backend as they stand
 	allowRaw bool
-	checkOf  *int // index of the port whose health check tells of this one
 	problems []signalbox.Problem
 }
 
@@ -38,7 +37,7 @@ type wish struct {
 // translate returns the claims to native keys that claims of marathon-lb's labels come to, in the place of these.
 func (p *PortResult) translate(claims []claim) []claim {
 	t := &translation{
-		port: p.port, labels: map[string]claim{}, acls: map[string][][]string{}, values: map[string]string{},
+		port: p.port, ports: p.ports, labels: map[string]claim{}, acls: map[string][][]string{}, values: map[string]string{},
 		allowRaw: p.options.allowsRaw(p.app),
 	}
 	var out []claim
@@ -61,9 +60,6 @@ func (p *PortResult) translate(claims []claim) []claim {
 			}
 		}
 	}
-	if c, ok := t.labels["BACKEND_HEALTHCHECK_PORT_INDEX"]; ok {
-		t.checkPort(c, len(p.ports))
-	}
 	t.routes()
 	for _, name := range deadTemplates {
 		if c, ok := t.labels[name]; ok {
@@ -79,7 +75,6 @@ func (p *PortResult) translate(claims []claim) []claim {
 		out = append(out, c)
 	}
 	p.fixed = append(p.fixed, t.problems...)
-	p.CheckPortOf = t.checkOf
 	p.values.policy.Raw = t.raws
 	return out
 }
@@ -165,10 +160,13 @@ func (t *translation) hosts() []string {
 
 // mode is what marathon-lb makes of the labels: the label's, else http for a port that has a name or an HTTP check.
 func (t *translation) mode() signalbox.Mode {
+	if w := t.find("mode"); w != nil {
+		return signalbox.Mode(strings.ToLower(w.value))
+	}
 	if c, ok := t.labels["MODE"]; ok {
 		return signalbox.Mode(strings.ToLower(c.value))
 	}
-	if _, named := t.labels["VHOST"]; named || t.port.HTTP {
+	if _, named := t.labels["VHOST"]; named || t.port.Check == "HTTP" {
 		return signalbox.HTTP
 	}
 	return signalbox.TCP
@@ -225,15 +223,14 @@ func (t *translation) sticky(c claim) {
 	}
 }
 
-// checkPort reads BACKEND_HEALTHCHECK_PORT_INDEX.
-func (t *translation) checkPort(c claim, ports int) {
-	n, err := strconv.Atoi(c.value)
-	if err != nil || n < 0 || n >= ports {
-		t.problem(c, "SB147", signalbox.SeverityWarning, fmt.Sprintf("is not the index of a port; the app has %s", count(ports, "port")),
-			"the service's own port is probed")
-		return
+// checkPort reads BACKEND_HEALTHCHECK_PORT_INDEX. A port without a check of its own is of mode http if the other's is one of HTTP.
+func (t *translation) checkPort(c claim) {
+	t.ask(c, "health-port", c.value)
+	for _, p := range t.ports {
+		if strconv.Itoa(p.Index) == c.value && t.port.Check == "" && strings.Contains(p.Check, "HTTP") {
+			t.ask(c, "mode", "http")
+		}
 	}
-	t.checkOf = &n
 }
 
 // proxyPass reads HTTP_BACKEND_PROXYPASS_PATH: the prefix goes, and tasks see the first name of the service.

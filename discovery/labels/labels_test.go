@@ -149,8 +149,12 @@ func readPorts(t *testing.T, s string) []Port {
 		switch notes {
 		case "udp":
 			p.Unroutable = "it is a UDP port"
+		case "mesos":
+			p.Check = "MESOS_HTTP"
+		case "null":
+			p.NoService = true
 		case "checked":
-			p.HTTP = true
+			p.Check = "HTTP"
 		}
 		ports = append(ports, p)
 	}

@@ -43,7 +43,7 @@ type Port struct {
 	Index   int    // its place among all ports of the app
 	Name    string // "" if it has none
 	Service int    // the service port that the source knows, or 0
-	HTTP    bool   // an HTTP health check of the app asks this port
+	Check   string // protocol of the health check that asks this port, as Marathon names it: "HTTP", "MESOS_HTTPS"; "" for none
 	Labels  map[string]string
 	// NoService says that the definition has no service port here, where others may have one; it matters to marathon-lb's labels.
 	NoService bool

@@ -53,6 +53,7 @@ type values struct {
 	groups      []string
 	check       *signalbox.Check // nil: the source's
 	interval    time.Duration    // of the check; 0: the source's
+	healthPort  string           // index or name of the port that is probed, as the label has it
 	policy      signalbox.Policy
 }
 

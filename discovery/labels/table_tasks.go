@@ -81,6 +81,16 @@ var taskLabels = []Label{
 			return v.interval.String()
 		},
 	},
+	{
+		Key: "health-port", Type: "index or name of a port of the app", Default: "the port itself", Twin: "BACKEND_HEALTHCHECK_PORT_INDEX", EveryPort: true,
+		Doc: "The port that HAProxy probes in the place of this one, by that port's health check where this one has none.", Example: "1",
+		Invalid: "the port itself is probed",
+		set: func(v *values, raw string, _ *Options) ([]flaw, bool) {
+			v.healthPort = raw
+			return nil, false
+		},
+		keep: func(*values, *signalbox.Service) string { return "" },
+	},
 	scalar(Label{
 		Key: "timeout", Type: "time, 100ms to 24h", Default: "60s; 1h for a tunnel", EveryPort: true,
 		Doc:     "How long a task may take to answer, and how long nothing may move in a tunnel such as a web socket or a TCP connection.",

@@ -84,8 +84,8 @@ type portDefinition struct {
 
 type portMapping struct {
 	ContainerPort number   `json:"containerPort"`
-	HostPort      *number  `json:"hostPort"` // nil: none is asked for; 0: any
-	ServicePort   number   `json:"servicePort"`
+	HostPort      *number  `json:"hostPort"`    // nil: none is asked for; 0: any
+	ServicePort   *number  `json:"servicePort"` // nil: none, which is not 0
 	Name          string   `json:"name"`
 	Protocol      string   `json:"protocol"`
 	Labels        texts    `json:"labels"`

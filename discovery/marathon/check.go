@@ -1,6 +1,7 @@
 package marathon
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -10,11 +11,11 @@ import (
 
 // probe is what HAProxy asks of a task in the place of the port that is routed to.
 type probe struct {
-	check signalbox.Check
-	found bool // there is a check that HAProxy can run
-	http  bool // it is a plain HTTP check
-	port  int  // to ask, wherever the task is; 0: that of a port of the app
-	of    int  // index of that port
+	check    signalbox.Check
+	found    bool   // there is a check that HAProxy can run
+	protocol string // as Marathon names it, where there is one
+	port     int    // to ask, wherever the task is; 0: that of a port of the app
+	of       int    // index of that port
 }
 
 // findProbe chooses the check of a port that HAProxy can run itself, as marathon-lb does: the first that names a port of its own,
@@ -45,7 +46,6 @@ func (a *App) findProbe(mode networking, index int, ports []portSpec) probe {
 		*c = timing(h.IntervalSeconds, h.TimeoutSeconds, h.MaxFailures)
 		switch h.Protocol {
 		case "HTTP", "MESOS_HTTP", "":
-			p.http = true
 			if path, ok := checkPath(h.Path); ok {
 				c.Kind, c.Path = signalbox.CheckHTTP, path
 			}
@@ -57,6 +57,7 @@ func (a *App) findProbe(mode networking, index int, ports []portSpec) probe {
 		default:
 			continue
 		}
+		p.protocol = cmp.Or(h.Protocol, "HTTP")
 		return p
 	}
 	return probe{of: index}

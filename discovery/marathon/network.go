@@ -33,6 +33,7 @@ type portSpec struct {
 	name         string
 	protocol     string
 	service      int
+	noService    bool    // it has none, where others may have one
 	container    int     // port inside the container, 0: the one that the host has
 	hostPort     *number // nil: none is asked for
 	networkNames []string
@@ -42,7 +43,7 @@ type portSpec struct {
 
 // labelPort returns the port as the label vocabulary sees it.
 func (p *portSpec) labelPort() labels.Port {
-	lp := labels.Port{Index: p.index, Name: p.name, Service: p.service, HTTP: p.probe.http, Labels: p.labels}
+	lp := labels.Port{Index: p.index, Name: p.name, Service: p.service, Check: p.probe.protocol, NoService: p.noService, Labels: p.labels}
 	if !p.routable() {
 		lp.Unroutable = "its protocol is " + strings.ToLower(printableWord(p.protocol))
 	}
@@ -105,8 +106,12 @@ func (a *App) ports() []portSpec {
 	mode := a.networking()
 	if mode != onHost {
 		for _, m := range a.mappings() {
+			service := 0
+			if m.ServicePort != nil {
+				service = int(*m.ServicePort)
+			}
 			add(portSpec{
-				name: m.Name, protocol: m.Protocol, service: int(m.ServicePort), container: int(m.ContainerPort),
+				name: m.Name, protocol: m.Protocol, service: service, noService: m.ServicePort == nil, container: int(m.ContainerPort),
 				hostPort: m.HostPort, networkNames: m.NetworkNames, labels: m.Labels.byName,
 			})
 		}

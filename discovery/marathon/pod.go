@@ -177,7 +177,9 @@ func (p *Pod) ports() []podPort {
 				p.found, p.check = true, timing(h.IntervalSeconds, h.TimeoutSeconds, h.MaxFailures)
 				if h.HTTP != nil && h.HTTP.Endpoint == e.Name {
 					tls := strings.EqualFold(h.HTTP.Scheme, "https")
-					p.http = !tls
+					if p.protocol = "HTTP"; tls {
+						p.protocol = "HTTPS"
+					}
 					if path, ok := checkPath(h.HTTP.Path); ok {
 						p.check.Kind, p.check.Path, p.check.TLS = signalbox.CheckHTTP, path, tls
 					}
