@@ -78,8 +78,11 @@ func (r *Resolver) Lookup(host string) (netip.Addr, bool) {
 }
 
 // Prefetch looks up those of hosts that have never been looked up, and returns when each has an answer or has failed, or when
-// ctx ends. A name that failed a moment ago is not tried again here.
+// ctx ends, and at last after twice the time of one lookup: the others are left to Run. A name that failed a moment ago is not tried
+// again here.
 func (r *Resolver) Prefetch(ctx context.Context, hosts []string) {
+	ctx, cancel := context.WithTimeout(ctx, 2*r.cfg.Timeout)
+	defer cancel()
 	var wg sync.WaitGroup
 	now := time.Now()
 	for _, host := range hosts {

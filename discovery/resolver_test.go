@@ -3,8 +3,10 @@ package discovery
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -107,4 +109,55 @@ func TestResolverBoundsASlowServer(t *testing.T) {
 			t.Errorf("names that have just failed are tried again: %s", d)
 		}
 	})
+}
+
+// A storm of names that a dead server does not answer holds no read up for long, and asks for few at a time.
+func TestResolverBoundsAStorm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		now, most := 0, 0
+		r := NewResolver(ResolverConfig{LookupHost: func(ctx context.Context, _ string) ([]netip.Addr, error) {
+			mu.Lock()
+			now++
+			most = max(most, now)
+			mu.Unlock()
+			<-ctx.Done()
+			mu.Lock()
+			now--
+			mu.Unlock()
+			return nil, ctx.Err()
+		}})
+		hosts := make([]string, 1000)
+		for i := range hosts {
+			hosts[i] = fmt.Sprintf("agent%d", i)
+		}
+		began := time.Now()
+		r.Prefetch(t.Context(), hosts)
+		if d := time.Since(began); d > 4*time.Second || most > 16 {
+			t.Errorf("%s for 1000 names, %d lookups at a time; want at most 4 s and 16", d, most)
+		}
+	})
+}
+
+func TestResolverChooses(t *testing.T) {
+	for _, c := range []struct{ answers, current, want string }{
+		{"10.0.0.2 10.0.0.1", "", "10.0.0.1"},
+		{"10.0.0.2 10.0.0.1", "10.0.0.2", "10.0.0.2"},
+		{"2001:db8::1 10.0.0.9", "", "10.0.0.9"},
+		{"2001:db8::2 2001:db8::1", "", "2001:db8::1"},
+		{"2001:db8::2 2001:db8::1", "2001:db8::9", "2001:db8::1"},
+		{"::ffff:10.0.0.7", "", "10.0.0.7"},
+	} {
+		var answers []netip.Addr
+		for text := range strings.FieldsSeq(c.answers) {
+			answers = append(answers, netip.MustParseAddr(text))
+		}
+		var current netip.Addr
+		if c.current != "" {
+			current = netip.MustParseAddr(c.current)
+		}
+		if got := choose(answers, current); got.String() != c.want {
+			t.Errorf("of %s after %q: %s, want %s", c.answers, c.current, got, c.want)
+		}
+	}
 }

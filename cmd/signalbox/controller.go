@@ -3,12 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
-	"net/netip"
 	"os"
 	"os/user"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -82,7 +79,8 @@ func (c *controller) sources() ([]discovery.Source, prometheus.Collector, error)
 		CAFile: s.MarathonCAFile, Resync: s.Resync, FleetSize: s.FleetSize, UserAgent: "signalbox/" + version(),
 		Convert: marathon.Options{
 			Labels: s.labelOptions(),
-			Health: marathon.Health(s.Health), AllowLoopback: s.AllowLoopback, Forbidden: s.forbidden(),
+			Health: marathon.Health(s.Health), AllowLoopback: s.AllowLoopback, PreferHostPort: s.PreferHostPort,
+			Forbidden: s.forbidden(), ControlPorts: s.controlPorts(),
 		},
 		Log: c.journal.WithField("room", "marathon"),
 	})
@@ -96,22 +94,6 @@ func (c *controller) sources() ([]discovery.Source, prometheus.Collector, error)
 // labelOptions says how the labels of apps are read.
 func (s *settings) labelOptions() labels.Options {
 	return labels.Options{Dialects: s.Labels, Strict: s.Strict, ServicePorts: labels.ServicePorts(s.ServicePorts), Groups: s.Group}
-}
-
-// forbidden returns whether an address is one of this program's own entries: a task there would lead HAProxy to itself.
-func (s *settings) forbidden() func(netip.AddrPort) bool {
-	ports := portsOf(slices.Concat(s.HTTPBind, s.httpsBind(), s.AppIDBind, s.HealthBind, s.Admin))
-	local := map[netip.Addr]bool{}
-	if addrs, err := net.InterfaceAddrs(); err == nil {
-		for _, a := range addrs {
-			if p, err := netip.ParsePrefix(a.String()); err == nil {
-				local[p.Addr()] = true
-			}
-		}
-	}
-	return func(a netip.AddrPort) bool {
-		return slices.Contains(ports, int(a.Port())) && (a.Addr().IsLoopback() || local[a.Addr()])
-	}
 }
 
 // hideSecrets keeps what the secrets' files hold out of the log.

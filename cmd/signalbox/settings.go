@@ -30,11 +30,13 @@ type settings struct {
 	FleetSize            int
 	Health               string // any, all
 
-	Labels        []string
-	Strict        bool
-	Group         []string
-	ServicePorts  string // all, labelled, off
-	AllowLoopback bool
+	Labels         []string
+	Strict         bool
+	Group          []string
+	ServicePorts   string // all, labelled, off
+	AllowLoopback  bool
+	PreferHostPort bool
+	ControlPorts   []string // numbers
 
 	Settle          time.Duration
 	QuarantineTasks float64 // share, 0 to 1
@@ -88,6 +90,7 @@ func defaults() settings {
 		Health:          "all",
 		Labels:          labels.Dialects(),
 		ServicePorts:    "labelled",
+		ControlPorts:    []string{"2181", "5050", "5051"},
 		Settle:          2 * time.Millisecond,
 		QuarantineTasks: 0.5,
 		QuarantineApps:  0.2,
@@ -133,6 +136,8 @@ var settingTable = []setting{
 	{"Routes", "group", "only apps of these `groups` (signalbox.group, HAPROXY_GROUP); empty or * for every app", func(s *settings) pflag.Value { return listOf(&s.Group) }},
 	{"Routes", "service-ports", "which service ports are bound, `all|labelled|off`: all, those that a label asks for, none", func(s *settings) pflag.Value { return oneOf(&s.ServicePorts, "all", "labelled", "off") }},
 	{"Routes", "allow-loopback", "accept tasks with loopback addresses, as a cluster on one machine has them", func(s *settings) pflag.Value { return boolOf(&s.AllowLoopback) }},
+	{"Routes", "control-ports", "`ports` of agents on which the cluster itself listens and no task: ZooKeeper, Mesos' master and agent", func(s *settings) pflag.Value { return listOf(&s.ControlPorts) }},
+	{"Routes", "prefer-host-port", "reach tasks that have an address of their own at their agent, where they have a port there", func(s *settings) pflag.Value { return boolOf(&s.PreferHostPort) }},
 
 	{"Safety", "settle", "shortest `time` between two tables; the first change of a burst passes at once", func(s *settings) pflag.Value { return durationOf(&s.Settle, 0, time.Minute) }},
 	{"Safety", "quarantine-tasks", "`share` of the tasks whose unexplained absence is suspicious when exceeded", func(s *settings) pflag.Value { return shareOf(&s.QuarantineTasks) }},
@@ -276,6 +281,11 @@ func (s *settings) validate() error {
 	}
 	if len(s.Labels) == 0 {
 		wrong("labels", "without a dialect no app gets a route")
+	}
+	for _, text := range s.ControlPorts {
+		if !validPort(text) {
+			wrong("control-ports", "%q is no port", text)
+		}
 	}
 	if len(s.HTTPBind) == 0 {
 		wrong("http-bind", "no address is given")

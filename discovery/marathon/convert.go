@@ -27,8 +27,10 @@ type Options struct {
 	// Previous returns the service as it was before, or nil. Its last good label values and addresses stand in for those that
 	// cannot be read now. Nil: there is none.
 	Previous func(id signalbox.ServiceID) *signalbox.Service
-	// Forbidden reports whether an address is one of this machine's own control ports. Nil: none is.
+	// Forbidden reports whether an address is one of this program's own entries. Nil: none is.
 	Forbidden func(netip.AddrPort) bool
+	// ControlPorts are ports of agents on which the cluster itself listens, and no task.
+	ControlPorts []uint16
 
 	// shapeOf returns the shape of an earlier version of an app, nil if nobody knows it any more. It does not wait: known is false
 	// until it is read. Nil: today's shape is that of every version.
@@ -225,7 +227,11 @@ func (b *builder) checkPort(s *signalbox.Service, e signalbox.Endpoint, places [
 	if port == 0 && trouble == "" || port == int(e.Addr.Port()) {
 		return 0
 	}
-	if trouble == "" {
+	switch {
+	case trouble != "":
+	case b.options.controls(port):
+		trouble = controlPort(port).trouble
+	default:
 		trouble = checked(e.Addr.Addr(), port, b.options).trouble
 	}
 	if trouble == "" {

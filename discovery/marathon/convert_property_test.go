@@ -103,7 +103,7 @@ func TestConvertEndpoints(t *testing.T) {
 				t.Fatalf("not sorted: %v", endpoints(s))
 			}
 			for _, e := range s.Endpoints {
-				if refuse(e.Addr.Addr(), false) != "" || e.Addr.Port() == 0 || state[e.Task] == absent {
+				if !routable(e.Addr) || e.Addr.Port() == 0 || state[e.Task] == absent {
 					t.Fatalf("endpoint %+v", e)
 				}
 				if (state[e.Task] == dying) != (e.State == signalbox.Draining) || (e.State == signalbox.Up) != (e.Why == "") {

@@ -29,6 +29,7 @@ type given struct {
 	AllowLoopback  bool
 	PreferHostPort bool
 	Forbidden      []netip.AddrPort
+	ControlPorts   []uint16
 	Now            time.Time
 	Verdicts       map[string]bool
 	Hosts          map[string]string
@@ -38,8 +39,9 @@ type given struct {
 func (g given) options() Options {
 	return Options{
 		Labels: g.Labels, Health: g.Health, AllowLoopback: g.AllowLoopback, PreferHostPort: g.PreferHostPort, Now: g.Now,
-		Verdict:   func(task string) (bool, bool) { v, ok := g.Verdicts[task]; return v, ok },
-		Forbidden: func(a netip.AddrPort) bool { return slices.Contains(g.Forbidden, a) },
+		Verdict:      func(task string) (bool, bool) { v, ok := g.Verdicts[task]; return v, ok },
+		ControlPorts: g.ControlPorts,
+		Forbidden:    func(a netip.AddrPort) bool { return slices.Contains(g.Forbidden, a) },
 		Resolve: func(host string) (netip.Addr, bool) {
 			a, err := netip.ParseAddr(g.Hosts[host])
 			return a, err == nil

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 
+	"signalbox/discovery"
 	"signalbox/discovery/labels"
 )
 
@@ -155,7 +157,7 @@ func FuzzDecodeApps(f *testing.F) {
 			services, problems := Convert(a, Options{Labels: labels.Options{ServicePorts: labels.All}})
 			for _, s := range services {
 				for _, e := range s.Endpoints {
-					if !e.Addr.IsValid() || e.Addr.Port() == 0 || refuse(e.Addr.Addr(), false) != "" || !isWord(e.Task) {
+					if !e.Addr.IsValid() || e.Addr.Port() == 0 || !routable(e.Addr) || !isWord(e.Task) {
 						t.Errorf("endpoint %+v", e)
 					}
 				}
@@ -184,7 +186,7 @@ func FuzzDecodePods(f *testing.F) {
 			services, _ := ConvertPod(p, Options{})
 			for _, s := range services {
 				for _, e := range s.Endpoints {
-					if !e.Addr.IsValid() || refuse(e.Addr.Addr(), false) != "" {
+					if !e.Addr.IsValid() || !routable(e.Addr) {
 						t.Errorf("endpoint %+v", e)
 					}
 				}
@@ -350,4 +352,10 @@ func (c *countedReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += n
 	return n, err
+}
+
+// routable reports whether an address may be routed to where nothing is allowed beyond the ordinary.
+func routable(a netip.AddrPort) bool {
+	_, refused := discovery.Addresses{}.Check(a.Addr(), int(a.Port()))
+	return refused == ""
 }

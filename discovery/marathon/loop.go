@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -291,7 +292,9 @@ func (l *loop) moved(changes []discovery.HostChange, now time.Time) {
 			l.resyncSoon() // its tasks were left out until now
 			continue
 		}
-		changed = l.model.move(c) || changed
+		changed = l.model.move(c, func(at netip.AddrPort) bool {
+			return checked(at.Addr(), int(at.Port()), &l.cfg.Convert).trouble == ""
+		}) || changed
 	}
 	if changed {
 		l.publish("address of "+changes[0].Host, time.Time{}, now, false)

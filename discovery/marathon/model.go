@@ -235,14 +235,15 @@ func (n notice) names(task string) bool {
 	return n.Task == "" && n.Instance != "" && (n.Instance == task || strings.HasPrefix(task, n.Instance+"."))
 }
 
-// move gives the tasks of a host another address, and reports whether any had the old one.
-func (m *model) move(c discovery.HostChange) bool {
+// move gives the tasks of a host another address, and reports whether any had the old one. Where allowed does not let them go there,
+// they stay: the next read says why.
+func (m *model) move(c discovery.HostChange, allowed func(netip.AddrPort) bool) bool {
 	changed := false
 	for id, a := range m.apps {
 		var services []*signalbox.Service
 		for i, s := range a.services {
 			for j, e := range s.Endpoints {
-				if e.Host != c.Host || e.Addr.Addr() != c.From {
+				if e.Host != c.Host || e.Addr.Addr() != c.From || !allowed(netip.AddrPortFrom(c.To, e.Addr.Port())) {
 					continue
 				}
 				if services == nil {

@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
+
+	"signalbox/discovery"
 )
 
 // place is where one task answers for one port: an address, or why there is none.
@@ -78,6 +79,12 @@ func (s *shape) ownAddress(t *Task, p *portSpec, port int, o *Options) place {
 	if err != nil {
 		return place{trouble: fmt.Sprintf("its address %.100q is none", text)}
 	}
+	if o.controls(port) {
+		// A container without a network has its agent's address, whatever its definition calls that.
+		if agent, _ := agentAddr(t.Host, o); agent == addr.Unmap() {
+			return controlPort(port)
+		}
+	}
 	return checked(addr, port, o)
 }
 
@@ -94,6 +101,9 @@ func onceAgent(host string, o *Options) func(port int) place {
 		if trouble != "" {
 			return place{trouble: trouble}
 		}
+		if o.controls(port) {
+			return controlPort(port)
+		}
 		return checked(addr, port, o)
 	}
 }
@@ -103,7 +113,7 @@ func agentAddr(host string, o *Options) (netip.Addr, string) {
 		return netip.Addr{}, "Marathon names no host for it"
 	}
 	if addr, err := netip.ParseAddr(host); err == nil {
-		return addr, ""
+		return addr.Unmap(), ""
 	}
 	if o.Resolve != nil {
 		if addr, ok := o.Resolve(host); ok {
@@ -113,57 +123,19 @@ func agentAddr(host string, o *Options) (netip.Addr, string) {
 	return netip.Addr{}, fmt.Sprintf("the address of its host %.253q is not known", host)
 }
 
+// checked is a place at an address, if one may be routed to there.
 func checked(addr netip.Addr, port int, o *Options) place {
-	addr = addr.Unmap()
-	if reason := refuse(addr, o.AllowLoopback); reason != "" {
-		return place{trouble: fmt.Sprintf("its address %s is refused: %s", addr, reason)}
-	}
-	if port < 1 || port > 65535 {
-		return place{trouble: "its port " + strconv.Itoa(port) + " is none"}
-	}
-	at := netip.AddrPortFrom(addr, uint16(port))
-	if o.Forbidden != nil && o.Forbidden(at) {
-		return place{trouble: fmt.Sprintf("its address %s is refused: this machine's own control ports are no tasks", at)}
-	}
-	return place{addr: at}
+	at, refused := discovery.Addresses{Loopback: o.AllowLoopback, Forbidden: o.Forbidden}.Check(addr, port)
+	return place{addr: at, trouble: refused}
 }
 
-// embedding are the networks whose addresses stand for another, which would be reached unseen.
-var embedding = []netip.Prefix{
-	netip.MustParsePrefix("::/96"), netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("64:ff9b:1::/48"),
-	netip.MustParsePrefix("2001::/32"), netip.MustParsePrefix("2002::/16"),
+// controls reports whether a port of an agent is one of the cluster's own.
+func (o *Options) controls(port int) bool {
+	return 0 < port && port <= 65535 && slices.Contains(o.ControlPorts, uint16(port))
 }
 
-// nobody are the IPv4 networks that no task can have.
-var nobody = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("240.0.0.0/4")}
-
-// refuse says why no task may be reached at an address, or "". A client that announces such an address would use HAProxy to
-// reach what only this machine may reach.
-func refuse(a netip.Addr, allowLoopback bool) string {
-	a = a.Unmap()
-	within := func(nets []netip.Prefix) bool {
-		return slices.ContainsFunc(nets, func(p netip.Prefix) bool { return p.Contains(a) })
-	}
-	switch {
-	case !a.IsValid():
-		return "it is no address"
-	case a.Zone() != "":
-		return "it has a zone"
-	case a.IsLoopback():
-		if allowLoopback {
-			return ""
-		}
-		return "it is this machine itself"
-	case a.IsUnspecified(), within(nobody):
-		return "it is the address of nobody"
-	case a.IsLinkLocalUnicast(), a.IsLinkLocalMulticast(), a.IsInterfaceLocalMulticast():
-		return "it is link-local"
-	case a.IsMulticast():
-		return "it is a multicast address"
-	case within(embedding):
-		return "it stands for another address"
-	}
-	return ""
+func controlPort(port int) place {
+	return place{trouble: fmt.Sprintf("port %d of its agent is refused: it is a control port", port)}
 }
 
 // printableWord keeps letters, digits and a few signs of a word that goes into a message.

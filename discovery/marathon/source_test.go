@@ -313,6 +313,12 @@ func TestHostNames(t *testing.T) {
 			time.Sleep(time.Second)
 			synctest.Wait()
 		}
+		set("agent1", "127.0.0.1") // somebody else's answer must not lead HAProxy to this machine
+		time.Sleep(3 * time.Minute)
+		synctest.Wait()
+		if addr() != "10.1.0.9:31001" {
+			t.Errorf("the address is %s", addr())
+		}
 		set("agent1", "") // the name server fails
 		time.Sleep(10 * time.Minute)
 		f.again <- struct{}{}
