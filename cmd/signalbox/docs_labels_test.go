@@ -39,7 +39,7 @@ func TestLabelsAreDocumented(t *testing.T) {
 	b.WriteString(marathonLBIntroduction)
 	b.WriteString("| label | native | what it says | differs from marathon-lb in that |\n| --- | --- | --- | --- |\n")
 	for _, l := range labels.MarathonLB() {
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", l.Label, links(l.Native), cell(l.Meaning), cell(l.Deviation))
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", l.Name, links(l.Native), cell(l.Meaning), cell(l.Deviation))
 	}
 	compareDocs(t, "labels.md", b.String())
 }
@@ -58,19 +58,13 @@ func TestDefaultsOfLabelsAreTheTemplates(t *testing.T) {
 	}
 }
 
-// links returns words, separated by commas, those that are keys as links to what is said of them.
-func links(words string) string {
-	if words == "" {
-		return ""
+// links returns links to the sections of native labels.
+func links(keys []string) string {
+	out := make([]string, len(keys))
+	for i, k := range keys {
+		out[i] = "[`" + k + "`](#" + k + ")"
 	}
-	var all []string
-	for key := range strings.SplitSeq(words, ", ") {
-		if slices.ContainsFunc(labels.Table(), func(l labels.Label) bool { return l.Key == key }) {
-			key = "[`" + key + "`](#" + key + ")"
-		}
-		all = append(all, key)
-	}
-	return strings.Join(all, ", ")
+	return strings.Join(out, ", ")
 }
 
 // quoted returns a string as JSON has it, for people: what HTML would escape stays.
