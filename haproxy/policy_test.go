@@ -52,7 +52,7 @@ func TestWhatOfAPolicyTakesAReload(t *testing.T) {
 		s := *plain
 		reflect.ValueOf(&s.Policy).Elem().FieldByName(name).Set(reflect.ValueOf(value))
 		c := Build(tableOf(&s), o, base)
-		if len(c.Problems) > 0 {
+		if len(c.Problems) > 0 && !slices.Contains(elsewhere, name) {
 			t.Errorf("%s: %v", name, c.Problems)
 		}
 		if slices.Contains(elsewhere, name) {
