@@ -1,5 +1,5 @@
 // Command bench measures the whole program on this machine: a Marathon with many apps, the controller as its own process, a real
-// HAProxy, and requests through it. It prints a table, and writes the same as JSON.
+// HAProxy, and requests through it; and whether many hosts are routed as fast as few. It prints tables, and writes the same as JSON.
 package main
 
 import (
@@ -38,49 +38,85 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	defer stop()
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	sizes := flags.String("sizes", "100,1000,5000", "numbers of apps, by comma")
+	only := flags.String("only", "", "one of the benchmarks: scale or hosts; all of them without")
+	sizes := flags.String("sizes", "100,1000,5000", "scale: numbers of apps, by comma")
 	b := bench{progress: stderr}
-	flags.IntVar(&b.tasks, "tasks", 3, "tasks of each app")
-	flags.IntVar(&b.changes, "changes", 100, "how many apps are scaled by one task, one after the other")
-	flags.IntVar(&b.newApps, "new-apps", 5, "how many apps are added, one after the other")
-	flags.DurationVar(&b.pause, "pause", 200*time.Millisecond, "time between two changes")
-	flags.StringVar(&b.binary, "binary", "bin/signalbox", "the program")
-	out := flags.String("out", "bench/results/scale.json", "where the figures go as JSON")
+	flags.IntVar(&b.tasks, "tasks", 3, "scale: tasks of each app")
+	flags.IntVar(&b.changes, "changes", 100, "scale: how many apps are scaled by one task, one after the other")
+	flags.IntVar(&b.newApps, "new-apps", 5, "scale: how many apps are added, one after the other")
+	flags.DurationVar(&b.pause, "pause", 200*time.Millisecond, "scale: time between two changes")
+	flags.StringVar(&b.binary, "binary", "bin/signalbox", "scale: the program")
+	h := hostsBench{progress: stderr}
+	counts := flags.String("hosts", "10,10000", "hosts: numbers of hosts, by comma; ratios are to the first")
+	flags.IntVar(&h.rounds, "rounds", 40, "hosts: how often each number of hosts is loaded")
+	flags.DurationVar(&h.span, "span", 500*time.Millisecond, "hosts: how long each time")
+	out := flags.String("out", "bench/results", "folder for the figures as JSON")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
+	fail := func(status int, err error) int {
+		fmt.Fprintln(stderr, "error:", err)
+		return status
+	}
 	var err error
 	if b.binary, err = filepath.Abs(b.binary); err != nil {
-		fmt.Fprintln(stderr, "error:", err)
-		return 2
+		return fail(2, err)
 	}
-	r := results{Machine: thisMachine(ctx), Command: append([]string{"bench"}, args...), At: time.Now().UTC().Format(time.RFC3339), Tasks: b.tasks, Changes: b.changes, Pause: b.pause.Seconds()}
-	for size := range strings.SplitSeq(*sizes, ",") {
-		n, err := strconv.Atoi(strings.TrimSpace(size))
-		if err != nil || n < 1 {
-			fmt.Fprintf(stderr, "error: --sizes: %q is no number of apps\n", size)
-			return 2
+	apps, err := numbers("sizes", *sizes)
+	if err != nil {
+		return fail(2, err)
+	}
+	if h.counts, err = numbers("hosts", *counts); err != nil {
+		return fail(2, err)
+	}
+	here, command, at := thisMachine(ctx), append([]string{"bench"}, args...), time.Now().UTC().Format(time.RFC3339)
+	switch *only {
+	case "", "scale", "hosts":
+	default:
+		return fail(2, fmt.Errorf("--only: there is no benchmark %q", *only))
+	}
+	if *only != "hosts" {
+		r := results{Machine: here, Command: command, At: at, Tasks: b.tasks, Changes: b.changes, Pause: b.pause.Seconds()}
+		for _, n := range apps {
+			one, err := b.size(ctx, n)
+			if err != nil {
+				return fail(4, fmt.Errorf("with %d apps: %w", n, err))
+			}
+			r.Sizes = append(r.Sizes, one)
 		}
-		one, err := b.size(ctx, n)
-		if err != nil {
-			fmt.Fprintf(stderr, "error: with %d apps: %v\n", n, err)
-			return 4
+		if err := report(stdout, filepath.Join(*out, "scale.json"), &r); err != nil {
+			return fail(4, err)
 		}
-		r.Sizes = append(r.Sizes, one)
 	}
-	if err := r.print(stdout); err != nil {
-		fmt.Fprintln(stderr, "error:", err)
-		return 4
+	if *only != "scale" {
+		r := hostsResults{Machine: here, Command: command, At: at, Rounds: h.rounds, Span: h.span.Seconds()}
+		if r.Results, err = h.run(ctx); err != nil {
+			return fail(4, err)
+		}
+		if err := report(stdout, filepath.Join(*out, "hosts.json"), &r); err != nil {
+			return fail(4, err)
+		}
 	}
-	if err := r.write(*out); err != nil {
-		fmt.Fprintln(stderr, "error:", err)
-		return 4
-	}
-	fmt.Fprintf(stdout, "\nthe same as JSON: %s\n", *out)
 	return 0
 }
 
-func (r *results) write(path string) error {
+// numbers reads positive numbers by comma.
+func numbers(flag, text string) (all []int, err error) {
+	for word := range strings.SplitSeq(text, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(word))
+		if err != nil || n < 1 {
+			return nil, fmt.Errorf("--%s: %q is no number", flag, word)
+		}
+		all = append(all, n)
+	}
+	return all, nil
+}
+
+// report prints results, and writes them as JSON.
+func report(w io.Writer, path string, r interface{ print(w io.Writer) error }) error {
+	if err := r.print(w); err != nil {
+		return err
+	}
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return fmt.Errorf("writing the results: %w", err)
@@ -91,6 +127,7 @@ func (r *results) write(path string) error {
 	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil {
 		return fmt.Errorf("writing the results: %w", err)
 	}
+	fmt.Fprintf(w, "\nthe same as JSON: %s\n\n", path)
 	return nil
 }
 
