@@ -52,7 +52,6 @@ func admission(p *signalbox.Policy, r Request, a *Answer) (out []Effect) {
 			add(true, "allow", 403, "%s may not enter, only %s", r.Source, words(p.Allow))
 		}
 	}
-	add(p.RateLimit != signalbox.RateLimit{}, "rate-limit", 0, "at most %s from one address, 429 beyond", p.RateLimit)
 	if p.HTTPSRedirect && !r.TLS && !a.byPort() {
 		to := "https://" + a.Host + r.Path
 		if r.Query != "" {
@@ -60,6 +59,7 @@ func admission(p *signalbox.Policy, r Request, a *Answer) (out []Effect) {
 		}
 		add(true, "https-redirect", 301, "sent to %s", to)
 	}
+	add(p.RateLimit != signalbox.RateLimit{}, "rate-limit", 0, "at most %s from one address, 429 beyond", p.RateLimit)
 	if auth := p.Auth; auth != nil {
 		add(true, "auth", 0, "asked for a name and a password, 401 without (%s)", auth.Realm+auth.List)
 	}
@@ -73,7 +73,7 @@ func passage(p *signalbox.Policy, r Request, a *Answer) (out []Effect) {
 			out = append(out, Effect{label, fmt.Sprintf(format, args...), status})
 		}
 	}
-	add(p.RedirectRoot != "" && a.Path == "/", "redirect-root", 302, "sent to %s", p.RedirectRoot)
+	add(p.RedirectRoot != "" && a.Path == "/", "redirect-root", 301, "sent to %s", p.RedirectRoot)
 	method := "GET"
 	if r.Method != "" {
 		method = r.Method
