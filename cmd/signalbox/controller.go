@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"signalbox/admin"
 	"signalbox/discovery"
+	"signalbox/discovery/file"
 	"signalbox/discovery/labels"
 	"signalbox/discovery/marathon"
 	"signalbox/haproxy"
@@ -88,7 +90,17 @@ func (c *controller) sources() ([]discovery.Source, prometheus.Collector, error)
 		return nil, nil, &exitError{code: exitUsage, err: err, try: "signalbox config"}
 	}
 	c.readers = append(c.readers, source)
-	return []discovery.Source{source}, source, nil
+	sources := []discovery.Source{source}
+	if s.Static != "" {
+		static, err := file.New(file.Config{
+			Path: s.Static, Labels: s.labelOptions(), Forbidden: s.forbidden(), Log: c.journal.WithField("room", "file"),
+		})
+		if err != nil {
+			return nil, nil, &exitError{code: exitUsage, err: err, try: "signalbox config"}
+		}
+		sources = slices.Insert(sources, 0, discovery.Source(static)) // no app may take the place of what the operator wrote
+	}
+	return sources, source, nil
 }
 
 // labelOptions says how the labels of apps are read.

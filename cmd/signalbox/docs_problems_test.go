@@ -12,6 +12,7 @@ import (
 
 	"signalbox"
 	"signalbox/discovery"
+	"signalbox/discovery/file"
 	"signalbox/discovery/labels"
 	"signalbox/discovery/marathon"
 	"signalbox/haproxy"
@@ -20,7 +21,7 @@ import (
 
 // codes returns every code of a problem, in order.
 func codes() []signalbox.Code {
-	all := slices.Concat(labels.Codes(), discovery.Codes(), haproxy.Codes(), marathon.Codes(), control.Codes())
+	all := slices.Concat(labels.Codes(), discovery.Codes(), haproxy.Codes(), marathon.Codes(), file.Codes(), control.Codes())
 	slices.SortFunc(all, func(a, b signalbox.Code) int { return strings.Compare(a.Code, b.Code) })
 	return all
 }

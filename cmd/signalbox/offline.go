@@ -66,8 +66,10 @@ func (c *controller) ask(ctx context.Context) (*signalbox.Table, error) {
 	watching.Go(func() { _ = watcher.Run(wait, changes) }) // how it fares stands in its status
 	select {
 	case change := <-changes:
-		if state := watcher.Status(); len(state) > 0 && state[0].LastGood.IsZero() {
-			return nil, unreachable(state[0].Detail)
+		for _, state := range watcher.Status() {
+			if state.LastGood.IsZero() {
+				return nil, unreachable(state.Detail)
+			}
 		}
 		return change.Table, nil
 	case <-wait.Done():

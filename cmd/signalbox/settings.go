@@ -37,6 +37,7 @@ type settings struct {
 	AllowLoopback  bool
 	PreferHostPort bool
 	ControlPorts   []string // numbers
+	Static         string   // path
 
 	Settle          time.Duration
 	QuarantineTasks float64 // share, 0 to 1
@@ -137,6 +138,7 @@ var settingTable = []setting{
 	{"Routes", "service-ports", "which service ports are bound, `all|labelled|off`: all, those that a label asks for, none", func(s *settings) pflag.Value { return oneOf(&s.ServicePorts, "all", "labelled", "off") }},
 	{"Routes", "allow-loopback", "accept tasks with loopback addresses, as a cluster on one machine has them", func(s *settings) pflag.Value { return boolOf(&s.AllowLoopback) }},
 	{"Routes", "control-ports", "`ports` of agents on which the cluster itself listens and no task: ZooKeeper, Mesos' master and agent", func(s *settings) pflag.Value { return listOf(&s.ControlPorts) }},
+	{"Routes", "static", "`file`, YAML or JSON, with services that live outside the cluster; it is followed", func(s *settings) pflag.Value { return textOf(&s.Static) }},
 	{"Routes", "prefer-host-port", "reach tasks that have an address of their own at their agent, where they have a port there", func(s *settings) pflag.Value { return boolOf(&s.PreferHostPort) }},
 
 	{"Safety", "settle", "shortest `time` between two tables; the first change of a burst passes at once", func(s *settings) pflag.Value { return durationOf(&s.Settle, 0, time.Minute) }},
@@ -281,6 +283,9 @@ func (s *settings) validate() error {
 	}
 	if len(s.Labels) == 0 {
 		wrong("labels", "without a dialect no app gets a route")
+	}
+	if s.Static != "" && !filepath.IsAbs(s.Static) {
+		wrong("static", "%q is not an absolute path", s.Static)
 	}
 	for _, text := range s.ControlPorts {
 		if !validPort(text) {

@@ -23,6 +23,7 @@ var may = map[string][]string{
 	"signalbox":                    {},
 	"signalbox/discovery":          {"signalbox"},
 	"signalbox/discovery/labels":   {"signalbox"},
+	"signalbox/discovery/file":     {"signalbox", "signalbox/discovery", "signalbox/discovery/labels"},
 	"signalbox/discovery/marathon": {"signalbox", "signalbox/discovery", "signalbox/discovery/labels"},
 	"signalbox/haproxy":            {"signalbox", "signalbox/templates"},
 	"signalbox/haproxy/control":    {"signalbox", "signalbox/haproxy"},
