@@ -149,6 +149,8 @@ func (c *cursor) app(a *App) {
 			c.texts(&a.Labels)
 		case "version":
 			c.str("version", &a.Version)
+		case "instances":
+			c.num(&a.Instances)
 		case "versionInfo":
 			c.other("versionInfo", &a.VersionInfo)
 		case "ports":
