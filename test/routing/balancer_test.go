@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -78,7 +79,7 @@ func numbered(b []byte) string {
 func balance(t *testing.T, table *signalbox.Table, o *haproxy.Options, own *addresses, behave map[string]map[string]string) *balancer {
 	t.Helper()
 	b := &balancer{addr: o.ServiceBind, tasks: make(map[string]*task)}
-	config := haproxy.Build(b.led(t, table, own, behave), o, nil)
+	config := haproxy.Build(b.led(t, table, o, own, behave), o, nil)
 	write(t, config)
 	b.start(t, o)
 	return b
@@ -155,7 +156,7 @@ func takeLog(t *testing.T, path string) {
 }
 
 // led returns the table with every address of a task replaced by one of this test's, where a server now answers for the task.
-func (b *balancer) led(t *testing.T, table *signalbox.Table, own *addresses, behave map[string]map[string]string) *signalbox.Table {
+func (b *balancer) led(t *testing.T, table *signalbox.Table, o *haproxy.Options, own *addresses, behave map[string]map[string]string) *signalbox.Table {
 	t.Helper()
 	moved := make(map[netip.Addr]netip.Addr)
 	up := make(map[netip.AddrPort]*task)
@@ -173,6 +174,9 @@ func (b *balancer) led(t *testing.T, table *signalbox.Table, own *addresses, beh
 			if !ok {
 				to = own.next()
 				moved[e.Addr.Addr()] = to
+				if slices.Contains(o.Node, e.Addr.Addr().String()) {
+					o.Node = append(o.Node, to.String())
+				}
 			}
 			e.Addr = netip.AddrPortFrom(to, e.Addr.Port())
 			run(e.Task, e.Addr)

@@ -91,11 +91,16 @@ func settings(t *testing.T, text string, own *addresses) (marathon.Options, *hap
 		StatsSocket: filepath.Join(dir, "stats.sock"), LogSocket: filepath.Join(dir, "log.sock"),
 		LogFormat: metrics.LogFormat, LogFormatTCP: metrics.LogFormatTCP, RingFormat: metrics.RingFormat,
 		LogLine: metrics.MaxLine, RingBytes: metrics.RingBytes, MaxConn: 500, Threads: 1,
+		UserLists:  map[string][]haproxy.User{"staff": {{Name: secretUser, Hash: secretHash}, {Name: "ann", Hash: secretHash}}},
+		ErrorPages: map[string][]byte{"sorry": []byte("<h1>Sorry</h1>\n")},
 	}
 	certify(t, options)
 	fs := pflag.NewFlagSet("cell", pflag.ContinueOnError)
 	health := fs.String("health", "all", "")
 	trusted := fs.StringSlice("trusted-proxies", nil, "")
+	prefer := fs.String("prefer", "none", "")
+	fs.StringSliceVar(&options.Node, "node", nil, "") // what run finds out about its machine
+	fs.StringSliceVar(&convert.Labels.RawTemplates, "raw-templates", nil, "")
 	proxies := fs.StringSlice("proxy-protocol-from", nil, "")
 	fs.BoolVar(&convert.Labels.Strict, "strict", false, "")
 	fs.BoolVar(&convert.PreferHostPort, "prefer-host-port", false, "")
@@ -106,6 +111,9 @@ func settings(t *testing.T, text string, own *addresses) (marathon.Options, *hap
 		t.Fatal(err)
 	}
 	convert.Health, convert.Labels.ServicePorts = marathon.Health(*health), labels.ServicePorts(*ports)
+	if *prefer == "local" {
+		options.Prefer = haproxy.PreferLocal
+	}
 	for _, n := range *trusted {
 		options.TrustedProxies = append(options.TrustedProxies, netip.MustParsePrefix(n))
 	}
