@@ -118,7 +118,7 @@ var (
 		s := httptest.NewUnstartedServer(nil)
 		s.StartTLS()
 		defer s.Close()
-		return &tls.Config{Certificates: s.TLS.Certificates}
+		return &tls.Config{Certificates: s.TLS.Certificates, NextProtos: []string{"h2", "http/1.1"}}
 	})
 )
 
