@@ -34,6 +34,7 @@ type chronicle struct {
 type annals struct {
 	app     string
 	moments []admin.Moment
+	reload  uint64 // generation of the last one noted
 }
 
 func newChronicle() *chronicle {
@@ -104,11 +105,27 @@ func (c *chronicle) problem(p signalbox.Problem, solved bool) {
 	c.note(time.Now(), p.App, admin.MomentProblem, text)
 }
 
-// reloaded notes that HAProxy was reloaded for a change of some apps.
-func (c *chronicle) reloaded(now time.Time, apps []string, reasons string) {
+// reloaded notes that HAProxy was reloaded for a change of some apps. Several changes may have waited for one reload.
+func (c *chronicle) reloaded(now time.Time, apps []string, generation uint64, reasons string) {
 	for _, app := range apps {
-		c.note(now, app, admin.MomentReload, reasons)
+		if c.freshReload(app, generation) {
+			c.note(now, app, admin.MomentReload, reasons)
+		}
 	}
+}
+
+// freshReload reports whether a reload was not noted yet for an app.
+func (c *chronicle) freshReload(app string, generation uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.apps[app]
+	if e == nil {
+		return true
+	}
+	a := e.Value.(*annals)
+	fresh := a.reload != generation
+	a.reload = generation
+	return fresh
 }
 
 // moments says what differs between two states of one service; nil stands for none.

@@ -48,7 +48,9 @@ func TestChronicleTellsWhatHappened(t *testing.T) {
 		t.Errorf("no change is about %v", apps)
 	}
 	c.problem(signalbox.Problem{Code: "SB102", App: "/shop", Label: "signalbox.hots", Value: "x", Message: "is unknown"}, false)
-	c.reloaded(now, []string{"/shop"}, "listener added")
+	for range 2 { // two changes waited for one
+		c.reloaded(now, []string{"/shop"}, 7, "listener added")
+	}
 	var got []string
 	for _, m := range c.of("/shop") {
 		got = append(got, m.What+" "+m.Text)

@@ -172,7 +172,7 @@ func (c *controller) follow(ctx context.Context, running *haproxy.Config, change
 func (c *controller) applied(ctx context.Context, change *discovery.Change, apps []string, wait func(context.Context) (control.Outcome, error)) {
 	outcome, err := wait(ctx)
 	if err == nil && outcome.Reloaded {
-		c.chronicle.reloaded(time.Now(), apps, reasonText(outcome.Reasons))
+		c.chronicle.reloaded(time.Now(), apps, outcome.Generation, reasonText(outcome.Reasons))
 	}
 	switch {
 	case ctx.Err() != nil, errors.Is(err, control.ErrSuperseded):

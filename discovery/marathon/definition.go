@@ -221,6 +221,9 @@ func (r *definitionReader) define(n *jsonNode, id string) {
 		d.Pod, d.Err = p.read(r.text[n.from:n.to], p, id)
 	default:
 		d.App, d.Err = readDefinition(r.text[n.from:n.to], id)
+		if d.Err == nil && n.member("ports") == nil && n.member("portDefinitions") == nil {
+			d.App.addDefaultPort()
+		}
 	}
 	r.labels(&d, n)
 	r.found = append(r.found, d)
@@ -269,6 +272,23 @@ func readDefinition(raw []byte, id string) (*App, error) {
 		return nil, err
 	}
 	return a, nil
+}
+
+// addDefaultPort gives an app that says nothing about ports the one that Marathon gives it. A network of its own has none.
+func (a *App) addDefaultPort() {
+	if len(a.mappings()) > 0 {
+		return
+	}
+	switch a.networking() {
+	case onHost:
+		a.PortDefinitions = []portDefinition{{Name: "default"}}
+	case onBridge:
+		if a.Container == nil {
+			a.Container = &container{}
+		}
+		a.Container.PortMappings = []portMapping{{Name: "default"}}
+	case onContainer:
+	}
 }
 
 // read is readDefinition for a pod, of which raw is the part that into is.

@@ -81,6 +81,24 @@ func TestLabelsAreFoundInTheText(t *testing.T) {
 	}
 }
 
+// An app that says nothing about ports gets one, as Marathon gives it; one that says it has none gets none.
+func TestDefinitionsHaveMarathonsDefaultPort(t *testing.T) {
+	for text, want := range map[string]int{
+		`{"id": "/a"}`: 1, `{"id": "/a", "ports": []}`: 0, `{"id": "/a", "portDefinitions": []}`: 0, `{"id": "/a", "ports": [0, 0]}`: 2,
+		`{"id": "/a", "networks": [{"mode": "container/bridge"}]}`:                               1,
+		`{"id": "/a", "networks": [{"mode": "container", "name": "x"}]}`:                         0,
+		`{"id": "/a", "container": {"docker": {"network": "BRIDGE", "portMappings": [{}, {}]}}}`: 2,
+	} {
+		found, err := ReadDefinitions([]byte(text))
+		if err != nil || len(found) != 1 || found[0].App == nil {
+			t.Fatal(text, found, err)
+		}
+		if got := len(found[0].App.ports()); got != want {
+			t.Errorf("%s has %d ports, want %d", text, got, want)
+		}
+	}
+}
+
 func TestWhatIsNoJSONIsPointedAt(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                        "1:1: unexpected end",
