@@ -79,6 +79,11 @@ func (c *Client) Render(ctx context.Context) (Render, error) {
 	return ask[Render](ctx, c, "/api/v1/render")
 }
 
+// Live returns the files by which HAProxy runs now, as they stand on disk.
+func (c *Client) Live(ctx context.Context) (Render, error) {
+	return ask[Render](ctx, c, "/api/v1/live")
+}
+
 // ask gets a path and decodes the answer.
 func ask[T any](ctx context.Context, c *Client, path string) (T, error) {
 	var out T

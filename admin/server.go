@@ -36,6 +36,7 @@ type Config struct {
 	Status   func() signalbox.Status
 	Services func() []ServiceStat   // nil: none are counted
 	Render   func() ([]File, error) // nil: nothing is rendered
+	Live     func() ([]File, error) // as they stand on disk, where HAProxy reads them
 	State    func() (State, error)  // nil: nothing is known
 	Why      func(app string) (Why, error)
 	Explain  func(Question) (Explanation, error)
@@ -203,6 +204,7 @@ func (s *Server) routes() {
 	get("/api/v1/routes", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, RoutesOf(s.cfg.Status())) })
 	get("/api/v1/services", s.services)
 	get("/api/v1/render", s.render)
+	get("/api/v1/live", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.live) })
 	get("/api/v1/state", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.cfg.State) })
 	if s.cfg.Explain != nil {
 		get("/api/v1/explain", func(w http.ResponseWriter, r *http.Request) {
@@ -351,6 +353,14 @@ func answer[T any](w http.ResponseWriter, f func() (T, error)) {
 	default:
 		writeJSON(w, http.StatusOK, v)
 	}
+}
+
+func (s *Server) live() (Render, error) {
+	if s.cfg.Live == nil {
+		return Render{}, ErrUnknown
+	}
+	files, err := s.cfg.Live()
+	return Render{APIVersion: APIVersion, Files: files}, err
 }
 
 // statusCode is what /health answers with: whatever serves is alive to a load balancer.

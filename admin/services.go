@@ -42,7 +42,7 @@ func StatsOf(s *metrics.Snapshot) []ServiceStat {
 	return rows
 }
 
-// Render is what /api/v1/render answers.
+// Render is what /api/v1/render and /api/v1/live answer.
 type Render struct {
 	APIVersion string `json:"apiVersion"`
 	Files      []File `json:"files"`

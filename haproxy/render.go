@@ -428,16 +428,7 @@ func AppAt(cfg []byte, line int) string {
 	for n := 1; n <= line && len(cfg) > 0; n++ {
 		text, rest, _ := bytes.Cut(cfg, []byte("\n"))
 		cfg = rest
-		s := string(text)
-		switch {
-		case strings.HasPrefix(s, appPrefix):
-			app = strings.TrimPrefix(s, appPrefix)
-			if plain, err := strconv.Unquote(app); err == nil {
-				app = plain
-			}
-		case strings.HasPrefix(s, trailer), s == "backend no_route from http-base":
-			app = ""
-		}
+		app = appFrom(app, string(text))
 	}
 	return app
 }

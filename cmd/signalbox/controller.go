@@ -220,7 +220,7 @@ func (c *controller) answer(source prometheus.Collector) error {
 	}
 	c.admin, err = admin.New(admin.Config{
 		Listen: addresses, TokenFile: s.adminTokenFile(), SocketGroup: s.AdminSocketGroup,
-		Status: c.status, Services: c.services, Render: c.render, State: c.state, Why: c.why, Explain: c.explain, Gatherer: registry, Web: templates.Web,
+		Status: c.status, Services: c.services, Render: c.render, Live: c.live, State: c.state, Why: c.why, Explain: c.explain, Gatherer: registry, Web: templates.Web,
 		Log: c.journal.WithField("room", "admin"),
 	})
 	if err != nil {

@@ -84,7 +84,7 @@ func allVerbs() []func(*program) *cobra.Command {
 	return []func(*program) *cobra.Command{
 		newRunCommand, newDevCommand, newClusterCommand,
 		newRoutesCommand, newExplainCommand, newWhyCommand, newStatCommand, newHealthCommand,
-		newLintCommand, newRenderCommand, newConfigCommand,
+		newLintCommand, newDiffCommand, newRenderCommand, newConfigCommand,
 		newInitCommand, newVersionCommand, newDemoServiceCommand,
 	}
 }

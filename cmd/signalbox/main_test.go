@@ -49,7 +49,10 @@ func fakeController(t *testing.T) (socket string, status *signalbox.Status) {
 			}
 		},
 		Render: func() ([]admin.File, error) {
-			return []admin.File{{Name: "haproxy.cfg", Content: "global\n    daemon\n"}, {Name: "hosts.map", Content: "shop.local/ b1\n"}}, nil
+			return []admin.File{{Name: "haproxy.cfg", Content: "global\n    daemon\n\n# app /shop\nbackend b1 from http\n  server s1 10.0.0.1:31000\n"}, {Name: "hosts.map", Content: "shop.local/ b1\n"}}, nil
+		},
+		Live: func() ([]admin.File, error) {
+			return []admin.File{{Name: "haproxy.cfg", Content: "global\n    daemon\n\n# app /shop\nbackend b1 from http\n  server s1 10.0.0.1:30999\n"}}, nil
 		},
 		State:    func() (admin.State, error) { return sampleState(status.Table) },
 		Why:      func(app string) (admin.Why, error) { return sampleWhy(status, app) },
@@ -77,7 +80,7 @@ func sampleState(table *signalbox.Table) (admin.State, error) {
 	if err != nil {
 		return admin.State{}, err
 	}
-	options, err := json.Marshal(haproxy.Options{Dir: "/var/lib/signalbox/haproxy", HTTPBind: []string{":80"}})
+	options, err := json.Marshal(haproxy.Options{Dir: "/run/sb", HTTPBind: []string{":80"}, StatsSocket: "/run/sb/stats.sock", MinSlots: 4})
 	return admin.State{APIVersion: admin.APIVersion, Table: table, Labels: dialects, Options: options}, err
 }
 

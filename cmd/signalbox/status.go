@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -121,6 +122,25 @@ func (c *controller) render() ([]admin.File, error) {
 		return nil, errNothingYet
 	}
 	return renderFiles(c.template, wanted)
+}
+
+// live returns the files that HAProxy was last given. One that does not stand there is left out.
+func (c *controller) live() ([]admin.File, error) {
+	names := []string{"haproxy.cfg"}
+	for _, m := range new(haproxy.Config).Maps() {
+		names = append(names, m.Name)
+	}
+	var out []admin.File
+	for _, name := range names {
+		text, err := os.ReadFile(filepath.Join(c.options.Dir, name))
+		switch {
+		case err == nil:
+			out = append(out, admin.File{Name: name, Content: string(text)})
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, fmt.Errorf("reading what runs: %w", err)
+		}
+	}
+	return out, nil
 }
 
 // renderFiles returns the files of a configuration, haproxy.cfg first.
