@@ -2,6 +2,7 @@ package labels
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -53,5 +54,35 @@ func TestReadingsKeepSecrets(t *testing.T) {
 	}
 	if c := (claim{secret: true, value: "a:b:secret"}); c.shown() != "…" {
 		t.Errorf("a secret is shown as %q", c.shown())
+	}
+}
+
+// A password's hash is shown nowhere, however the label that brings it is spelt and whatever is wrong with it.
+func TestSecretsAreNotShown(t *testing.T) {
+	const secret = "s3cr3t"
+	names := []string{
+		"signalbox.auth", "signalbox.0.auth", "signalbox.http.auth", "signalbox.7.auth", "signalbox.nope.auth", "signalbox.au\u200bth", "signalbox.auht", "signalbox.0.aut",
+		"Signalbox.auth", "singalbox.auth", "signalbox_auth", "signalbox.auth.0", "signalbox..auth", "signalbox.Auth", "signalbox.basic-auth", "signalbox.password",
+		"HAPROXY_0_AUTH", "HAPROXY_9_AUTH", "HAPROXY_AUTH", "haproxy_0_auth", "HAPROXY_0_AUHT", "HAPROXY_0_USERLIST_HEAD",
+	}
+	values := []string{
+		"shop:ann:" + secret, "shop:ann:$6$salt$" + secret, "shop:a b:$1$" + secret, secret + "!", "shop:" + secret, "a:b:c:" + secret, "shop:ann:\u00a0" + secret + "\n",
+		"shop:ann:$6$rounds=999999$salt$" + secret + "01234567890123456789012345678901234567890123456789012345678901234567890123456789",
+	}
+	for _, name := range names {
+		for _, value := range values {
+			r := Parse("/a", map[string]string{name: value, "signalbox.host": "a.local"}, twoPorts, Options{})
+			keepAll(r, Parse("/a", map[string]string{"signalbox.host": "a.local", "signalbox.auth": "shop:ann:" + someHash}, twoPorts, Options{}))
+			for _, p := range r.Ports {
+				for _, reading := range p.Readings() {
+					if strings.Contains(reading.Value, secret) {
+						t.Errorf("%s=%q is read as %q", name, value, reading.Value)
+					}
+				}
+			}
+			if s := text(r); strings.Contains(s, secret) || strings.Contains(s, someHash) {
+				t.Errorf("%s=%q is told of:\n%s", name, value, s)
+			}
+		}
 	}
 }

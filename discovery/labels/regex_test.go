@@ -1,6 +1,7 @@
 package labels
 
 import (
+	"errors"
 	"fmt"
 	"os/exec"
 	"regexp"
@@ -103,7 +104,7 @@ func TestExpressionsDoNotMatchReservedHosts(t *testing.T) {
 // What is let through means the same to Go, which explains, and to PCRE2, which routes. grep -P is the second judge.
 func TestEnginesAgree(t *testing.T) {
 	if err := exec.Command("grep", "-qP", "a").Run(); err != nil {
-		if e, ok := err.(*exec.ExitError); !ok || e.ExitCode() > 1 {
+		if e := (&exec.ExitError{}); !errors.As(err, &e) || e.ExitCode() > 1 {
 			t.Skip("grep knows no Perl expressions here")
 		}
 	}
@@ -130,7 +131,7 @@ func TestEnginesAgree(t *testing.T) {
 		grep.Env = []string{"LC_ALL=C"}
 		grep.Stdin = strings.NewReader(strings.Join(inputs, "\n") + "\n")
 		out, err := grep.Output()
-		if e, ok := err.(*exec.ExitError); err != nil && (!ok || e.ExitCode() != 1) {
+		if e := (&exec.ExitError{}); err != nil && (!errors.As(err, &e) || e.ExitCode() != 1) {
 			t.Fatalf("%s: %v", expr.String(), err)
 		}
 		if got := strings.Join(want, "\n"); got != strings.TrimSuffix(string(out), "\n") {
