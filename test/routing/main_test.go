@@ -4,7 +4,7 @@
 //
 //	apps.json   what Marathon answers to GET /v2/apps?embed=apps.tasks
 //	pods.json   the same for /v2/pods/::status; it may be missing
-//	flags       flags of run, one a line; they may be missing
+//	flags       flags of run, one a line, with $ADDR for the load balancer's address; they may be missing
 //	tasks       how tasks behave that do more than answer, one a line; it may be missing
 //	routes      the table that follows, with its checks and problems; -update rewrites it
 //	requests    one request a line, with what must come of it

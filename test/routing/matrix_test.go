@@ -98,6 +98,9 @@ func settings(t *testing.T, text string, own *addresses) (marathon.Options, *hap
 	fs := pflag.NewFlagSet("cell", pflag.ContinueOnError)
 	health := fs.String("health", "all", "")
 	trusted := fs.StringSlice("trusted-proxies", nil, "")
+	portRange := fs.String("service-port-range", "", "")
+	fs.StringSliceVar(&options.AppIDBind, "app-id-bind", nil, "")
+	fs.StringSliceVar(&options.HealthBind, "health-bind", nil, "")
 	prefer := fs.String("prefer", "none", "")
 	fs.StringSliceVar(&options.Node, "node", nil, "") // what run finds out about its machine
 	fs.StringSliceVar(&convert.Labels.RawTemplates, "raw-templates", nil, "")
@@ -107,10 +110,15 @@ func settings(t *testing.T, text string, own *addresses) (marathon.Options, *hap
 	ports := fs.String("service-ports", "labelled", "")
 	fs.StringSliceVar(&convert.Labels.Dialects, "labels", convert.Labels.Dialects, "")
 	fs.StringSliceVar(&convert.Labels.Groups, "group", nil, "")
-	if err := fs.Parse(strings.Fields(text)); err != nil {
+	if err := fs.Parse(strings.Fields(strings.ReplaceAll(text, "$ADDR", addr))); err != nil {
 		t.Fatal(err)
 	}
 	convert.Health, convert.Labels.ServicePorts = marathon.Health(*health), labels.ServicePorts(*ports)
+	if *portRange != "" {
+		if _, err := fmt.Sscanf(*portRange, "%d-%d", &options.ServicePorts.First, &options.ServicePorts.Last); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if *prefer == "local" {
 		options.Prefer = haproxy.PreferLocal
 	}
