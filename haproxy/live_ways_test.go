@@ -237,6 +237,7 @@ func TestTLSIsPassedThrough(t *testing.T) {
 	web := service("/web", "shop.local/ near.deep.local/", mirror(t, "web"))
 	l := startWith(t, tableOf(through, web), func(o *Options) {
 		certify(t, map[string][]string{"all": {"*.local", "*.deep.local"}})(o)
+		o.ProxyProtocolFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}
 		o.LogFormat = `http %f %lc %{+Q}[var(txn.service)] %ST %ci`
 		o.LogFormatTCP = `tcp %f %lc %{+Q}[var(txn.service)] %ci`
 	})
@@ -257,6 +258,25 @@ func TestTLSIsPassedThrough(t *testing.T) {
 	if l.logged("tcp sni 3") || l.logged(`tcp sni 0 ""`) {
 		t.Error("a hop is logged")
 	}
+
+	// A proxy before this one says whose the connection is, and both ways hear it.
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	for _, host := range []string{"shop.local", "own.local"} {
+		proxied, err := from.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer proxied.Close()
+		_ = proxied.SetDeadline(time.Now().Add(10 * time.Second))
+		fmt.Fprint(proxied, "PROXY TCP4 9.9.9.9 8.8.8.8 1 443\r\n")
+		client := tls.Client(proxied, &tls.Config{ServerName: host, InsecureSkipVerify: true}) //nolint:gosec // whose it is, is not the question
+		fmt.Fprintf(client, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", host)
+		answer, err := io.ReadAll(client)
+		if err != nil || !strings.Contains(string(answer), "200 OK") || host == "shop.local" && !strings.Contains(string(answer), "x-forwarded-for=9.9.9.9") {
+			t.Errorf("%s behind a proxy: %s %v", host, answer, err)
+		}
+	}
+	eventually(t, "the log names the client that the proxy names", func() bool { return l.logged(`"/own:0" 9.9.9.9`) })
 
 	// A connection that was opened for another host is not taken for one that is passed through.
 	c, err := tls.Dial("tcp", addr, &tls.Config{ServerName: "shop.local", InsecureSkipVerify: true}) //nolint:gosec // whose it is, is not the question

@@ -179,8 +179,8 @@ func (o *Options) socket(name string) string { return filepath.Join(o.Dir, name)
 // hop counts the proxies that a request has passed, from the last one on.
 type hop int
 
-// Next returns the proxy before this one.
-func (h hop) Next() hop { return h + 1 }
+// Before returns the proxy that speaks for this one.
+func (h hop) Before() hop { return h - 1 }
 
 // hops are as many proxies in a row as are looked behind.
 var hops = []hop{1, 2, 3, 4, 5}

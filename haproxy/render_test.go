@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"flag"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,7 +32,31 @@ func goldens() map[string]*signalbox.Table {
 	db := service("/shop/db", "", tasks(1)...)
 	db.Mode, db.Listen, db.Check.Kind = signalbox.TCP, 10001, signalbox.CheckOff
 	odd := service("/odd_one", "odd.local/", tasks(1)...)
-	return map[string]*signalbox.Table{"empty": tableOf(), "services": tableOf(web, db, odd)}
+	return map[string]*signalbox.Table{"empty": tableOf(), "services": tableOf(web, db, odd), "ways": everyWay()}
+}
+
+// everyWay is a table that reaches every way in, with the options of openEveryWay.
+func everyWay() *signalbox.Table {
+	web := at(service("/web", "web.local/ named.web.local/", tasks(1)...), 10000)
+	web.Policy.TLS = "web"
+	db := at(service("/db", "", tasks(1)...), 10001)
+	db.Mode = signalbox.TCP
+	own := service("/own", "own.local/ *.own.local/", tasks(1)...)
+	own.Mode, own.Policy.Passthrough = signalbox.TCP, true
+	secret := at(service("/secret", "near.own.local/", tasks(1)...), 10003)
+	secret.Policy.PortTLS, secret.Policy.TLS = true, "web"
+	proxied := at(service("/proxied", "", tasks(1)...), 20000)
+	proxied.Mode, proxied.Policy.AcceptProxy, proxied.Policy.PortTLS, proxied.Policy.BindAddress = signalbox.TCP, true, true, netip.MustParseAddr("127.0.0.2")
+	return tableOf(web, db, own, secret, proxied)
+}
+
+func openEveryWay(o *Options) {
+	o.HTTPSBind, o.AppIDBind, o.HealthBind = []string{"127.0.0.1:18443"}, []string{"127.0.0.1:19091"}, []string{"127.0.0.1:19090"}
+	o.ServicePorts = PortRange{10000, 10009}
+	o.Certificates = []Certificate{{"other", []string{"*.web.local", "other.local"}}, {"web", []string{"web.local"}}}
+	o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	o.ProxyProtocolFrom = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}
+	o.User, o.Group = "haproxy", "haproxy"
 }
 
 func TestRenderedFiles(t *testing.T) {
@@ -39,6 +64,9 @@ func TestRenderedFiles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := testOptions("/run/signalbox")
 			o.MinSlots = 4
+			if name == "ways" {
+				openEveryWay(o)
+			}
 			f, err := Render(DefaultTemplate(), Build(table, o, nil))
 			if err != nil {
 				t.Fatal(err)
@@ -91,7 +119,7 @@ func TestUnchangedBackendsKeepTheirBytes(t *testing.T) {
 }
 
 func TestVerifySeesEveryCut(t *testing.T) {
-	f, err := Render(DefaultTemplate(), sample())
+	f, err := Render(DefaultTemplate(), Sample())
 	if err != nil {
 		t.Fatal(err)
 	}

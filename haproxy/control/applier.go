@@ -234,22 +234,12 @@ func render(t *haproxy.Template, c *haproxy.Config) ([]File, error) {
 	return append(files, File{configName, made.Config}), nil
 }
 
-// templateID returns the sha256 of what a template makes of a sample, "" without one.
+// templateID returns the sha256 of what a template makes of haproxy.Sample, "" without one.
 func templateID(t *haproxy.Template) string {
 	if t == nil {
 		return ""
 	}
-	var services []*signalbox.Service
-	for i, mode := range []signalbox.Mode{signalbox.HTTP, signalbox.TCP} {
-		services = append(services, &signalbox.Service{
-			ID: signalbox.NewServiceID("/sample", i), App: "/sample", Port: i, Mode: mode, Listen: 10000 + i,
-			Check: signalbox.Check{Kind: signalbox.CheckHTTP, Path: "/"},
-		})
-	}
-	made, err := haproxy.Render(t, haproxy.Build(signalbox.NewTable(services, nil), &haproxy.Options{
-		Dir: "/sample", HTTPBind: []string{":80"}, HTTPSBind: []string{":443"}, ServiceBind: "*", StatsSocket: "/sample/stats.sock",
-		LogSocket: "/sample/log.sock", LogFormat: "%ci", LogFormatTCP: "%ci",
-	}, nil))
+	made, err := haproxy.Render(t, haproxy.Sample())
 	if err != nil {
 		return "unknown: " + err.Error()
 	}
