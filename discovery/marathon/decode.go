@@ -147,6 +147,8 @@ func (c *cursor) app(a *App) {
 			c.str("id", &a.ID)
 		case "labels":
 			c.texts(&a.Labels)
+		case "instances":
+			c.num(&a.Instances)
 		case "version":
 			c.str("version", &a.Version)
 		case "instances":
