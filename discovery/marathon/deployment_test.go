@@ -44,7 +44,9 @@ func TestDeploymentGoldens(t *testing.T) {
 			source := once{convertBody(t, ar.Files[0].Data, Options{})}
 			ctx, cancel := context.WithCancel(t.Context())
 			out, ended := make(chan *discovery.Change), make(chan error)
-			go func() { ended <- discovery.NewWatcher(discovery.Config{Sources: []discovery.Source{source}}).Run(ctx, out) }()
+			go func() {
+				ended <- discovery.NewWatcher(discovery.Config{Sources: []discovery.Source{source}}).Run(ctx, out)
+			}()
 			got := tableText((<-out).Table)
 			cancel()
 			if err := <-ended; err != nil {

@@ -62,30 +62,53 @@ func (s *shape) places(t *Task, o *Options) []place {
 
 // ownAddress is the task's address in the network that the port belongs to.
 func (s *shape) ownAddress(t *Task, p *portSpec, port int, o *Options) place {
-	if len(t.IPAddresses) == 0 {
-		return place{trouble: "it has no address yet", quiet: true}
-	}
-	at := 0
-	if len(p.networkNames) > 0 && len(t.IPAddresses) == len(s.networks) {
-		if i := slices.IndexFunc(s.networks, func(n network) bool { return n.Name == p.networkNames[0] }); i >= 0 {
-			at = i
+	var addresses []string
+	for _, a := range s.within(t.IPAddresses, p.networkNames) {
+		if a.IPAddress != "" {
+			addresses = append(addresses, a.IPAddress)
 		}
 	}
-	text := t.IPAddresses[at].IPAddress
-	if text == "" {
-		return place{trouble: "it has no address yet", quiet: true}
-	}
-	addr, err := netip.ParseAddr(text)
-	if err != nil {
-		return place{trouble: fmt.Sprintf("its address %.100q is none", text)}
-	}
-	if o.controls(port) {
+	at := firstAddress(addresses, port, o)
+	if at.trouble == "" && o.controls(port) {
 		// A container without a network has its agent's address, whatever its definition calls that.
-		if agent, _ := agentAddr(t.Host, o); agent == addr.Unmap() {
+		if agent, _ := agentAddr(t.Host, o); agent == at.addr.Addr() {
 			return controlPort(port)
 		}
 	}
-	return checked(addr, port, o)
+	return at
+}
+
+// within returns the addresses that a task has in the first of the named networks that the app is in. Marathon lists them in the order of
+// the networks, as many for each; where that does not come out even, and without a name, they are all of them.
+func (s *shape) within(addresses []taskAddress, names []string) []taskAddress {
+	if len(s.networks) == 0 || len(addresses)%len(s.networks) != 0 {
+		return addresses
+	}
+	each := len(addresses) / len(s.networks)
+	for _, name := range names {
+		if i := slices.IndexFunc(s.networks, func(n network) bool { return n.Name == name }); i >= 0 {
+			return addresses[i*each : (i+1)*each]
+		}
+	}
+	return addresses
+}
+
+// firstAddress is a place at the first of several addresses of one task that may be used.
+func firstAddress(addresses []string, port int, o *Options) place {
+	first := place{trouble: "it has no address yet", quiet: true}
+	for i, text := range addresses {
+		at := place{trouble: fmt.Sprintf("its address %.100q is none", text)}
+		if addr, err := netip.ParseAddr(text); err == nil {
+			at = checked(addr, port, o)
+		}
+		if at.trouble == "" {
+			return at
+		}
+		if i == 0 {
+			first = at
+		}
+	}
+	return first
 }
 
 // onceAgent returns a function that gives the agent's address with a port, and resolves the agent's name once.

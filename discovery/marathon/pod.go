@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -298,18 +297,25 @@ func (in *podInstance) place(port *podPort, hostPort int, o *Options) place {
 	if port.container == 0 {
 		return place{trouble: "the endpoint has no port, neither in the container nor on the agent"}
 	}
-	for _, n := range in.Networks {
-		if len(port.networkNames) > 0 && n.Name != port.networkNames[0] {
-			continue
-		}
-		for _, s := range n.Addresses {
-			if addr, err := netip.ParseAddr(s); err == nil {
-				return checked(addr, port.container, o)
+	return firstAddress(in.within(port.networkNames), port.container, o)
+}
+
+// within returns the instance's addresses in the first of the named networks that it is in; without a name all of them.
+func (in *podInstance) within(names []string) (addresses []string) {
+	for _, name := range names {
+		for _, n := range in.Networks {
+			if n.Name == name {
+				return n.Addresses
 			}
-			return place{trouble: fmt.Sprintf("its address %.100q is none", s)}
 		}
 	}
-	return place{trouble: "it has no address yet", quiet: true}
+	if len(names) > 0 {
+		return nil
+	}
+	for _, n := range in.Networks {
+		addresses = append(addresses, n.Addresses...)
+	}
+	return addresses
 }
 
 // Verdicts returns, for each container that this read judges, whether it is alive, as App.Verdicts does for tasks.
