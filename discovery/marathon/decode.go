@@ -151,8 +151,6 @@ func (c *cursor) app(a *App) {
 			c.num(&a.Instances)
 		case "version":
 			c.str("version", &a.Version)
-		case "instances":
-			c.num(&a.Instances)
 		case "versionInfo":
 			c.other("versionInfo", &a.VersionInfo)
 		case "ports":
