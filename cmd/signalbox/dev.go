@@ -324,10 +324,12 @@ func (d *dev) printScreen() {
 	if d.rate > 0 && len(hosts) > 0 {
 		row("load", fmt.Sprintf("%g requests/s", d.rate), "(--load 0 for none)")
 	}
+	explained := ""
 	if try != "" {
+		explained = fmt.Sprintf("    %s explain %s", os.Args[0], try)
 		try = fmt.Sprintf("curl -H 'Host: %s' http://%s/\n        ", try, d.httpAddr)
 	}
-	fmt.Fprintf(d.stdout, "  try:  %s%s routes    %[2]s stat    %[2]s health\n", try, os.Args[0])
+	fmt.Fprintf(d.stdout, "  try:  %s%s routes    %[2]s stat    %[2]s health%s\n", try, os.Args[0], explained)
 }
 
 // tasks returns how many tasks the table has.
