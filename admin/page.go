@@ -46,6 +46,7 @@ type view struct {
 	Style   template.CSS
 	Title   string
 	Health  Health
+	Routes  Routes
 	Level   signalbox.Level
 	Message string
 	At      time.Time // what ages are measured from
@@ -53,6 +54,10 @@ type view struct {
 
 func (p *pages) health(w http.ResponseWriter, code int, h Health) {
 	p.write(w, code, "health.html", view{Title: string(h.Status), Health: h, Level: h.Status, At: h.At})
+}
+
+func (p *pages) routes(w http.ResponseWriter, r Routes) {
+	p.write(w, http.StatusOK, "routes.html", view{Title: "routes", Routes: r, At: r.At})
 }
 
 func (p *pages) bare(w http.ResponseWriter, code int, l signalbox.Level) {

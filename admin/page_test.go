@@ -24,6 +24,8 @@ func TestPagesAreAccessible(t *testing.T) {
 	for name, write := range map[string]func(*httptest.ResponseRecorder){
 		"health":  func(w *httptest.ResponseRecorder) { p.health(w, 200, HealthOf(sample())) },
 		"empty":   func(w *httptest.ResponseRecorder) { p.health(w, 200, HealthOf(signalbox.Status{})) },
+		"routes":  func(w *httptest.ResponseRecorder) { p.routes(w, RoutesOf(sample())) },
+		"nowhere": func(w *httptest.ResponseRecorder) { p.routes(w, RoutesOf(signalbox.Status{})) },
 		"bare":    func(w *httptest.ResponseRecorder) { p.bare(w, 200, signalbox.OK) },
 		"refusal": func(w *httptest.ResponseRecorder) { p.refusal(w, 401, "the token is wrong") },
 	} {

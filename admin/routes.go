@@ -54,6 +54,17 @@ const (
 	RouteUnrouted RouteState = "unrouted" // no name and no port was asked for
 )
 
+// Level returns how bad a state is.
+func (s RouteState) Level() signalbox.Level {
+	switch s {
+	case RouteOK, RouteUnrouted:
+		return signalbox.OK
+	case RouteDegraded, RouteEmpty:
+		return signalbox.Degraded
+	}
+	return signalbox.Failing
+}
+
 // RoutesOf returns the rows of a status, sorted by host, path, port and service.
 func RoutesOf(s signalbox.Status) Routes {
 	out := Routes{APIVersion: APIVersion, At: s.At, Generation: s.HAProxy.Generation, Routes: []Route{}, Problems: problemsOf(s)}

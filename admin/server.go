@@ -200,6 +200,7 @@ func (s *Server) routes() {
 	get := func(path string, h http.HandlerFunc) { s.mux.HandleFunc("GET "+path, h) }
 	get("/{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/health", http.StatusFound) })
 	get("/health", s.health)
+	get("/routes", func(w http.ResponseWriter, _ *http.Request) { s.pages.routes(w, RoutesOf(s.cfg.Status())) })
 	get("/api/v1/status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, HealthOf(s.cfg.Status())) })
 	get("/api/v1/routes", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, RoutesOf(s.cfg.Status())) })
 	get("/api/v1/services", s.services)

@@ -136,7 +136,7 @@ func (p *program) surroundings(cmd *cobra.Command, s *settings, against string) 
 		if err != nil {
 			return around, err
 		}
-		around.running = cmp.Or(state.Table, &signalbox.Table{})
+		around.running, around.machine = cmp.Or(state.Table, &signalbox.Table{}), true
 		around.labels = s.labelOptions()
 		if !p.chosen("Routes") { // then as the controller reads them
 			err = json.Unmarshal(state.Labels, &around.labels)

@@ -27,6 +27,8 @@ type surroundings struct {
 	labels  labels.Options
 	options *haproxy.Options
 	running *signalbox.Table // nil: only the documents themselves
+	// machine says that options are those of the load balancer that the apps are for: what it has is known.
+	machine bool
 	now     time.Time        // when what has no date of its own would be posted
 }
 
@@ -183,10 +185,16 @@ func (a *lintedApp) note(d *marathon.Definition, problems []signalbox.Problem) {
 			if strings.Trim(problem.Value, "0123456789") == "" {
 				label = a.inForce["port"]
 			}
+		} else if whole := a.inForce[label]; whole != "" { // it names the key alone
+			label = whole
 		}
 		a.Findings = append(a.Findings, finding{Line: d.LineOf(label), Problem: admin.Problem(problem)})
 	}
 }
+
+// ofMachine are the codes of problems with what the operator of a load balancer gives it: lists of users, pages, certificates, an
+// HTTPS entry.
+var ofMachine = []string{"SB220", "SB222", "SB230", "SB233", "SB236"}
 
 // clash adds what only shows once all of it stands together: one host and path, or one port, claimed twice.
 func (p *posting) clash() {
@@ -208,6 +216,9 @@ func (p *posting) clash() {
 	for _, problem := range append(table.AllProblems(), haproxy.Build(table, p.around.options, nil).Problems...) {
 		if a := p.apps[problem.App]; a != nil && !known[problem] {
 			known[problem] = true
+			if !p.around.machine && slices.Contains(ofMachine, problem.Code) {
+				problem.Severity, problem.Action = signalbox.SeverityInfo, "--against running knows what the load balancer has"
+			}
 			a.note(p.definitions[problem.App], []signalbox.Problem{problem})
 		}
 	}
