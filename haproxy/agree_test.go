@@ -132,8 +132,12 @@ func (a *agreement) become(t testing.TB, table *signalbox.Table) {
 			if m.Ordered && !slices.Equal(*m.Entries, *to[i].Entries) {
 				path := l.options.MapPath(m.Name)
 				a.commands.do(t, "clear map "+path)
-				if text := mapText(*to[i].Entries); len(text) > 0 {
-					a.commands.do(t, "add map "+path+" <<\n"+string(text))
+				text := mapText(*to[i].Entries)
+				if len(text) == 0 {
+					continue
+				}
+				if answer := a.commands.do(t, "add map "+path+" <<\n"+string(text)); strings.Trim(answer, "+ \n") != "" { // "+" asks for the next line
+					t.Fatalf("%s: %s", text, answer)
 				}
 			}
 		}
@@ -284,6 +288,8 @@ func drawRequest(t *rapid.T) (host, path string) {
 	switch rapid.IntRange(0, 20).Draw(t, "odd") {
 	case 0:
 		path += "/"
+	case 2:
+		host = strings.Repeat("a", 253) + ".x"[:rapid.IntRange(0, 2).Draw(t, "length")] + "a.:80"
 	case 1:
 		path += "/" + strings.Repeat("p", 1024)
 	}

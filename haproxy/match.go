@@ -111,7 +111,7 @@ var (
 // tasks do meanwhile it can't know: which checks fail, whose rate is exceeded.
 func (c *Config) Match(r Request) *Answer {
 	a := &Answer{Host: hostOf(r.Host), Path: cmp.Or(r.Path, "/")}
-	if !hostForm.MatchString(r.Host) {
+	if !hostForm.MatchString(r.Host) || len(a.Host) > 255 {
 		a.Status, a.Reason = 400, "the Host is none"
 		return a
 	}

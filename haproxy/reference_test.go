@@ -36,7 +36,7 @@ func refer(table *signalbox.Table, header, path string) verdict {
 	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
 		allowed = "abcdef0123456789.:[]"
 	}
-	bad = strings.Trim(host, allowed) != "" || strings.Trim(port, "0123456789") != ""
+	bad = len(strings.TrimRight(host, ".")) > 255 || strings.Trim(host, allowed) != "" || strings.Trim(port, "0123456789") != ""
 	slashes := strings.NewReplacer("%2e", ".", "%2f", "/", "%5c", "/", `\`, "/", "%3b", ";").Replace(strings.ToLower(path))
 	dot := false
 	for _, segment := range strings.Split(slashes, "/")[1:] {

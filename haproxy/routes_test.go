@@ -220,6 +220,34 @@ func TestASplitWaitsForItsBackends(t *testing.T) {
 	}
 }
 
+// The slowest expressions that are taken, on the longest paths that they are tried on, hold nobody up for long.
+func TestRegularExpressionsAreFast(t *testing.T) {
+	var all []*signalbox.Service
+	// A class at the end, because PCRE sees at once that a path lacks a character that must be there.
+	expressions := []string{
+		`.*a.*[bc]`, `/(a|a)?.*.*[bc]`, `/[^/]*a[^/]*[bc]`, `.*a?a?.*[bc]`, `/.*(a?a?a?a?a?a?)[bc]`, `(a|a)(a|a)(a|a).*[bc]`, `[a/]*[a/]*[bc]`, `(/a)*(/a)*[bc]`,
+	}
+	for i, expr := range expressions {
+		if err := validRegex(expr); err != nil {
+			t.Errorf("%s: %v", expr, err)
+		}
+		all = append(all, routed(fmt.Sprintf("/app%d", i), fmt.Sprintf("~h%d/", i)))
+		all[i].Routes[0].Path = expr
+	}
+	l := start(t, tableOf(all...))
+	for i, expr := range expressions {
+		for _, path := range []string{"/" + strings.Repeat("a", 1023), strings.Repeat("/a", 512), strings.Repeat("/aa", 341)} {
+			began := time.Now()
+			if code, _ := l.get(fmt.Sprintf("h%d", i), path); code != 404 {
+				t.Errorf("%s: %d", expr, code)
+			}
+			if took := time.Since(began); took > 300*time.Millisecond {
+				t.Errorf("%s on %s… took %s", expr, path[:8], took)
+			}
+		}
+	}
+}
+
 func TestRegularExpressions(t *testing.T) {
 	for expr, ok := range map[string]bool{
 		`/v[0-9]+/.*`: true, `/[^/]+/[^/]+\.html`: true, `/(?:en|de)(/.*)?`: true, `/a{2,3}`: true, `/\d+`: true, `/[]a]+`: true, `/\{x\}`: true,

@@ -14,7 +14,7 @@ func Codes() []signalbox.Code {
 		{Code: "SB107", Meaning: "The value is empty.", Fix: "Give it a value, or remove the label."},
 		{Code: "SB108", Meaning: "A label of marathon-lb that has no effect here.", Fix: "Remove it once the app has left marathon-lb."},
 		{Code: "SB110", Meaning: "Not a path, or one that could be read in two ways.", Fix: "Write it as requests have it, from the first slash, without dot segments."},
-		{Code: "SB111", Meaning: "Not a host name.", Fix: "Write the name alone: letters, digits, hyphens and dots; *.name for every name below."},
+		{Code: "SB111", Meaning: "Not a host name.", Fix: "Write the name alone: letters, digits, hyphens and dots; *.name for every name one level below."},
 		{Code: "SB112", Meaning: "Not a port.", Fix: "Write a number of 1 to 65535; on for the service port that Marathon assigned; or off."},
 		{Code: "SB113", Meaning: "Not a mode.", Fix: "Write http or tcp."},
 		{Code: "SB114", Meaning: "Neither true nor false.", Fix: "Write true or false."},
