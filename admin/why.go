@@ -22,7 +22,7 @@ type Why struct {
 
 // Label is what became of one label at one port.
 type Label struct {
-	Port  int    `json:"port"`
+	Port  int    `json:"port"` // -1: it is about no port that the app has
 	Label string `json:"label"`
 	Value string `json:"value"` // without secrets
 	Key   string `json:"key"`

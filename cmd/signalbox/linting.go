@@ -29,7 +29,7 @@ type surroundings struct {
 	running *signalbox.Table // nil: only the documents themselves
 	// machine says that options are those of the load balancer that the apps are for: what it has is known.
 	machine bool
-	now     time.Time        // when what has no date of its own would be posted
+	now     time.Time // when what has no date of its own would be posted
 }
 
 // lintReport is what `signalbox lint -o json` prints.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -75,7 +76,11 @@ func (p *program) printWhy(w admin.Why) error {
 			if l.By != "" {
 				state += " by " + l.By
 			}
-			t.row(fmt.Sprintf("  %d", l.Port), l.Label, ellipsis(clean(l.Value), 60), state)
+			port := "-"
+			if l.Port >= 0 {
+				port = strconv.Itoa(l.Port)
+			}
+			t.row("  "+port, l.Label, ellipsis(clean(l.Value), 60), state)
 		}
 		if err := t.flush(); err != nil {
 			return err

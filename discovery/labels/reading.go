@@ -11,7 +11,7 @@ import (
 
 // Reading is what became of one label at one port.
 type Reading struct {
-	Port  int    // index within the app
+	Port  int    // index within the app; -1: it is about no port that the app has
 	Label string // as the app has it
 	Value string // cut to 200 bytes, without secrets
 	Key   string // of the table, or "" for a label of marathon-lb that the table has no row for
@@ -30,6 +30,7 @@ const (
 	InPart     ReadingState = "in part" // some of its items are wrong
 	Refused    ReadingState = "refused" // its value is wrong; a last good one may stand in for it
 	Overridden ReadingState = "overridden"
+	Ignored    ReadingState = "ignored"
 	Closed     ReadingState = "closed" // it restricts access in a way that cannot be carried out: nobody enters
 )
 
@@ -52,8 +53,17 @@ func (r rank) String() string {
 func Read(app string, meta map[string]string, ports []Port, o Options) []Reading {
 	var out []Reading
 	result := Parse(app, meta, ports, o)
+	read := map[string]bool{}
 	for i := range result.Ports {
-		out = append(out, result.Ports[i].Readings()...)
+		for _, r := range result.Ports[i].Readings() {
+			out, read[r.Label] = append(out, r), true
+		}
+	}
+	// What is about no port that there is stands in a problem alone.
+	for _, p := range result.Problems {
+		if p.Label != "" && !read[p.Label] {
+			out, read[p.Label] = append(out, Reading{Port: -1, Label: p.Label, Value: shown(p.Value), State: Ignored}), true
+		}
 	}
 	return out
 }

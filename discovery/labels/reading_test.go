@@ -86,3 +86,15 @@ func TestSecretsAreNotShown(t *testing.T) {
 		}
 	}
 }
+
+// A label that nobody knows, or that is for a port that the app lacks, is read as ignored.
+func TestReadShowsWhatIsIgnored(t *testing.T) {
+	var got []string
+	for _, r := range Read("/a", map[string]string{"signalbox.hots": "x", "signalbox.7.host": "y", "signalbox.host": "a.local", "team": "z"}, []Port{{Index: 0}}, Options{}) {
+		got = append(got, fmt.Sprintf("%d %s=%s %s", r.Port, r.Label, r.Value, r.State))
+	}
+	want := []string{"0 signalbox.host=a.local in force", "-1 signalbox.hots=x ignored", "-1 signalbox.7.host=y ignored"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("readings (-want +got):\n%s", diff)
+	}
+}
