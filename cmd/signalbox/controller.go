@@ -105,7 +105,7 @@ func (c *controller) sources() ([]discovery.Source, prometheus.Collector, error)
 
 // labelOptions says how the labels of apps are read.
 func (s *settings) labelOptions() labels.Options {
-	return labels.Options{Dialects: s.Labels, Strict: s.Strict, ServicePorts: labels.ServicePorts(s.ServicePorts), Groups: s.Group}
+	return labels.Options{Dialects: s.Labels, Strict: s.Strict, ServicePorts: labels.ServicePorts(s.ServicePorts), Groups: s.Group, RawTemplates: s.RawTemplates}
 }
 
 // hideSecrets keeps what the secrets' files hold out of the log.

@@ -84,7 +84,7 @@ func allVerbs() []func(*program) *cobra.Command {
 	return []func(*program) *cobra.Command{
 		newRunCommand, newDevCommand, newClusterCommand,
 		newRoutesCommand, newExplainCommand, newWhyCommand, newStatCommand, newHealthCommand,
-		newLintCommand, newDiffCommand, newRenderCommand, newConfigCommand,
+		newLintCommand, newDiffCommand, newMigrateCommand, newRenderCommand, newConfigCommand,
 		newInitCommand, newVersionCommand, newDemoServiceCommand,
 	}
 }

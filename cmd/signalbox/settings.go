@@ -32,6 +32,7 @@ type settings struct {
 
 	Labels         []string
 	Strict         bool
+	RawTemplates   []string
 	Group          []string
 	ServicePorts   string // all, labelled, off
 	AllowLoopback  bool
@@ -134,6 +135,7 @@ var settingTable = []setting{
 
 	{"Routes", "labels", "label `dialects` to read, signalbox and haproxy (marathon-lb's)", func(s *settings) pflag.Value { return listOf(&s.Labels) }},
 	{"Routes", "strict", "only a port whose label enable is true is a service", func(s *settings) pflag.Value { return boolOf(&s.Strict) }},
+	{"Routes", "raw-templates", "apps and groups, `ids`, whose HAPROXY_N_BACKEND_* templates may put lines that no label can say into their backends as they stand: who deploys there can do whatever HAProxy can", func(s *settings) pflag.Value { return listOf(&s.RawTemplates) }},
 	{"Routes", "group", "only apps of these `groups` (signalbox.group, HAPROXY_GROUP); empty or * for every app", func(s *settings) pflag.Value { return listOf(&s.Group) }},
 	{"Routes", "service-ports", "which service ports are bound, `all|labelled|off`: all, those that a label asks for, none", func(s *settings) pflag.Value { return oneOf(&s.ServicePorts, "all", "labelled", "off") }},
 	{"Routes", "allow-loopback", "accept tasks with loopback addresses, as a cluster on one machine has them", func(s *settings) pflag.Value { return boolOf(&s.AllowLoopback) }},
@@ -286,6 +288,11 @@ func (s *settings) validate() error {
 	}
 	if s.Static != "" && !filepath.IsAbs(s.Static) {
 		wrong("static", "%q is not an absolute path", s.Static)
+	}
+	for _, id := range s.RawTemplates {
+		if !strings.HasPrefix(id, "/") {
+			wrong("raw-templates", "%q is not the id of an app or a group: it must begin with /", id)
+		}
 	}
 	for _, text := range s.ControlPorts {
 		if !validPort(text) {

@@ -171,7 +171,7 @@ func (t *translation) timeout(c claim, w []string) (outcome, string) {
 			return understood, ""
 		}
 	}
-	t.ask(c, key, d.String())
+	t.ask(c, key, short(d))
 	return understood, ""
 }
 

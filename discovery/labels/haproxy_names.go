@@ -11,7 +11,7 @@ import (
 func (t *translation) routes() {
 	vhost, named := t.labels["VHOST"]
 	path, hasPath := t.labels["PATH"]
-	if hasPath && t.named && !named {
+	if hasPath && t.has("host") && !named {
 		t.path(path)
 		return
 	}

@@ -38,7 +38,7 @@ func (t *translation) aclRules(lines []line) (rules []routeRule, why string, nar
 		case w[0] == "redirect" && slices.Contains(w, "scheme"):
 			t.ask(t.at, "https-redirect", "true")
 		default:
-			return nil, "has the line " + withoutSecret(l) + ", and frontends are shared", restrictive.MatchString(l.text)
+			return nil, "has the line " + publicText(l.text) + ", and frontends are shared", restrictive.MatchString(l.text)
 		}
 	}
 	return rules, "", false

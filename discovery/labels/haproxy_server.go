@@ -73,7 +73,7 @@ func (t *translation) serverWords(c claim, w []string) (result outcome, why stri
 		case word == "inter" && has:
 			if pair() != "{healthCheckIntervalSeconds}s" {
 				if d, ok := haproxyTime(value); ok {
-					t.ask(c, "health-interval", d.String())
+					t.ask(c, "health-interval", short(d))
 				} else {
 					worse(unsaid, "has no time that can be read")
 				}
@@ -87,7 +87,7 @@ func (t *translation) serverWords(c claim, w []string) (result outcome, why stri
 			t.ask(c, "maxconn", pair())
 		case word == "slowstart" && has:
 			if d, ok := haproxyTime(pair()); ok {
-				t.ask(c, "slow-start", d.String())
+				t.ask(c, "slow-start", short(d))
 			} else {
 				worse(unsaid, "has no time that can be read")
 			}

@@ -99,7 +99,7 @@ func placeholder(s string) bool {
 
 // report tells people what became of a line.
 func (t *translation) report(c claim, l line, result outcome, why string) {
-	c.value = withoutSecret(l)
+	c.value = l.text
 	switch result {
 	case approximate:
 		t.problem(c, "SB141", signalbox.SeverityInfo, "is carried out nearly: "+why, "the rest is used")
@@ -117,11 +117,14 @@ var restrictive = regexp.MustCompile(`(?i)deny|reject|tarpit|auth|block|drop|all
 
 var secretWord = regexp.MustCompile(`(?i)auth|passw|secret|token|cookie|api-?key`)
 
-// withoutSecret returns a line for people: of one that may hold a password no more than its first words.
-func withoutSecret(l line) string {
-	first := strings.Fields(l.text)
-	if len(first) > 3 && first[0] != "server" && first[0] != "cookie" && secretWord.MatchString(l.text) {
-		return strings.Join(first[:3], " ") + " …"
+// publicText returns the text of a template for people: of a line that may hold a password no more than its first words.
+func publicText(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, l := range lines {
+		words := strings.Fields(l)
+		if len(words) > 3 && words[0] != "server" && words[0] != "cookie" && secretWord.MatchString(l) {
+			lines[i] = strings.Join(words[:3], " ") + " …"
+		}
 	}
-	return l.text
+	return strings.Join(lines, "\n")
 }

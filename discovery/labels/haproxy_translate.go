@@ -18,7 +18,7 @@ type translation struct {
 	asked  []wish           // at most one of a key
 	acls   map[string][][]string
 	values map[string]string // of placeholders
-	named  bool              // a native label gives the port names
+	native map[string]string // values of native labels, by key
 	at     claim             // the label that is being read
 
 	raws     []string // lines that go into the backend as they stand
@@ -37,15 +37,20 @@ type wish struct {
 // translate returns the claims to native keys that claims of marathon-lb's labels come to, in the place of these.
 func (p *PortResult) translate(claims []claim) []claim {
 	t := &translation{
-		port: p.port, ports: p.ports, labels: map[string]claim{}, acls: map[string][][]string{}, values: map[string]string{},
+		port: p.port, ports: p.ports, labels: map[string]claim{}, acls: map[string][][]string{}, values: map[string]string{}, native: map[string]string{},
 		allowRaw: p.options.allowsRaw(p.app),
 	}
 	var out []claim
 	for _, c := range claims {
 		if c.twin == "" {
-			t.named = t.named || c.key == "host"
+			if _, stronger := t.native[c.key]; !stronger {
+				t.native[c.key] = c.value
+			}
 			out = append(out, c)
-		} else if _, twice := t.labels[c.twin]; !twice {
+			continue
+		}
+		p.lb = append(p.lb, c.label)
+		if _, twice := t.labels[c.twin]; !twice {
 			t.labels[c.twin] = c
 		}
 	}
@@ -123,7 +128,7 @@ func (t *translation) add(c claim, key, value string) {
 
 // close lets nobody in: what restricts access cannot be carried out.
 func (t *translation) close(c claim, text string) {
-	w := wish{key: "allow", value: c.value, from: c, fault: &flaw{code: "SB143", text: text}}
+	w := wish{key: "allow", value: publicText(c.value), from: c, fault: &flaw{code: "SB143", text: text}}
 	if at := t.find("allow"); at != nil {
 		*at = w
 		return
@@ -146,6 +151,12 @@ func (t *translation) value(word string) string {
 	return word
 }
 
+// has reports whether a native label sets a key.
+func (t *translation) has(key string) bool {
+	_, ok := t.native[key]
+	return ok
+}
+
 // on reports whether a boolean label of marathon-lb is set and true.
 func (t *translation) on(name string) bool {
 	c, ok := t.labels[name]
@@ -160,13 +171,17 @@ func (t *translation) hosts() []string {
 
 // mode is what marathon-lb makes of the labels: the label's, else http for a port that has a name or an HTTP check.
 func (t *translation) mode() signalbox.Mode {
+	if mode, ok := t.native["mode"]; ok {
+		return signalbox.Mode(strings.ToLower(mode))
+	}
 	if w := t.find("mode"); w != nil {
 		return signalbox.Mode(strings.ToLower(w.value))
 	}
 	if c, ok := t.labels["MODE"]; ok {
 		return signalbox.Mode(strings.ToLower(c.value))
 	}
-	if _, named := t.labels["VHOST"]; named || t.port.Check == "HTTP" {
+	_, named := t.labels["VHOST"]
+	if named || t.has("host") || t.has("path") || t.port.Check == "HTTP" {
 		return signalbox.HTTP
 	}
 	return signalbox.TCP

@@ -83,6 +83,7 @@ type PortResult struct {
 	asked   map[string]claim // by key: the label that sets it
 	refused []refusal        // labels whose values have flaws
 	fixed   []signalbox.Problem
+	lb      []string // the names of its labels of marathon-lb
 }
 
 // refusal is a label whose value is wrong, in parts or as a whole.
@@ -306,6 +307,8 @@ func (c claim) problem(code string, s signalbox.Severity, text, action string) s
 	switch {
 	case c.hidden():
 		c.value = ""
+	case isTemplate(c.twin):
+		c.value = publicText(c.value)
 	case c.headers(), c.key == "docs":
 		c.value = c.shown()
 	}

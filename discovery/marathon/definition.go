@@ -59,8 +59,18 @@ func (d *Definition) Bare() Definition {
 
 // Read returns what becomes of each label, by port.
 func (d *Definition) Read(o labels.Options) []labels.Reading {
-	var meta map[string]string
-	var ports []labels.Port
+	meta, ports := d.described()
+	return labels.Read(d.ID, meta, ports, o)
+}
+
+// Migrate returns the labels of an app with native ones in the place of marathon-lb's, and those that it has now.
+func (d *Definition) Migrate(o labels.Options) (before map[string]string, m labels.Migration) {
+	meta, ports := d.described()
+	return meta, labels.Migrate(d.ID, meta, ports, o)
+}
+
+// described returns the labels and the ports as the label vocabulary sees them.
+func (d *Definition) described() (meta map[string]string, ports []labels.Port) {
 	switch {
 	case d.App != nil:
 		meta = d.App.Labels.byName
@@ -75,7 +85,7 @@ func (d *Definition) Read(o labels.Options) []labels.Reading {
 			ports = append(ports, specs[i].labelPort())
 		}
 	}
-	return labels.Read(d.ID, meta, ports, o)
+	return meta, ports
 }
 
 // SyntaxError says where a text is no JSON. Line and Column count from 1, the latter in bytes.
