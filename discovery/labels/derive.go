@@ -160,86 +160,65 @@ func (p *PortResult) refuse(unset map[string]bool) {
 func (p *PortResult) combine() {
 	y := &p.Policy
 	if p.Mode == signalbox.TCP {
-		*y = p.withoutHTTP()
-	}
-	if y.Passthrough && y.BackendTLS != "" {
-		y.BackendTLS = ""
-		p.idle("backend-tls", "tls=passthrough hands the client's TLS on")
-	}
-	if y.StripPrefix && y.RewritePath != "" {
-		y.StripPrefix = false
-		p.idle("strip-prefix", "rewrite-path replaces the path")
-	}
-	if slices.ContainsFunc(p.Routes, func(r signalbox.Route) bool { return r.Match == signalbox.Regex }) {
-		if y.StripPrefix {
-			p.idle("strip-prefix", "a regular expression has no prefix to take off")
+		for i := range table {
+			p.idleIf(table[i].HTTP, table[i].Key, "the service is of mode tcp")
 		}
-		if y.RewritePath != "" {
-			p.idle("rewrite-path", "a regular expression has no prefix to replace")
-		}
-		y.StripPrefix, y.RewritePath = false, ""
 	}
+	p.idleIf(y.Passthrough, "backend-tls", "tls=passthrough hands the client's TLS on")
+
 	byName := len(p.Routes) > 0
-	if byName && !slices.ContainsFunc(p.Routes, func(r signalbox.Route) bool { return r.Path != "/" }) {
-		p.idleUnless(!y.StripPrefix, "strip-prefix", "there is no path to take off")
+	plain := slices.ContainsFunc(p.Routes, func(r signalbox.Route) bool { return r.Match != signalbox.Regex })
+	below := slices.ContainsFunc(p.Routes, func(r signalbox.Route) bool { return r.Path != "/" })
+	p.idleIf(byName && !plain, "strip-prefix", "a regular expression has no prefix to take off")
+	p.idleIf(byName && !plain, "rewrite-path", "a regular expression has no prefix to replace")
+	p.idleIf(byName && !below, "strip-prefix", "there is no path to take off")
+	p.idleIf(y.RewritePath != "", "strip-prefix", "rewrite-path replaces the path")
+	p.idleIf(!p.asks("path"), "path-match", "there is no path")
+	unnamed := !byName && !p.asks("host") && !p.asks("path") // where they are wrong that says enough
+	for _, key := range []string{"weight", "priority", "https-redirect"} {
+		p.idleIf(unnamed, key, "the service has no route by name")
 	}
-	p.idleUnless(p.asks("path"), "path-match", "there is no path")
-	p.idleUnless(byName, "weight", "the service has no route by name")
-	p.idleUnless(byName, "priority", "the service has no route by name")
-	p.idleUnless(byName || !y.HTTPSRedirect, "https-redirect", "the service has no route by name")
-	p.idleUnless(byName || y.PortTLS || !y.HSTS, "hsts", "the service has no way in over TLS")
-	if p.options.ServicePorts != Off && p.Listen == 0 {
-		for _, key := range []string{"bind-address", "accept-proxy", "port-tls"} {
-			p.idleUnless(false, key, "the service has no port of its own")
-		}
+
+	bound := p.Listen != 0 || p.options.ServicePorts == Off // what is off for everybody is nobody's mistake
+	for _, key := range []string{"bind-address", "accept-proxy", "port-tls"} {
+		p.idleIf(!bound, key, "the service has no port of its own")
 	}
-	if y.PortTLS && y.TLS == "" && p.Listen != 0 {
-		p.warn("port-tls", "SB135", "names no certificate: the label tls is missing", "the load balancer's own certificate is used")
+	p.idleIf(unnamed && !y.PortTLS, "hsts", "the service has no way in over TLS")
+	if y.PortTLS && y.TLS == "" && p.own("port-tls") {
+		p.complain("port-tls", "SB135", signalbox.SeverityInfo, "names no certificate: the label tls is missing", "the load balancer's own certificate is used")
 	}
-	p.idleUnless(p.values.check == nil || p.values.check.Kind != signalbox.CheckOff, "health-interval", "health is off")
+	p.idleIf(p.values.check != nil && p.values.check.Kind == signalbox.CheckOff, "health-interval", "health is off")
 }
 
-// withoutHTTP returns the policy of a service of mode tcp.
-func (p *PortResult) withoutHTTP() signalbox.Policy {
-	for i := range table {
-		if l := &table[i]; l.HTTP && p.sets(l) {
-			p.idle(l.Key, "the service is of mode tcp")
-		}
+// idleIf takes a label out of the policy if it has no effect, and says so where the label is about this very port.
+func (p *PortResult) idleIf(idle bool, key, why string) {
+	l := row(key)
+	if !idle || !p.sets(l) {
+		return
 	}
-	y := p.Policy
-	y.Sticky, y.HTTP2, y.HTTPSRedirect, y.HSTS, y.RateLimit = "", false, false, false, signalbox.RateLimit{}
-	y.StripPrefix, y.RewritePath, y.RewriteHost, y.RewriteLocation, y.RedirectRoot = false, "", "", "", ""
-	y.RequestHeaders, y.ResponseHeaders, y.CORS, y.ErrorPages, y.RoutePatterns = nil, nil, nil, nil, nil
-	return y
+	if p.own(key) {
+		p.complain(key, "SB134", signalbox.SeverityWarning, "has no effect: "+why, "it is ignored")
+	}
+	if l.clear != nil {
+		l.clear(&p.Policy)
+	}
 }
 
-// sets reports whether a label of the port asks for something other than its row's default.
+// own reports whether a key is set by one of our labels that is about this port: one of the whole app is meant for those ports where it
+// has an effect.
+func (p *PortResult) own(key string) bool {
+	c, ok := p.asked[key]
+	general := c.port == "" && c.rank == rankApp && row(key).EveryPort
+	return ok && p.Enabled && !general && !c.foreign
+}
+
+// sets reports whether the port has something other than the default of a row.
 func (p *PortResult) sets(l *Label) bool {
-	if !p.asks(l.Key) {
-		return false
+	if l.clear == nil {
+		return p.asks(l.Key)
 	}
 	var none values
 	return l.keep(&none, &signalbox.Service{Policy: p.Policy}) != ""
-}
-
-// idleUnless says that a label has no effect, unless it has.
-func (p *PortResult) idleUnless(holds bool, key, why string) {
-	if !holds {
-		p.idle(key, why)
-	}
-}
-
-// idle says that a label has no effect. One of the whole app that holds for every port is meant for those where it has.
-func (p *PortResult) idle(key, why string) {
-	p.warn(key, "SB134", "has no effect: "+why, "it is ignored")
-}
-
-func (p *PortResult) warn(key, code, text, action string) {
-	c, ok := p.asked[key]
-	general := c.port == "" && c.rank == rankApp && row(key).EveryPort
-	if ok && p.Enabled && !general && !c.foreign {
-		p.complain(key, code, signalbox.SeverityWarning, text, action)
-	}
 }
 
 // Check returns how the tasks of the port are probed, where the source says source.

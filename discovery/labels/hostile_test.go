@@ -215,22 +215,41 @@ func TestKeepNeverShrinks(t *testing.T) {
 	})
 }
 
+// FuzzParse reads one label beside good ones, alone and after a good value of each kind.
 func FuzzParse(f *testing.F) {
-	for _, s := range hostile {
+	for _, s := range seeds {
 		if len(s) < 500 {
 			f.Add("signalbox.host", s)
 			f.Add("HAPROXY_0_PATH", s)
 		}
 	}
+	for key, fields := range fieldsOf {
+		for i, field := range append([]string{"?"}, fields...) {
+			f.Add("signalbox."+key, strings.ReplaceAll(field, "?", seeds[(len(key)+31*i)%len(seeds)]))
+			f.Add("signalbox.0."+key, strings.ReplaceAll(field, "?", "1"))
+		}
+	}
+	before := map[string]string{"signalbox.host": "a.local ~b[0-9]+", "signalbox.path": "/x", "signalbox.port": "80"}
+	for _, l := range Table() {
+		if _, set := before["signalbox."+l.Key]; !set && l.Key != "mode" && l.Key != "path-match" {
+			before["signalbox."+l.Key] = l.Example
+		}
+	}
 	f.Fuzz(func(t *testing.T, name, value string) {
-		r := Parse("/app", map[string]string{name: value}, twoPorts, Options{})
+		if len(value) > 64<<10 {
+			return
+		}
+		meta := map[string]string{"signalbox.host": "a.local", "signalbox.path": "/x", "signalbox.port": "80", name: value}
+		r := Parse("/app", meta, twoPorts, Options{})
 		if why := unsafe(r); why != "" {
 			t.Error(why)
 		}
-		prev := Parse("/app", map[string]string{"signalbox.host": "a.local", "signalbox.port": "80"}, twoPorts, Options{})
-		keepAll(r, prev)
+		if diff := cmp.Diff(text(r), text(Parse("/app", meta, twoPorts, Options{}))); diff != "" {
+			t.Errorf("reading twice differs:\n%s", diff)
+		}
+		keepAll(r, Parse("/app", before, twoPorts, Options{}))
 		if why := unsafe(r); why != "" {
-			t.Error(why)
+			t.Errorf("kept: %s", why)
 		}
 	})
 }

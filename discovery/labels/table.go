@@ -31,7 +31,9 @@ type Label struct {
 	set reader
 	// keep puts the value that prev shows in force into v, and returns it as text; "" if prev shows none.
 	keep func(v *values, prev *signalbox.Service) string
-	lost string // what is done when nothing of the value could be used; "" is as Invalid says
+	// clear takes the value out of a policy; nil for what a policy does not hold.
+	clear func(*signalbox.Policy)
+	lost  string // what is done when nothing of the value could be used; "" is as Invalid says
 	// guards says that the label restricts access: where it cannot be read, and no last good value stays, nobody may enter.
 	guards bool
 }
@@ -102,6 +104,10 @@ func scalar[T comparable](l Label, field func(*signalbox.Policy) *T, parse func(
 		*field(&v.policy) = old
 		return keptText(old)
 	}
+	l.clear = func(y *signalbox.Policy) {
+		var none T
+		*field(y) = none
+	}
 	return l
 }
 
@@ -119,6 +125,7 @@ func sorted(l Label, field func(*signalbox.Policy) *[]string, item func(string) 
 		}
 		return strings.Join(old, ", ")
 	}
+	l.clear = func(y *signalbox.Policy) { *field(y) = nil }
 	return l
 }
 

@@ -67,6 +67,7 @@ var rewriteLabels = []Label{
 			sortPages(v.policy.ErrorPages)
 			return strings.Join(text, ", ")
 		},
+		clear: func(y *signalbox.Policy) { y.ErrorPages = nil },
 	},
 }
 
@@ -90,5 +91,6 @@ func headers(l Label, field func(*signalbox.Policy) *[]signalbox.Header, answer 
 		}
 		return strings.Join(text, "; ")
 	}
+	l.clear = func(y *signalbox.Policy) { *field(y) = nil }
 	return l
 }
