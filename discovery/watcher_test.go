@@ -3,6 +3,8 @@ package discovery
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 	logtest "github.com/sirupsen/logrus/hooks/test"
+	"pgregory.net/rapid"
 
 	"signalbox"
 )
@@ -440,4 +443,82 @@ func BenchmarkSave5000(b *testing.B) {
 		}
 		b.SetBytes(int64(len(text)))
 	}
+}
+
+// Whatever one source says or suffers, the services of another stay in every table, by their pointers; and what a source lost counts
+// against its own size, not against that of all.
+func TestOneSourceNeverShrinksAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for seed := range uint64(20) {
+			rng := rand.New(rand.NewPCG(seed, 1))
+			busy, quiet := newScript("busy"), newScript("quiet")
+			_, out, stop := run(t, Config{Sources: []Source{busy, quiet}})
+			theirs := []*signalbox.Service{app("/db-1", 1), app("/db-2", 2), app("/db-3", 0)}
+			quiet.send(theirs)
+			busy.send(apps(20, 3))
+			for range 30 {
+				switch rng.IntN(4) {
+				case 0:
+					quiet.updates <- Update{Health: Health{Err: "it cannot be reached"}}
+				case 1:
+					busy.updates <- Update{Health: Health{Err: "it cannot be reached"}}
+				case 2:
+					busy.send(apps(rng.IntN(30), rng.IntN(4)))
+				case 3:
+					quiet.send(theirs)
+				}
+				time.Sleep(time.Second)
+				synctest.Wait()
+				select {
+				case c := <-out:
+					for _, s := range theirs {
+						if c.Table.Service(s.ID) != s {
+							t.Fatalf("seed %d: %s is gone from %v", seed, s.ID, c.Table.Services)
+						}
+					}
+				default:
+				}
+			}
+			stop()
+		}
+	})
+}
+
+// Of two sources the first has its way, every service is in the table once, and each that is not is a problem.
+func TestMergeProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		draw := func(name string) origin {
+			o := origin{name: name}
+			for i := range 6 {
+				if rapid.Bool().Draw(t, "there") {
+					s := app(fmt.Sprintf("/app-%d", i), rapid.IntRange(0, 3).Draw(t, "tasks"))
+					s.Source = name
+					o.state = append(o.state, s)
+				}
+			}
+			return o
+		}
+		a, b := draw("a"), draw("b")
+		got := merge([]origin{a, b})
+		for _, s := range a.state {
+			if got.Service(s.ID) != s {
+				t.Fatalf("%s of the first source is not in the table", s.ID)
+			}
+		}
+		lost := 0
+		for _, s := range b.state {
+			if now := got.Service(s.ID); now == nil || now != s && now.Source != "a" {
+				t.Fatalf("%s of the second source is not in the table", s.ID)
+			} else if now != s {
+				lost++
+			}
+		}
+		if len(got.Problems) != lost || len(got.Services) != len(a.state)+len(b.state)-lost {
+			t.Fatalf("%d services and %d problems of %d and %d services, %d of them twice", len(got.Services), len(got.Problems), len(a.state), len(b.state), lost)
+		}
+		// The root's own way to a table tells the same twins.
+		if other := signalbox.NewTable(slices.Concat(b.state, a.state), nil); !other.Equal(got) {
+			t.Fatalf("NewTable and merge differ: %v, %v", signalbox.DiffText(other, got), other.Problems)
+		}
+	})
 }

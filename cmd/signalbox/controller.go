@@ -92,8 +92,10 @@ func (c *controller) sources() ([]discovery.Source, prometheus.Collector, error)
 	c.readers = append(c.readers, source)
 	sources := []discovery.Source{source}
 	if s.Static != "" {
+		read := s.labelOptions()
+		read.Strict = false // what stands in the operator's file is meant
 		static, err := file.New(file.Config{
-			Path: s.Static, Labels: s.labelOptions(), Forbidden: s.forbidden(), Log: c.journal.WithField("room", "file"),
+			Path: s.Static, Labels: read, Forbidden: s.forbidden(), Log: c.journal.WithField("room", "file"),
 		})
 		if err != nil {
 			return nil, nil, &exitError{code: exitUsage, err: err, try: "signalbox config"}

@@ -17,7 +17,7 @@ func TestStaticServicesStandBesideApps(t *testing.T) {
 			return
 		}
 		app := func(id string) string {
-			return `{"id":"` + id + `","labels":{"signalbox.port":"15432"},"networks":[{"mode":"host"}],"portDefinitions":[{"port":10001}],
+			return `{"id":"` + id + `","labels":{"signalbox.port":"15432","signalbox.enable":"true"},"networks":[{"mode":"host"}],"portDefinitions":[{"port":10001}],
 				"tasks":[{"id":"x.1","host":"10.0.0.1","ports":[31000],"state":"TASK_RUNNING"}]}`
 		}
 		_, _ = w.Write([]byte(`{"apps":[` + app("/db") + "," + app("/shop") + `]}`))
@@ -25,6 +25,7 @@ func TestStaticServicesStandBesideApps(t *testing.T) {
 	defer marathon.Close()
 	s := defaults()
 	s.Marathon = []string{marathon.URL}
+	s.Strict = true // what the operator wrote needs no label to say that it is meant
 	s.Static = filepath.Join(t.TempDir(), "static.yaml")
 	content := "services: [{name: /db, labels: {signalbox.port: 5432}, addresses: [10.0.0.9:5432]}]\n"
 	if err := os.WriteFile(s.Static, []byte(content), 0o600); err != nil {
