@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"signalbox/haproxy"
 )
 
 // forbidden returns whether an address is one of this program's own entries: a task there would lead HAProxy to itself, or to the
@@ -18,9 +20,15 @@ func (s *settings) forbidden() func(netip.AddrPort) bool {
 			own = append(own, portNumbers([]string{port})...)
 		}
 	}
+	var bound haproxy.PortRange // service ports that are this program's on every address
+	if s.ServiceBind == "*" {
+		bound, _ = haproxy.ParsePortRange(s.ServicePortRange) // validate has refused what is none
+	}
 	local := &localAddresses{}
 	return func(a netip.AddrPort) bool {
-		return slices.Contains(own, a.Port()) && (a.Addr().IsLoopback() || local.has(a.Addr()))
+		port := int(a.Port())
+		ours := slices.Contains(own, a.Port()) || bound.First <= port && port <= bound.Last
+		return ours && (a.Addr().IsLoopback() || local.has(a.Addr()))
 	}
 }
 
