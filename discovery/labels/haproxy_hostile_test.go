@@ -8,6 +8,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"signalbox"
@@ -119,6 +120,21 @@ func TestHostileTemplates(t *testing.T) {
 			check("HAPROXY_"+n, value)
 		}
 	}
+}
+
+func FuzzTemplates(f *testing.F) {
+	for _, frame := range frames {
+		f.Add(frame.label, strings.ReplaceAll(frame.text, "%s", "x"))
+	}
+	f.Fuzz(func(t *testing.T, label, text string) {
+		meta := map[string]string{"HAPROXY_0_VHOST": "a.com", "HAPROXY_0_PATH": "/x", "HAPROXY_0_STICKY": "true", "HAPROXY_0_" + label: text}
+		if why := whatEver(Parse("/app", meta, twoPorts, Options{})); why != "" {
+			t.Error(why)
+		}
+		if diff := cmp.Diff(meaning(meta, twoPorts, Options{}), meaning(Migrate("/app", meta, twoPorts, Options{}).Labels, twoPorts, Options{})); diff != "" {
+			t.Errorf("migrated (-before +after):\n%s", diff)
+		}
+	})
 }
 
 // Whatever stands in a template, nothing that restricts access is lost without closing the service.

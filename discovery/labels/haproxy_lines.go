@@ -81,7 +81,7 @@ func (t *translation) backendLine(c claim, l line) (outcome, string) {
 		}
 	case "errorfile":
 		if len(w) == 3 {
-			t.add(c, "error-page", w[1]+"="+pageName(w[2]))
+			t.add(c, "error-page", w[1]+"="+path.Base(w[2]))
 			return understood, ""
 		}
 	case "http-request":
@@ -214,12 +214,6 @@ func (t *translation) check(c claim, w []string) (outcome, string) {
 	}
 	t.ask(c, "health", "GET "+uri)
 	return differs(method != "GET" || len(w) > 2, "checks are GET requests of HTTP/1.1 to localhost")
-}
-
-// pageName is the name by which the operator gives a page: that of its file, without what says its kind.
-func pageName(file string) string {
-	base := path.Base(file)
-	return strings.TrimSuffix(base, path.Ext(base))
 }
 
 // condition splits a line before its condition. negated says that the line holds where the terms do not.

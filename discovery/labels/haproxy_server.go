@@ -1,6 +1,7 @@
 package labels
 
 import (
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -173,9 +174,13 @@ var (
 	}
 )
 
-// certificate asks for a certificate of the operator's, by the name of its file, on the service port.
+// certificate asks for a certificate of the operator's, by the name of its file without what says its kind, on the service port.
 func (t *translation) certificate(c claim, file string) {
-	t.ask(c, "tls", pageName(file))
+	name := path.Base(file)
+	if kind := path.Ext(name); kind == ".pem" || kind == ".crt" || kind == ".cert" {
+		name = strings.TrimSuffix(name, kind)
+	}
+	t.ask(c, "tls", name)
 	t.ask(c, "port-tls", "true")
 }
 
