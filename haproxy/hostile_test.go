@@ -22,16 +22,22 @@ var hostile = []string{
 
 // shape returns the keyword of each line and the number of its words, as HAProxy splits them, sorted: a name may change the order
 // of backends.
-func shape(t *rapid.T, cfg string) []string {
+func shape(t interface{ Fatalf(string, ...any) }, cfg string) []string {
 	var out []string
 	for line := range strings.SplitSeq(cfg, "\n") {
-		line = strings.TrimSuffix(line, " disabled") // a task's state decides this
-		words, quoted, word := []string{}, false, ""
+		if strings.HasPrefix(line, "  server ") {
+			line = strings.TrimSuffix(line, " disabled") // a task's state decides this
+		}
+		words, quoted, escaped, word := []string{}, false, false, ""
 		if strings.HasPrefix(strings.TrimSpace(line), "#") {
 			continue
 		}
 		for _, r := range line {
 			switch {
+			case escaped:
+				word, escaped = word+string(r), false
+			case !quoted && r == '\\':
+				escaped = true
 			case r == '\'':
 				quoted = !quoted
 			case !quoted && (r == ' ' || r == '\t'):
@@ -39,13 +45,13 @@ func shape(t *rapid.T, cfg string) []string {
 					words = append(words, word)
 				}
 				word = ""
-			case !quoted && r == '#':
-				t.Fatalf("a comment amid the line %q", line)
+			case !quoted && (r == '#' || r == '"'):
+				t.Fatalf("a bare %c amid the line %q", r, line)
 			default:
 				word += string(r)
 			}
 		}
-		if quoted {
+		if quoted || escaped {
 			t.Fatalf("an open quote in %q", line)
 		}
 		if word != "" {

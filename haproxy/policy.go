@@ -214,6 +214,7 @@ func (p *sounder) paths() {
 		p.unwritable("rewrite-location", l)
 		out.RewriteLocation = ""
 	}
+	out.RewriteLocation = strings.TrimSuffix(out.RewriteLocation, "/")
 	if r := out.RedirectRoot; r != "" && (!validCheckPath(r) || r == "/" || strings.HasPrefix(r, "//") || strings.HasPrefix(r, "/?")) {
 		p.unwritable("redirect-root", r)
 		out.RedirectRoot = ""
@@ -242,7 +243,13 @@ func (p *sounder) headers() {
 	out := &p.out.Policy
 	out.RequestHeaders = p.fields("request-header", out.RequestHeaders)
 	out.ResponseHeaders = p.fields("response-header", out.ResponseHeaders)
-	out.CORS = p.kept("cors", out.CORS, func(o string) bool { return o == "*" || len(o) <= 300 && all(o, ":/.-[]_") })
+	out.CORS = p.kept("cors", out.CORS, validOrigin)
+}
+
+// validOrigin reports whether a browser may say that it comes from there, or o is "*".
+func validOrigin(o string) bool {
+	scheme, host, ok := strings.Cut(o, "://")
+	return o == "*" || o == "null" || ok && len(o) <= 300 && all(scheme, "+.-") && all(host, ":.-[]_")
 }
 
 func (p *sounder) fields(key string, fields []signalbox.Header) []signalbox.Header {
@@ -343,7 +350,7 @@ func (p *sounder) raw() {
 func validRaw(l string) bool {
 	l = strings.TrimSpace(l)
 	word, _, _ := strings.Cut(l, " ")
-	return len(l) <= maxHeader && all(word, "-") && !strings.ContainsFunc(l, func(r rune) bool { return r < ' ' || r == 0x7f }) &&
+	return len(l) <= maxHeader && all(word, "-") && !strings.HasSuffix(l, `\`) && !strings.ContainsFunc(l, func(r rune) bool { return r < ' ' || r == 0x7f }) &&
 		!slices.Contains(sections, strings.ToLower(word))
 }
 

@@ -152,7 +152,7 @@ func (v *policyView) entry(b *Backend, p *Policy) {
 
 func (v *policyView) requests(p *Policy) {
 	v.RedirectRoot, v.RewriteHost, v.HSTS = Format(p.RedirectRoot), Format(p.RewriteHost), p.HSTS
-	v.LocationPrefix = Format(strings.TrimSuffix(p.RewriteLocation, "/"))
+	v.LocationPrefix = Format(p.RewriteLocation)
 	if len(p.Prefixes)+len(p.Paths) > 0 {
 		v.PathMatch, v.PathBecomes = pathRule(p)
 	}
