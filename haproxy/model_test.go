@@ -57,6 +57,12 @@ func (m *model) apply(c Command) error {
 				return fmt.Errorf("%s: bad port", c.Text)
 			}
 			s.Addr = netip.AddrPortFrom(netip.MustParseAddr(f[4]), uint16(port))
+		case "check-port":
+			port, err := strconv.ParseUint(f[4], 10, 16)
+			if err != nil {
+				return fmt.Errorf("%s: bad port", c.Text)
+			}
+			s.CheckPort = uint16(port)
 		case "weight":
 			s.Weight, _ = strconv.Atoi(f[4])
 		case "state":
@@ -125,6 +131,9 @@ func drawService(t *rapid.T, i int) *signalbox.Service {
 		ID: signalbox.NewServiceID(app, 0), Source: "test", App: app, Mode: signalbox.HTTP,
 		Since: time.Unix(int64(rapid.IntRange(0, 2).Draw(t, "since")), 0),
 	}
+	if rapid.IntRange(0, 2).Draw(t, "policy") == 0 {
+		s.Policy = drawPolicy(t)
+	}
 	if rapid.IntRange(0, 9).Draw(t, "tcp") == 0 {
 		s.Mode = signalbox.TCP
 		s.Policy.Passthrough = rapid.Bool().Draw(t, "passthrough")
@@ -136,6 +145,7 @@ func drawService(t *rapid.T, i int) *signalbox.Service {
 		s.Listen = rapid.SampledFrom([]int{10000, 10001, 10002, 20000, 18000, 70000}).Draw(t, "port")
 	}
 	s.Check.Kind = rapid.SampledFrom([]signalbox.CheckKind{"", "", "", "", signalbox.CheckOff, signalbox.CheckHTTP}).Draw(t, "check")
+	s.Check.TLS = rapid.IntRange(0, 4).Draw(t, "check by TLS") == 0
 	hosts := []string{"", "a.x", "b.x", "*.x", "a.x-y", "bad host", `~[a-z]\.x`}
 	matches := []signalbox.Match{signalbox.Prefix, signalbox.Prefix, signalbox.Prefix, signalbox.Prefix, signalbox.Exact, signalbox.Exact, signalbox.Regex}
 	for range rapid.IntRange(0, 3).Draw(t, "routes") {
@@ -150,7 +160,9 @@ func drawService(t *rapid.T, i int) *signalbox.Service {
 	states := []signalbox.State{signalbox.Up, signalbox.Up, signalbox.Unknown, signalbox.Suspect, signalbox.Down, signalbox.Draining}
 	for _, n := range rapid.SliceOfNDistinct(rapid.IntRange(0, 30), 0, 20, rapid.ID).Draw(t, "tasks") {
 		s.Endpoints = append(s.Endpoints, signalbox.Endpoint{
-			Task: fmt.Sprintf("t%d", n), State: rapid.SampledFrom(states).Draw(t, "state"),
+			CheckPort: uint16(rapid.SampledFrom([]int{0, 0, 0, 1000 + n, 77}).Draw(t, "check port")),
+			Host:      rapid.SampledFrom([]string{"", "here", "there"}).Draw(t, "agent"),
+			Task:      fmt.Sprintf("t%d", n), State: rapid.SampledFrom(states).Draw(t, "state"),
 			Addr: netip.AddrPortFrom(netip.MustParseAddr("10.0.0.1"), uint16(1000+n+rapid.IntRange(0, 1).Draw(t, "moved"))),
 		})
 	}
@@ -180,7 +192,7 @@ var private = cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() ==
 
 func equalConfigs() []cmp.Option {
 	same := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
-	return []cmp.Option{private, same, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmp.Transformer("nil", func(in []MapEntry) []MapEntry {
+	return []cmp.Option{private, cmp.Comparer((*Policy).equal), same, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmp.Transformer("nil", func(in []MapEntry) []MapEntry {
 		if len(in) == 0 {
 			return []MapEntry{}
 		}

@@ -9,6 +9,7 @@ import (
 	"hash"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -116,6 +117,7 @@ type serverView struct {
 	Name, Addr Word
 	CheckPort  uint16
 	Weight     int
+	Cookie     Word // "" for that of its address
 	Disabled   bool
 }
 
@@ -391,8 +393,17 @@ func (b *Backend) view(o *Options) *backendView {
 			addr = s.Addr.String()
 		}
 		v.Servers[i] = serverView{Name: Word(s.Name), Addr: Word(addr), CheckPort: s.CheckPort, Weight: s.Weight, Disabled: s.Admin != Ready}
+		if b.sticky() && b.twin(i) {
+			v.Servers[i].Cookie = Word(s.Name)
+		}
 	}
 	return v
+}
+
+// twin reports whether an earlier server that takes traffic has the address of this one, by which they would have one cookie.
+func (b *Backend) twin(i int) bool {
+	s := b.Slots[i]
+	return s.Admin == Ready && slices.ContainsFunc(b.Slots[:i], func(o Server) bool { return o.Admin == Ready && o.Addr == s.Addr })
 }
 
 func mapText(entries []MapEntry) []byte {
