@@ -379,10 +379,11 @@ func (p *sounder) serverName() string {
 	if h := p.out.RewriteHost; h != "" && all(h, ".-") {
 		return h
 	}
+	first := ""
 	for _, r := range p.service.Routes {
-		if r.Host != "" && validHost(r.Host) && all(r.Host, ".-") {
-			return r.Host
+		if validHost(r.Host) && all(r.Host, ".-") && (first == "" || r.Host < first) {
+			first = r.Host
 		}
 	}
-	return ""
+	return first
 }
