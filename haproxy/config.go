@@ -112,6 +112,7 @@ type Options struct {
 
 	StatsSocket   string // path of the runtime socket
 	LogSocket     string // path of the unix stream socket that takes the access log, "" for no log
+	LogPulled     bool   // HAProxy keeps the log in its ring, for control.LogFeed: 3.3 and later send no ring to a unix socket
 	LogFormat     string // metrics.LogFormat, for HTTP
 	LogFormatTCP  string // the same for TCP
 	RingFormat    string // format of the ring's messages; "": "short"

@@ -207,7 +207,7 @@ func (o *Options) head() *head {
 		HostRegexesMap: Word(o.MapPath(HostRegexesMap)), PathRegexesMap: Word(o.MapPath(PathRegexesMap)), MaxRegexPath: maxRegexPath,
 	}
 	if o.LogSocket != "" {
-		h.LogServer = Word("unix@" + o.LogSocket)
+		h.LogServer, h.LogPulled = Word("unix@"+o.LogSocket), o.LogPulled
 	}
 	for _, bind := range o.AppIDBind {
 		h.AppIDBind = append(h.AppIDBind, Word(bind))

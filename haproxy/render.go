@@ -71,6 +71,7 @@ type head struct {
 	NoStrictLimits               bool
 	HardStopAfter                millis
 	LogServer, RingFormat        Word
+	LogPulled                    bool
 	LogFormat, LogFormatTCP      Word
 	LogLine, RingBytes           int
 	HostsMap, NamesMap, PathsMap Word

@@ -53,6 +53,7 @@ type controller struct {
 	aggregator   *metrics.Aggregator
 	receiver     *metrics.Receiver
 	oldWorkers   *control.OldWorkers
+	feed         *control.LogFeed
 	admin        *admin.Server
 	recent       *recentMetrics
 	registry     *prometheus.Registry // every metric of the program
@@ -165,8 +166,10 @@ func (c *controller) haproxy(dir string, life lifetime) error {
 		return err
 	}
 	c.options.Certificates = c.certificates.List()
+	version, err := control.CheckBinary(context.Background(), s.HAProxyBin)
+	c.options.LogPulled = err == nil && !version.SendsRings()
 	if s.HAProxy == "supervise" {
-		if err := control.CheckBinary(context.Background(), s.HAProxyBin); err != nil {
+		if err != nil {
 			return &exitError{code: exitUsage, err: err, try: "apt-get install haproxy, or --haproxy-bin with its path"}
 		}
 		c.supervisor = &control.Supervisor{
@@ -200,6 +203,13 @@ func (c *controller) accessLog() error {
 	}
 	c.oldWorkers = &control.OldWorkers{
 		StatsSocket: c.options.StatsSocket, Ring: accessRing, Take: c.aggregator.ConsumeRing, Log: c.journal.WithField("room", "haproxy"),
+	}
+	c.feed = &control.LogFeed{
+		StatsSocket: c.options.StatsSocket, LogSocket: c.options.LogSocket, Ring: accessRing, Held: c.oldWorkers.Held,
+		Log: c.journal.WithField("room", "haproxy"),
+	}
+	if c.options.LogPulled {
+		c.oldWorkers.Followed = c.feed.Follows
 	}
 	return nil
 }

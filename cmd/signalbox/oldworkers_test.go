@@ -42,7 +42,7 @@ type logPath struct {
 
 const logPatience = 20 * time.Second
 
-func newLogPath(t *testing.T) *logPath {
+func newLogPath(t *testing.T, pulled bool) *logPath {
 	dir, err := os.MkdirTemp("", "sb") //nolint:usetesting // a socket path has at most 107 bytes
 	if err != nil {
 		t.Fatal(err)
@@ -68,6 +68,7 @@ func newLogPath(t *testing.T) *logPath {
 		StatsSocket: filepath.Join(dir, "stats.sock"), LogSocket: filepath.Join(dir, "log.sock"),
 		LogFormat: metrics.LogFormat, LogFormatTCP: metrics.LogFormatTCP, RingFormat: metrics.RingFormat,
 		LogLine: metrics.MaxLine, RingBytes: metrics.RingBytes, MaxConn: 200, HardStopAfter: time.Minute, MaxReloads: 50,
+		LogPulled: pulled,
 	}
 	p.agg = metrics.NewAggregator(metrics.AggregatorConfig{})
 	receiver, err := metrics.Listen(metrics.ReceiverConfig{Path: p.options.LogSocket, Consumer: p.agg})
@@ -84,6 +85,11 @@ func newLogPath(t *testing.T) *logPath {
 	p.run(p.applier.Run)
 	p.old = &control.OldWorkers{
 		StatsSocket: p.options.StatsSocket, Master: control.NewMaster(supervisor.MasterSocket), Ring: accessRing, Take: p.agg.ConsumeRing,
+	}
+	if pulled {
+		feed := &control.LogFeed{StatsSocket: p.options.StatsSocket, LogSocket: p.options.LogSocket, Ring: accessRing, Held: p.old.Held}
+		p.old.Followed = feed.Follows
+		p.run(feed.Run)
 	}
 	p.run(p.old.Run)
 	p.reload()
@@ -194,7 +200,22 @@ func (c *client) close() {
 // Ten reloads under load, with clients that keep their connections to old workers: each answer is a record, none is lost, and
 // nothing is left unsure, while old workers live and after their end. A worker that is killed leaves an interval that holds the truth.
 func TestReloadsLoseNoRecord(t *testing.T) {
-	p := newLogPath(t)
+	version, err := control.CheckBinary(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, pulled := range map[string]bool{"the ring is sent": false, "the ring is read": true} {
+		t.Run(name, func(t *testing.T) {
+			if !pulled && !version.SendsRings() {
+				t.Skip("this HAProxy sends no ring to a unix socket")
+			}
+			reloadsLoseNoRecord(t, newLogPath(t, pulled))
+		})
+	}
+}
+
+func reloadsLoseNoRecord(t *testing.T, p *logPath) {
+	t.Helper()
 	clients := make([]*client, 6)
 	for i := range clients {
 		clients[i] = &client{path: p}

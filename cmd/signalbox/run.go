@@ -100,6 +100,10 @@ func (c *controller) run(ctx context.Context) error {
 		process = stage(ctx, c.supervisor.Run, "supervising HAProxy")
 	}
 	kept := stage(ctx, c.oldWorkers.Run, "keeping old workers")
+	fed := &part{}
+	if c.options.LogPulled {
+		fed = stage(ctx, c.feed.Run, "reading the access log")
+	}
 
 	changes := make(chan *discovery.Change)
 	g, ctx := errgroup.WithContext(ctx)
@@ -111,14 +115,14 @@ func (c *controller) run(ctx context.Context) error {
 	g.Go(func() error { c.account(ctx); return nil })
 	g.Go(func() error { c.recent.run(ctx, sampleEvery); return nil })
 	g.Go(func() error { c.alive(ctx); return nil })
-	for _, p := range []*part{logs, process, kept} {
+	for _, p := range []*part{logs, process, kept, fed} {
 		g.Go(func() error { return p.guard(ctx) })
 	}
 	err = g.Wait()
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}
-	return errors.Join(err, process.end(), kept.end(), logs.end())
+	return errors.Join(err, process.end(), fed.end(), kept.end(), logs.end())
 }
 
 // storedWait is for how long a HAProxy that runs already goes on unchanged, before what an earlier run has stored is applied to it.

@@ -8,7 +8,7 @@ import (
 )
 
 func TestCheckBinary(t *testing.T) {
-	if err := CheckBinary(t.Context(), ""); err != nil {
+	if _, err := CheckBinary(t.Context(), ""); err != nil {
 		t.Errorf("the haproxy of this machine: %v", err)
 	}
 	odd := filepath.Join(t.TempDir(), "odd")
@@ -16,22 +16,26 @@ func TestCheckBinary(t *testing.T) {
 		t.Fatal(err)
 	}
 	for binary, want := range map[string]string{odd: "not HAProxy's way", "/nowhere/haproxy": "no such file", "false": "exit status 1"} {
-		if err := CheckBinary(t.Context(), binary); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := CheckBinary(t.Context(), binary); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", binary, err, want)
 		}
 	}
 }
 
 func TestCheckVersion(t *testing.T) {
-	for line, good := range map[string]bool{
-		"HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/\nStatus: …": true,
-		"HAProxy version 3.2.0 2025/05/28":                                              true,
-		"HAProxy version 2.5.14":                                                        false,
-		"HAProxy version 1.8.0":                                                         false,
-		"":                                                                              false,
+	for line, want := range map[string]struct{ good, rings bool }{
+		"HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/\nStatus: …": {true, true},
+		"HAProxy version 3.2.0 2025/05/28":                                              {true, true},
+		"HAProxy version 3.3.0 2025/11/26":                                              {true, false},
+		"HAProxy version 3.4-dev1 2026/01/02":                                           {true, false},
+		"HAProxy version 4.0.0":                                                         {true, false},
+		"HAProxy version 2.5.14":                                                        {false, true},
+		"HAProxy version 1.8.0":                                                         {false, true},
+		"":                                                                              {false, true},
 	} {
-		if err := checkVersion("haproxy", line); (err == nil) != good {
-			t.Errorf("%q: %v", line, err)
+		v, err := checkVersion("haproxy", line)
+		if (err == nil) != want.good || v.SendsRings() != want.rings {
+			t.Errorf("%q: %v, %v", line, v, err)
 		}
 	}
 }

@@ -28,6 +28,8 @@ type OldWorkers struct {
 	// again when more may have come, and for the last time with all set: the worker has served its last client. A worker that
 	// ends by force has no such last time. It is called by one goroutine.
 	Take func(pid int, text []byte, all bool)
+	// Followed reports whether a LogFeed still carries what a worker logs: its ring is read after that. nil: no worker is followed.
+	Followed func(pid int) bool
 	// Every is the time between two rounds; 200 ms if zero.
 	Every time.Duration
 	Log   logrus.FieldLogger
@@ -229,6 +231,9 @@ func (o *OldWorkers) follow(ctx context.Context, h *held) bool {
 	last := err == nil && h.info.CurrConns == 0
 	switch moved := h.info.CumReq != was.CumReq || h.info.CurrConns != was.CurrConns; {
 	case err != nil:
+	case o.Followed != nil && o.Followed(h.info.PID):
+		h.info.CumReq, h.info.CurrConns = was.CumReq, was.CurrConns
+		return true
 	case moved || last:
 		h.wait = rereadFirst
 	case time.Since(h.read) < h.wait:
