@@ -13,15 +13,17 @@
 package routing
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"signalbox/haproxy/control"
 )
 
 var update = flag.Bool("update", false, "rewrite the goldens")
@@ -32,6 +34,9 @@ const patience = 30 * time.Second
 // program is the HAProxy that judges: SIGNALBOX_TEST_HAPROXY, or the one in PATH.
 var program = "haproxy"
 
+// sendsRings says that it sends its log by itself.
+var sendsRings bool
+
 // network is the second byte of the loopback addresses that are this process' own.
 var network byte
 
@@ -40,10 +45,12 @@ func TestMain(m *testing.M) {
 	if p := os.Getenv("SIGNALBOX_TEST_HAPROXY"); p != "" {
 		program = p
 	}
-	if _, err := exec.LookPath(program); err != nil {
-		fmt.Fprintln(os.Stderr, "these tests need HAProxy: apt-get install haproxy")
+	version, err := control.CheckBinary(context.Background(), program)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "these tests need HAProxy, apt-get install haproxy: %v\n", err)
 		os.Exit(1)
 	}
+	sendsRings = version.SendsRings()
 	held, err := holdNetwork()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

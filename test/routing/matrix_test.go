@@ -89,7 +89,7 @@ func settings(t *testing.T, text string, own *addresses) (marathon.Options, *hap
 	options := &haproxy.Options{
 		Dir: dir, HTTPBind: []string{addr + ":" + httpPort}, HTTPSBind: []string{addr + ":" + httpsPort}, ServiceBind: addr,
 		StatsSocket: filepath.Join(dir, "stats.sock"), LogSocket: filepath.Join(dir, "log.sock"),
-		LogFormat: metrics.LogFormat, LogFormatTCP: metrics.LogFormatTCP, RingFormat: metrics.RingFormat,
+		LogPulled: !sendsRings, LogFormat: metrics.LogFormat, LogFormatTCP: metrics.LogFormatTCP, RingFormat: metrics.RingFormat,
 		LogLine: metrics.MaxLine, RingBytes: metrics.RingBytes, MaxConn: 500, Threads: 1,
 		UserLists:  map[string][]haproxy.User{"staff": {{Name: secretUser, Hash: secretHash}, {Name: "ann", Hash: secretHash}}},
 		ErrorPages: map[string][]byte{"sorry": []byte("<h1>Sorry</h1>\n")},
