@@ -28,15 +28,16 @@ func someApp(t *rapid.T) string {
 	label := rapid.SampledFrom([]string{`"signalbox.host":"a.local"`, `"HAPROXY_GROUP":"x"`, `"signalbox.host":"a!b"`, `"signalbox.http.host":"a.local,b!"`, ``}).Draw(t, "label")
 	var tasks []string
 	for i := range rapid.SampledFrom([]int{0, 1, 2, 3, 6, 40}).Draw(t, "tasks") {
-		tasks = append(tasks, fmt.Sprintf(`{"id":"app.%d","host":%q,"ports":%s,"state":%q,"ipAddresses":%s,"healthCheckResults":%s,"startedAt":"2021-06-01T10:00:01.000Z"}`, i,
+		tasks = append(tasks, fmt.Sprintf(`{"id":"app.%d","host":%q,"ports":%s,"state":%q,"ipAddresses":%s,"healthCheckResults":%s,"startedAt":"2021-06-01T10:00:01.000Z","version":%q}`, i,
 			rapid.SampledFrom([]string{"10.0.0.1", "10.0.0.2", "agent", "nowhere", "127.0.0.1", ""}).Draw(t, "host"),
 			rapid.SampledFrom([]string{"[31001,31002,31003]", "[31001]", "[]", "null", "[0]"}).Draw(t, "ports"),
 			rapid.SampledFrom([]string{"TASK_RUNNING", "TASK_RUNNING", "TASK_KILLING", "TASK_UNREACHABLE", "TASK_STAGING", "TASK_FAILED", "TASK_NEW"}).Draw(t, "state"),
 			rapid.SampledFrom([]string{`[{"ipAddress":"10.1.0.1"}]`, `[]`, `null`, `[{"ipAddress":"169.254.1.1"}]`, `[{}]`}).Draw(t, "addresses"),
-			rapid.SampledFrom([]string{`[{"alive":true}]`, `[{"alive":false,"consecutiveFailures":2}]`, `[{"alive":false}]`, `[]`, `null`, `[null]`}).Draw(t, "results")))
+			rapid.SampledFrom([]string{`[{"alive":true}]`, `[{"alive":false,"consecutiveFailures":2}]`, `[{"alive":false}]`, `[]`, `null`, `[null]`}).Draw(t, "results"),
+			rapid.SampledFrom([]string{"2021-06-01T10:00:00.000Z", "", movedVersion, forgottenVersion, unreadVersion}).Draw(t, "version")))
 	}
 	check := rapid.SampledFrom([]string{`"healthChecks":[{"protocol":"HTTP"}],`, ``}).Draw(t, "check")
-	return fmt.Sprintf(`{"app":{"id":"/app","labels":{%s},%s%s,"tasks":[%s]}}`, label, check, shape, strings.Join(tasks, ","))
+	return fmt.Sprintf(`{"app":{"id":"/app","version":"2021-06-01T10:00:00.000Z","labels":{%s},%s%s,"tasks":[%s]}}`, label, check, shape, strings.Join(tasks, ","))
 }
 
 func readOne(t *rapid.T, body string) *App {
@@ -47,7 +48,21 @@ func readOne(t *rapid.T, body string) *App {
 	return app
 }
 
+// Earlier versions of an app: one that is known and has its ports in another order, in another network; one that nobody knows any more;
+// one that is still being read.
+const (
+	movedVersion     = "2021-06-01T08:00:00.000Z"
+	forgottenVersion = "2021-06-01T07:00:00.000Z"
+	unreadVersion    = "2021-06-01T06:00:00.000Z"
+)
+
 var propertyOptions = Options{
+	shapeOf: func(_, version string) (*shape, bool) {
+		if version == movedVersion {
+			return &shape{mode: onContainer, ports: []portSpec{{container: 90, name: "admin"}, {container: 53, protocol: "udp"}, {container: 91, name: "http"}}}, true
+		}
+		return nil, version == forgottenVersion
+	},
 	Resolve: func(host string) (netip.Addr, bool) { return netip.MustParseAddr("10.0.0.9"), host == "agent" },
 	Verdict: func(task string) (alive, known bool) { return task == "app.1", task != "app.2" },
 }
