@@ -47,6 +47,15 @@ type KeyPair struct {
 // CertificateFile returns the name, in Options.Dir, of the file with a certificate and its key.
 func CertificateFile(name string) string { return "certificate_" + name + ".pem" }
 
+// CertificateIn returns the name of the certificate that a file of CertificateFile's name has.
+func CertificateIn(file string) (name string, ok bool) {
+	name, ok = strings.CutPrefix(file, "certificate_")
+	if !ok {
+		return "", false
+	}
+	return strings.CutSuffix(name, ".pem")
+}
+
 // ValidCertificateName reports whether a certificate can be called so.
 func ValidCertificateName(name string) bool {
 	return len(name) <= 64 && all(name, "._-") && !strings.HasPrefix(name, ".")

@@ -162,6 +162,8 @@ func (c *controller) haproxy(dir string, life lifetime) error {
 	}
 	log := c.journal.WithField("room", "haproxy")
 	c.certificates = control.NewCertificates(s.Certificates, dir, log)
+	checker := &control.Checker{Binary: s.HAProxyBin, User: s.CheckUser, Dir: dir}
+	c.certificates.Try = func(pem []byte) error { return checker.TryCertificate(context.Background(), pem) }
 	if err := c.certificates.Read(time.Now()); err != nil {
 		return err
 	}
@@ -180,7 +182,7 @@ func (c *controller) haproxy(dir string, life lifetime) error {
 	c.applier = control.New(control.Settings{
 		Dir: dir, StatsSocket: c.options.StatsSocket, MasterSocket: s.masterSocket(), Template: c.template, Certificates: c.certificates,
 		Publisher:  control.NewPublisher(dir, gid),
-		Checker:    &control.Checker{Binary: s.HAProxyBin, User: s.CheckUser, Dir: dir},
+		Checker:    checker,
 		Supervisor: c.supervisor, ReloadInterval: s.ReloadInterval, Log: log,
 	})
 	return nil

@@ -37,6 +37,9 @@ const expirySoon = 14 * 24 * time.Hour
 // Certificates knows the certificates that an operator puts into a directory, as NAME.pem each with its chain and key. What can't be
 // read keeps its last good content. It is safe for concurrent use; Read is called by one goroutine at a time.
 type Certificates struct {
+	// Try asks HAProxy whether it loads a certificate that we would take; nil: nobody is asked.
+	Try func(pem []byte) error
+
 	source string // the operator's directory, "" for none
 	own    string // where HAProxy's files are, and thus the last good ones
 	log    logrus.FieldLogger
@@ -44,9 +47,16 @@ type Certificates struct {
 	mu       sync.Mutex
 	held     map[string]*heldCertificate // by name
 	problems map[string]signalbox.Problem
-	version  uint64 // counts the changes of held
+	refusals map[string]refusal // by name
+	version  uint64             // counts the changes of held
 
 	changed chan struct{}
+}
+
+// refusal is a content that HAProxy does not load: it is not tried again.
+type refusal struct {
+	pem []byte
+	err error
 }
 
 type heldCertificate struct {
@@ -61,7 +71,7 @@ type heldCertificate struct {
 func NewCertificates(source, own string, log logrus.FieldLogger) *Certificates {
 	return &Certificates{
 		source: source, own: own, log: loggerOr(log),
-		held: map[string]*heldCertificate{}, problems: map[string]signalbox.Problem{}, changed: make(chan struct{}, 1),
+		held: map[string]*heldCertificate{}, refusals: map[string]refusal{}, problems: map[string]signalbox.Problem{}, changed: make(chan struct{}, 1),
 	}
 }
 
@@ -157,6 +167,18 @@ func (c *Certificates) take(name, path string) error {
 	pair, err := haproxy.ParseKeyPair(name, raw)
 	if err != nil {
 		return err
+	}
+	if c.Try != nil && (was == nil || !bytes.Equal(was.PEM, pair.PEM)) {
+		if r := c.refusals[name]; r.err != nil && bytes.Equal(r.pem, pair.PEM) {
+			return r.err
+		}
+		if err := c.Try(pair.PEM); err != nil {
+			if !errors.Is(err, errUntried) {
+				c.refusals[name] = refusal{pair.PEM, err}
+			}
+			return err
+		}
+		delete(c.refusals, name)
 	}
 	c.hold(pair, raw, true)
 	return nil

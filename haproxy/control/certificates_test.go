@@ -2,6 +2,7 @@ package control
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -253,5 +254,56 @@ func TestExpiryIsVisibleInTime(t *testing.T) {
 	}
 	if n := testutil.CollectAndCount(c, "signalbox_certificate_expiry_timestamp_seconds"); n != 2 {
 		t.Errorf("%d metrics", n)
+	}
+}
+
+// What HAProxy does not load costs that certificate alone, in favour of its last good content.
+func TestCertificatesAreTried(t *testing.T) {
+	try := (&Checker{}).TryCertificate
+	if err := try(t.Context(), pemFor(t, "shop.local", time.Hour)); err != nil {
+		t.Errorf("a good one: %v", err)
+	}
+	if err := try(t.Context(), []byte("junk")); err == nil || !strings.Contains(err.Error(), "unable to load certificate") {
+		t.Errorf("junk: %v", err)
+	}
+	source, refuse := t.TempDir(), false
+	c := NewCertificates(source, t.TempDir(), testLog(t))
+	c.Try = func([]byte) error {
+		if refuse {
+			return errors.New("HAProxy says no")
+		}
+		return nil
+	}
+	read := func() {
+		t.Helper()
+		if err := c.Read(time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, source, "shop", pemFor(t, "shop.local", time.Hour))
+	read()
+	refuse = true
+	put(t, source, "shop", pemFor(t, "shop.local", 2*time.Hour))
+	put(t, source, "cart", pemFor(t, "cart.local", time.Hour))
+	read()
+	if got := c.List(); len(got) != 1 || got[0].Name != "shop" {
+		t.Errorf("certificates: %v", got)
+	}
+	p := c.Problems()
+	if len(p) != 2 || !strings.Contains(p[0].Action, "not shown") || !strings.Contains(p[1].Action, "last good") || !strings.Contains(p[0].Message, "says no") {
+		t.Errorf("problems: %v", p)
+	}
+}
+
+// A check as another user sees no key.
+func TestChecksSeeNoKeys(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root checks as another user")
+	}
+	secret := File{haproxy.CertificateFile("shop"), []byte("no certificate at all")}
+	config := File{configName, []byte("defaults\n  mode http\n  timeout client 1s\n  timeout server 1s\n  timeout connect 1s\nfrontend x\n  bind 127.0.0.1:1 ssl crt /d/" + secret.Name + "\n")}
+	v, err := (&Checker{Dir: "/d"}).Check(t.Context(), []File{secret, config}, false)
+	if err != nil || len(v.Rejections) > 0 {
+		t.Errorf("verdict %+v, %v", v, err)
 	}
 }

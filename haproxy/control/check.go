@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"signalbox/haproxy"
 )
 
 // configName is the file that HAProxy is started with.
@@ -63,6 +65,20 @@ type Checker struct {
 
 	mu       sync.Mutex
 	rejected []rejected // newest last, bounded
+	dummy    []byte     // a certificate that says nothing, with its key
+}
+
+// standIn returns what a check as another user is shown in the place of a certificate and its key.
+func (c *Checker) standIn() ([]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dummy == nil {
+		var err error
+		if c.dummy, err = selfSigned("signalbox", time.Now(), time.Hour); err != nil {
+			return nil, fmt.Errorf("making a certificate for the check: %w", err)
+		}
+	}
+	return c.dummy, nil
 }
 
 type rejected struct {
@@ -110,6 +126,42 @@ func (c *Checker) known(hash [sha256.Size]byte) (Verdict, bool) {
 	return Verdict{}, false
 }
 
+// errUntried says that nothing is known about a certificate.
+var errUntried = errors.New("the certificate could not be tried")
+
+// TryCertificate asks HAProxy whether it loads a certificate and its key. Nothing but the operator's own file is read, so it is asked as
+// the user that this program runs as.
+func (c *Checker) TryCertificate(ctx context.Context, pem []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.Timeout, 10*time.Second))
+	defer cancel()
+	cmd := exec.CommandContext(ctx, cmp.Or(c.Binary, "haproxy"), "-c", "-f", fmt.Sprintf("/proc/self/fd/%d", firstFD))
+	config := fmt.Sprintf("frontend try\n  mode tcp\n  timeout client 1s\n  bind 127.0.0.1:1 ssl crt /proc/self/fd/%d\n", firstFD+1)
+	for i, data := range [][]byte{[]byte(config), pem} {
+		f, err := memFile(fmt.Sprintf("try-%d", i))
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if _, err := f.Write(data); err != nil {
+			return fmt.Errorf("%w: %w", errUntried, err)
+		}
+		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
+	}
+	cmd.Env, cmd.Dir = []string{}, "/"
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || !exit.Exited() {
+		return fmt.Errorf("%w: %w", errUntried, err)
+	}
+	for _, r := range parseCheck(string(out), nil).Rejections {
+		return fmt.Errorf("HAProxy says: %s", cut(r.Message, 300))
+	}
+	return fmt.Errorf("HAProxy does not load it: %s", cut(strings.TrimSpace(string(out)), 300))
+}
+
 // firstFD is the descriptor of the first of exec.Cmd.ExtraFiles in the child.
 const firstFD = 3
 
@@ -137,7 +189,17 @@ func (c *Checker) run(ctx context.Context, files []File, low bool) (Verdict, err
 		return Verdict{}, fmt.Errorf("no %s among the files", configName)
 	}
 	replace := strings.NewReplacer(longestFirst(paths)...)
+	cred, err := c.credential()
+	if err != nil {
+		return Verdict{}, err
+	}
 	for _, f := range files {
+		if _, secret := haproxy.CertificateIn(f.Name); secret && cred != nil {
+			// Whoever else runs as that user could read the key of a process of his.
+			if f.Data, err = c.standIn(); err != nil {
+				return Verdict{}, err
+			}
+		}
 		m, err := memFile(f.Name)
 		if err != nil {
 			return Verdict{}, err
@@ -151,10 +213,6 @@ func (c *Checker) run(ctx context.Context, files []File, low bool) (Verdict, err
 		if err != nil {
 			return Verdict{}, err
 		}
-	}
-	cred, err := c.credential()
-	if err != nil {
-		return Verdict{}, err
 	}
 	out := &capped{max: 256 << 10}
 	cmd.Stdout, cmd.Stderr = out, out
@@ -259,6 +317,7 @@ func parseCheck(out string, names map[string]string) Verdict {
 			r.Message = strings.ReplaceAll(r.Message, path+":", name+":")
 			r.Message = strings.ReplaceAll(r.Message, path+"]", name+"]")
 			r.Message = strings.ReplaceAll(r.Message, path+">", name+">")
+			r.Message = strings.ReplaceAll(r.Message, path+"'", name+"'")
 		}
 		if m[1] == "WARNING" {
 			v.Warnings = append(v.Warnings, r.String())
