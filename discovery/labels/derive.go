@@ -18,6 +18,9 @@ func (p *PortResult) derive() {
 		for _, f := range r.flaws {
 			p.Problems = append(p.Problems, r.problem(f))
 		}
+		if len(r.flaws) == 0 && r.kept != "" {
+			p.Problems = append(p.Problems, r.problem(flaw{code: "SB142", text: "cannot be read any more, and may say " + r.row.Key, warn: true}))
+		}
 	}
 	p.Groups, p.Policy = v.groups, v.policy
 	p.CheckPortOf = p.checkPort()

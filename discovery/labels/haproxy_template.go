@@ -14,6 +14,7 @@ func (t *translation) lines(c claim, known []string) []line {
 	text := c.value
 	fail := func(why string) []line {
 		t.problem(c, "SB142", signalbox.SeverityError, why, "it is ignored")
+		t.broken = append(t.broken, c)
 		if restrictive.MatchString(c.value) {
 			t.close(c, "cannot be read, and may restrict who enters")
 		}
@@ -46,6 +47,7 @@ func (t *translation) template(c claim, known []string, read func(claim, line) (
 		result, why := unsaid, ""
 		if l.err != nil {
 			why = l.err.Error()
+			t.broken = append(t.broken, c)
 			if restrictive.MatchString(l.text) {
 				result = restricting
 			}

@@ -24,6 +24,7 @@ type translation struct {
 	raws     []string // lines that go into the backend as they stand
 	allowRaw bool
 	problems []signalbox.Problem
+	broken   []claim // templates that cannot be read, in parts or as a whole
 }
 
 // wish is one native label that marathon-lb's ask for.
@@ -32,6 +33,7 @@ type wish struct {
 	from       claim
 	template   bool
 	fault      *flaw // the value cannot even be said: the label counts as set and unreadable
+	unread     bool  // it may stand in a text that cannot be read: what it was before holds
 }
 
 // translate returns the claims to native keys that claims of marathon-lb's labels come to, in the place of these.
@@ -54,9 +56,6 @@ func (p *PortResult) translate(claims []claim) []claim {
 			t.labels[c.twin] = c
 		}
 	}
-	if len(t.labels) == 0 {
-		return out
-	}
 	for i := range marathonLBLabels {
 		if l := &marathonLBLabels[i]; l.read != nil {
 			if c, ok := t.labels[l.Name]; ok {
@@ -66,6 +65,7 @@ func (p *PortResult) translate(claims []claim) []claim {
 		}
 	}
 	t.routes()
+	t.unread()
 	for _, name := range deadTemplates {
 		if c, ok := t.labels[name]; ok {
 			t.idle(c, "is a label that marathon-lb itself never reads")
@@ -74,7 +74,10 @@ func (p *PortResult) translate(claims []claim) []claim {
 	for _, w := range t.asked {
 		c := w.from
 		c.key, c.twin, c.value, c.secret = w.key, "", w.value, c.hidden()
-		if w.fault != nil {
+		switch {
+		case w.unread:
+			c.reader = func(*values, string, *Options) ([]flaw, bool) { return nil, true }
+		case w.fault != nil:
 			c.reader = func(*values, string, *Options) ([]flaw, bool) { return []flaw{*w.fault}, true }
 		}
 		out = append(out, c)
@@ -82,6 +85,23 @@ func (p *PortResult) translate(claims []claim) []claim {
 	p.fixed = append(p.fixed, t.problems...)
 	p.values.policy.Raw = t.raws
 	return out
+}
+
+// unread asks for what templates that cannot be read may say, and nothing else does, to stay as it was.
+func (t *translation) unread() {
+	for i := range marathonLBLabels {
+		l := &marathonLBLabels[i]
+		at := slices.IndexFunc(t.broken, func(c claim) bool { return c.twin == l.Name })
+		if at < 0 {
+			continue
+		}
+		for _, key := range l.Native {
+			elsewhere := slices.Contains([]string{"host", "path", "path-match", "port", "mode", "health", "allow", "auth"}, key)
+			if t.find(key) == nil && !elsewhere {
+				t.asked = append(t.asked, wish{key: key, value: "…", from: t.broken[at], template: true, unread: true})
+			}
+		}
+	}
 }
 
 // allowsRaw reports whether the operator lets templates of an app into the configuration.

@@ -90,7 +90,7 @@ type PortResult struct {
 type refusal struct {
 	row   *Label
 	claim claim
-	flaws []flaw
+	flaws []flaw // none for what a text gave that cannot be read any more, and is told of elsewhere
 	whole bool   // nothing of the value could be used
 	kept  string // the last good value that stays in force instead, or beside what could be used
 }
@@ -226,8 +226,12 @@ func (r *Result) assign(ports []Port, c claim, claims [][]claim) {
 
 // settle chooses the strongest claim to each key, reads its value, and derives what follows.
 func (p *PortResult) settle(claims []claim) {
-	claims = p.translate(claims)
-	slices.SortStableFunc(claims, func(a, b claim) int { return cmp.Compare(a.rank, b.rank) })
+	byRank := func(a, b claim) int { return cmp.Compare(a.rank, b.rank) }
+	slices.SortStableFunc(claims, byRank)
+	if slices.ContainsFunc(claims, func(c claim) bool { return c.twin != "" }) {
+		claims = p.translate(claims)
+		slices.SortStableFunc(claims, byRank)
+	}
 	p.claims = claims
 	chosen := map[string]claim{}
 	for _, c := range claims {
@@ -249,7 +253,7 @@ func (p *PortResult) settle(claims []claim) {
 		if c.reader != nil {
 			read = c.reader
 		}
-		if flaws, whole := read(&p.values, c.value, p.options); len(flaws) > 0 {
+		if flaws, whole := read(&p.values, c.value, p.options); len(flaws) > 0 || whole {
 			p.refused = append(p.refused, refusal{row: l, claim: c, flaws: flaws, whole: whole})
 		}
 	}
