@@ -54,12 +54,16 @@ func (o *Options) neighbourhood() *neighbourhood {
 	return n
 }
 
-// Local reports whether a task runs on this machine, by the name or the address of its host or by its own address.
-func (o *Options) Local(e signalbox.Endpoint) bool {
+// Nearby returns what reports whether a task runs on this machine, nil where nothing is preferred.
+func (o *Options) Nearby() func(*signalbox.Endpoint) bool {
 	n := o.neighbourhood()
-	return n != nil && n.has(&e)
+	if n == nil {
+		return nil
+	}
+	return n.has
 }
 
+// has reports whether a task runs on this machine, by the name or the address of its host or by its own address.
 func (n *neighbourhood) has(e *signalbox.Endpoint) bool {
 	return n.hosts[strings.ToLower(e.Host)] || n.addrs[e.Addr.Addr().Unmap()]
 }

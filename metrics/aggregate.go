@@ -56,6 +56,7 @@ type service struct {
 	requests, errors        uint64
 	bytesIn, bytesOut       uint64
 	retries, redispatches   uint64
+	local, remote           uint64 // requests by where the task is that answered, as far as anybody asks
 	duration, response      Histogram
 	connect, queue, reading Histogram
 
@@ -74,6 +75,7 @@ const codeCount = 502
 type addr struct {
 	name       string
 	task       *task
+	locality   Locality
 	generation uint64
 	from       int64 // µs; the answer holds for records from then on
 	until      int64
@@ -239,7 +241,7 @@ func codeName(m, i int) string {
 	return strconv.Itoa(i + 98)
 }
 
-// task returns the account of the task that served a record.
+// task returns the account of the task that served a record, and counts how near it was.
 func (a *Aggregator) task(s *service, r *Record, now time.Time) *task {
 	at := s.last
 	if at == nil || at.name != string(r.ServerAddr) {
@@ -259,11 +261,11 @@ func (a *Aggregator) task(s *service, r *Record, now time.Time) *task {
 		us = r.Accepted * 1000
 	}
 	if at.task == nil || at.generation != a.generation || us < at.from || us >= at.until {
-		at.from, at.until, at.generation = 0, 1<<63-1, a.generation
+		at.from, at.until, at.generation, at.locality = 0, 1<<63-1, a.generation, Anywhere
 		id := at.name
 		if a.cfg.Directory != nil {
 			if t, ok := a.cfg.Directory.Task(s.name, at.name, r.Dispatched()); ok {
-				id = t.ID
+				id, at.locality = t.ID, t.Locality
 				at.from = t.From.UnixMicro()
 				if !t.Until.IsZero() {
 					at.until = t.Until.UnixMicro()
@@ -271,6 +273,12 @@ func (a *Aggregator) task(s *service, r *Record, now time.Time) *task {
 			}
 		}
 		at.task = s.taskOf(a, id)
+	}
+	switch at.locality {
+	case Local:
+		s.local++
+	case Remote:
+		s.remote++
 	}
 	at.task.seen = now
 	return at.task

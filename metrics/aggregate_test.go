@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"pgregory.net/rapid"
 )
 
@@ -59,12 +60,12 @@ func TestLimitsOfSeries(t *testing.T) {
 func TestSeriesEnd(t *testing.T) {
 	h := NewHistory(time.Hour)
 	a := NewAggregator(AggregatorConfig{Directory: h, Grace: time.Minute})
-	h.Set(epoch, "/a:0", []Placement{{"10.0.0.1:1", "a.1", "up"}})
-	h.Set(epoch, "/b:0", []Placement{{"10.0.0.2:1", "b.1", "up"}, {"10.0.0.3:1", "b.2", "up"}})
+	h.Set(epoch, "/a:0", []Placement{{Addr: "10.0.0.1:1", Task: "a.1", State: "up"}})
+	h.Set(epoch, "/b:0", []Placement{{Addr: "10.0.0.2:1", Task: "b.1", State: "up"}, {Addr: "10.0.0.3:1", Task: "b.2", State: "up"}})
 	feed(a, epoch, line(1, "web", 0, "/a:0", "10.0.0.1:1", 200, 10), line(1, "web", 1, "/b:0", "10.0.0.2:1", 200, 10),
 		line(1, "web", 2, "/b:0", "10.0.0.3:1", 200, 10), line(1, "web", 3, "", "-:-", 404, 10))
 	h.Remove(epoch.Add(time.Second), "/a:0")
-	h.Set(epoch.Add(time.Second), "/b:0", []Placement{{"10.0.0.2:1", "b.1", "up"}})
+	h.Set(epoch.Add(time.Second), "/b:0", []Placement{{Addr: "10.0.0.2:1", Task: "b.1", State: "up"}})
 	names := func(now time.Time) string {
 		a.Tick(now)
 		var list []string
@@ -91,11 +92,11 @@ func TestSeriesEnd(t *testing.T) {
 func TestPortsAreReused(t *testing.T) {
 	h := NewHistory(time.Hour)
 	a := NewAggregator(AggregatorConfig{Directory: h})
-	h.Set(epoch.Add(-time.Minute), "/a:0", []Placement{{"10.0.0.1:1", "old", "up"}})
+	h.Set(epoch.Add(-time.Minute), "/a:0", []Placement{{Addr: "10.0.0.1:1", Task: "old", State: "up"}})
 	late := line(1, "web", 0, "/a:0", "10.0.0.1:1", 200, 10)
 	feed(a, epoch, late)
 	h.Set(epoch.Add(time.Second), "/a:0", nil)
-	h.Set(epoch.Add(2*time.Second), "/a:0", []Placement{{"10.0.0.1:1", "new", "up"}})
+	h.Set(epoch.Add(2*time.Second), "/a:0", []Placement{{Addr: "10.0.0.1:1", Task: "new", State: "up"}})
 	feed(a, epoch.Add(4*time.Second), late)
 	feed(a, epoch.Add(4*time.Second), strings.Replace(late, "1795230849279039", "1795230852279039", 1))
 	feed(a, epoch.Add(4*time.Second), late)
@@ -202,5 +203,44 @@ func BenchmarkParseAndAggregate(b *testing.B) {
 		if i++; i%batchSize == 0 {
 			a.Consume(batch)
 		}
+	}
+}
+
+// Requests count by where their task runs, at the time and as far as somebody asks.
+func TestRequestsByLocality(t *testing.T) {
+	h := NewHistory(time.Hour)
+	a := NewAggregator(AggregatorConfig{Directory: h})
+	at := func(addr, task string, l Locality) Placement {
+		return Placement{Addr: addr, Task: task, State: "up", Locality: l}
+	}
+	h.Set(epoch.Add(-time.Hour), "/a:0", []Placement{at("10.0.0.1:1", "a.1", Local), at("10.0.0.2:1", "a.2", Remote)})
+	h.Set(epoch.Add(-time.Hour), "/b:0", []Placement{at("10.0.0.1:2", "b.1", Anywhere)})
+	seq := 0
+	for addr, n := range map[string]int{"10.0.0.1:1": 3, "10.0.0.2:1": 2, "10.9.9.9:1": 1, "-:-": 1} {
+		for range n {
+			feed(a, epoch, line(1, "web", seq, "/a:0", addr, 200, 10))
+			seq++
+		}
+	}
+	feed(a, epoch, line(1, "web", seq, "/b:0", "10.0.0.1:2", 200, 10))
+	s := a.Snapshot(epoch)
+	if one := s.Service("/a:0"); one.Local != 3 || one.Remote != 2 {
+		t.Errorf("%d local, %d remote", one.Local, one.Remote)
+	}
+	if sum := s.Merge(s).Service("/a:0"); sum.Local != 6 || sum.Remote != 4 {
+		t.Errorf("twice as many: %d local, %d remote", sum.Local, sum.Remote)
+	}
+	const name = "signalbox_service_requests_by_locality_total"
+	want := "# HELP " + name + " " + metricDoc(name).Help + "\n# TYPE " + name + " counter\n" + name + `{locality="local",service="/a:0"} 3
+` + name + `{locality="remote",service="/a:0"} 2
+`
+	if err := testutil.CollectAndCompare(a, strings.NewReader(want), name); err != nil {
+		t.Error(err)
+	}
+	// The same address, of a task on another machine from now on.
+	h.Set(epoch.Add(-time.Minute), "/a:0", []Placement{at("10.0.0.1:1", "a.1", Remote)})
+	feed(a, epoch, line(1, "web", seq+1, "/a:0", "10.0.0.1:1", 200, 10))
+	if one := a.Snapshot(epoch).Service("/a:0"); one.Local != 3 || one.Remote != 3 {
+		t.Errorf("after the move: %d local, %d remote", one.Local, one.Remote)
 	}
 }

@@ -21,6 +21,7 @@ var (
 	descBytesIn      = desc("signalbox_service_request_bytes_total")
 	descDuration     = desc("signalbox_service_request_duration_seconds")
 	descRead         = desc("signalbox_service_request_read_seconds")
+	descLocality     = desc("signalbox_service_requests_by_locality_total")
 	descRequests     = desc("signalbox_service_requests_total")
 	descBytesOut     = desc("signalbox_service_response_bytes_total")
 	descResponse     = desc("signalbox_service_response_time_seconds")
@@ -34,7 +35,7 @@ var (
 func (a *Aggregator) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descCounted, descLast, descLost, descNotices, descUnsure, descOverflow, descConnect, descQueue, descRedispatches,
-		descBytesIn, descDuration, descRead, descRequests, descBytesOut, descResponse, descRetries, descEnds,
+		descBytesIn, descDuration, descRead, descLocality, descRequests, descBytesOut, descResponse, descRetries, descEnds,
 		descTaskDuration, descTaskRequests,
 	} {
 		ch <- d
@@ -83,6 +84,10 @@ func (a *Aggregator) Collect(ch chan<- prometheus.Metric) {
 		counter(descBytesOut, t.BytesOut, t.Service)
 		counter(descRetries, t.Retries, t.Service)
 		counter(descRedispatches, t.Redispatches, t.Service)
+		if t.Local+t.Remote > 0 {
+			counter(descLocality, t.Local, t.Service, string(Local))
+			counter(descLocality, t.Remote, t.Service, string(Remote))
+		}
 		ch <- newHistogramMetric(descDuration, &t.Duration, t.Service)
 		ch <- newHistogramMetric(descResponse, &t.Response, t.Service)
 		ch <- newHistogramMetric(descConnect, &t.Connect, t.Service)

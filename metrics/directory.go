@@ -22,6 +22,7 @@ type Directory interface {
 type Task struct {
 	ID    string
 	State string // as the orchestrator has it
+	Locality
 	// From and Until bound the time in which this answer holds. A zero Until: it still does.
 	From, Until time.Time
 }
@@ -29,7 +30,18 @@ type Task struct {
 // Placement says that a task is at an address.
 type Placement struct {
 	Addr, Task, State string
+	Locality
 }
+
+// Locality says how near a task is.
+type Locality string
+
+// The localities.
+const (
+	Anywhere Locality = ""       // nobody asks
+	Local    Locality = "local"  // on this machine
+	Remote   Locality = "remote" // on another one
+)
 
 // History is a Directory that remembers who was where before, because ports are used again while the log of the last user is
 // still on its way. It is safe for concurrent use.
@@ -63,12 +75,12 @@ func (h *History) Set(now time.Time, service string, placements []Placement) {
 		spans := addrs[p.Addr]
 		if n := len(spans); n > 0 && spans[n-1].Until.IsZero() {
 			last := &spans[n-1]
-			if last.ID == p.Task && last.State == p.State {
+			if last.ID == p.Task && last.State == p.State && last.Locality == p.Locality {
 				continue
 			}
 			last.Until = now
 		}
-		addrs[p.Addr] = append(spans, Task{ID: p.Task, State: p.State, From: now})
+		addrs[p.Addr] = append(spans, Task{ID: p.Task, State: p.State, Locality: p.Locality, From: now})
 		changed = true
 	}
 	if h.end(now, addrs, placements) || changed {

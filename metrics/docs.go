@@ -35,6 +35,7 @@ var metricDocs = []MetricDoc{
 	{"signalbox_service_request_bytes_total", "counter", "Bytes received from clients, headers included.", []string{"service"}},
 	{"signalbox_service_request_duration_seconds", "histogram", "Active time of requests, from the first byte received to the last one sent; of TCP services, the life of connections. Measured in microseconds for requests that HAProxy read whole, in whole milliseconds otherwise.", []string{"service"}},
 	{"signalbox_service_request_read_seconds", "histogram", "Time to receive the request's headers. Measured in whole milliseconds.", []string{"service"}},
+	{"signalbox_service_requests_by_locality_total", "counter", "Requests by where the task runs that answered, local (on this machine) or remote, where tasks nearby are preferred (--prefer local).", []string{"service", "locality"}},
 	{"signalbox_service_requests_total", "counter", "Requests by response code (none if none was sent) and method; connections of TCP services have code and method tcp.", []string{"service", "code", "method"}},
 	{"signalbox_service_response_bytes_total", "counter", "Bytes sent to clients, headers included.", []string{"service"}},
 	{"signalbox_service_response_time_seconds", "histogram", "Time from the request to the response's headers. Measured in microseconds.", []string{"service"}},

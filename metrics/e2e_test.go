@@ -22,8 +22,8 @@ func TestCountsClose(t *testing.T) {
 	p := newPipeline(t, socket, AggregatorConfig{Node: "n1", Directory: history})
 	b := startBalancer(t, balancerOptions{logSocket: socket})
 	history.Set(time.Now(), "/shop/cart:0", []Placement{
-		{b.shop[0].Listener.Addr().String(), "shop.1", "up"},
-		{b.shop[1].Listener.Addr().String(), "shop.2", "up"},
+		{Addr: b.shop[0].Listener.Addr().String(), Task: "shop.1", State: "up"},
+		{Addr: b.shop[1].Listener.Addr().String(), Task: "shop.2", State: "up"},
 	})
 	history.Set(time.Now(), "/pay:0", nil)
 	history.Set(time.Now(), "/db:0", nil)

@@ -30,6 +30,8 @@ type ServiceTotals struct {
 	BytesOut     uint64             `json:"bytes_out"`
 	Retries      uint64             `json:"retries"`
 	Redispatches uint64             `json:"redispatches"`
+	Local        uint64             `json:"local,omitempty"` // requests to tasks on the same machine, where tasks nearby are preferred
+	Remote       uint64             `json:"remote,omitempty"`
 	Duration     Histogram          `json:"duration"` // see Record.Duration
 	Response     Histogram          `json:"response"` // see Record.FirstByte
 	Connect      Histogram          `json:"connect"`  // whole milliseconds, as the two below
@@ -155,6 +157,8 @@ func mergeService(a, b ServiceTotals) ServiceTotals {
 	sum.BytesOut += b.BytesOut
 	sum.Retries += b.Retries
 	sum.Redispatches += b.Redispatches
+	sum.Local += b.Local
+	sum.Remote += b.Remote
 	sum.Codes = mergeSorted(a.Codes, b.Codes, func(c CodeCount) string { return c.Method + " " + c.Code },
 		func(x, y CodeCount) CodeCount { x.Count += y.Count; return x })
 	sum.Terminations = mergeSorted(a.Terminations, b.Terminations, func(c TerminationCount) string { return c.Cause + " " + c.Phase },
@@ -255,7 +259,7 @@ func (a *Aggregator) Snapshot(now time.Time) *Snapshot {
 func (s *service) totals(now time.Time) ServiceTotals {
 	t := ServiceTotals{
 		Service: s.name, Requests: s.requests, BytesIn: s.bytesIn, BytesOut: s.bytesOut,
-		Retries: s.retries, Redispatches: s.redispatches,
+		Retries: s.retries, Redispatches: s.redispatches, Local: s.local, Remote: s.remote,
 		Duration: s.duration.Clone(), Response: s.response.Clone(), Connect: s.connect.Clone(),
 		Queue: s.queue.Clone(), Read: s.reading.Clone(),
 	}

@@ -137,7 +137,7 @@ func (c *controller) follow(ctx context.Context, running *haproxy.Config, change
 	table := &signalbox.Table{}
 	var stored *discovery.Change
 	var storedIsDue <-chan time.Time
-	options := c.options
+	options, nearby := c.options, c.options.Nearby()
 	for {
 		var change *discovery.Change
 		select {
@@ -162,7 +162,7 @@ func (c *controller) follow(ctx context.Context, running *haproxy.Config, change
 		}
 		storedIsDue = nil
 		now := time.Now()
-		feedHistory(c.history, table, change.Table, now)
+		feedHistory(c.history, table, change.Table, nearby, now)
 		apps := c.chronicle.follow(now, table, change.Table)
 		table = change.Table
 		prev = haproxy.Build(change.Table, options, prev)
