@@ -116,10 +116,8 @@ A value becomes a typed setting or nothing at all: no text of a label ever becom
 
 A host that begins with ` + "`~`, and each path where `path-match` is `regex`" + `, is a regular expression of at most 200 characters that must
 match the whole host (in lower case, without port) or the whole path; anchors at its ends may be written and change nothing. It ends at
-a space, so that it may hold commas. What it may hold is what engines agree on and match quickly: plain characters and ` + "`.`" + `, signs after
-a ` + "`\\`, `\\d`, `\\w`, classes `[a-z]` and `[^/]`, groups `(…)` and `(?:…)`, choices `|`, and `?`, `*`, `+`, `{n}`, `{n,}`, `{n,m}`" + `. A repetition
-with more than 16 choices must be of a single character, a class or plain text, and its end should be told by what follows it, as in
-` + "`/[^/]+/[0-9]+/.*`" + `; there may be two where it is not, as in ` + "`.*-.*x`" + `: other requests wait while an engine tries every way.
+a space, so that it may hold commas. What it may hold is what engines agree on and match quickly: [routing.md](routing.md#regular-expressions)
+tells.
 
 ## What wins
 

@@ -64,7 +64,7 @@ func pathBeg(value string) (text, match string) {
 	folded := make([]string, len(words))
 	for i, w := range words {
 		folded[i] = w
-		if p, _ := pathPattern(w, "beg", true); p.match == "regex" && len(p.value) <= maxRegex {
+		if p, _ := pathPattern(w, "beg", true); p.match == "regex" && len(p.value) <= signalbox.MaxRegex {
 			folded[i] = p.value
 			continue
 		}

@@ -18,11 +18,12 @@ import (
 // What strings of each kind are made of. The patterns are written anew: those of the parser would share its errors.
 var (
 	safeHost     = regexp.MustCompile(`^(|(\*\.)?([a-z0-9_]([a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)$`)
-	safePath     = regexp.MustCompile(`^(/|(/([A-Za-z0-9._~!&()+;=:@-]|%[0-9A-Fa-f]{2})+)+)$`)
-	safeExact    = regexp.MustCompile(`^/(([A-Za-z0-9._~!&()+;=:@-]|%[0-9A-Fa-f]{2})+/?)*$`)
-	safeTarget   = regexp.MustCompile(`^/(([A-Za-z0-9._~!&()+;=:@-]|%[0-9A-Fa-f]{2})+/?)*(\?[A-Za-z0-9._~!&()+;=:@/?,%-]*)?$`)
-	safeTemplate = regexp.MustCompile(`^/((([A-Za-z0-9._~!&()+;=:@-]|%[0-9A-Fa-f]{2})+|\{[A-Za-z_][A-Za-z0-9_]*\})/?)*$`)
-	safeExpr     = regexp.MustCompile("^[!$-&(-_a-~]{1,200}$") // printable, without space, quotes, # and `
+	safePath     = regexp.MustCompile(`^(/|(/([A-Za-z0-9._~!&()+=:@-]|%[0-9A-Fa-f]{2})+)+)$`)
+	safeExact    = regexp.MustCompile(`^/(([A-Za-z0-9._~!&()+=:@-]|%[0-9A-Fa-f]{2})+/?)*$`)
+	safeTarget   = regexp.MustCompile(`^/(([A-Za-z0-9._~!&()+=:@-]|%[0-9A-Fa-f]{2})+/?)*(\?[A-Za-z0-9._~!&()+;=:@/?,%-]*)?$`)
+	safeTemplate = regexp.MustCompile(`^/((([A-Za-z0-9._~!&()+=:@-]|%[0-9A-Fa-f]{2})+|\{[A-Za-z_][A-Za-z0-9_]*\})/?)*$`)
+	safeExpr     = regexp.MustCompile("^[!$-&(-_a-~]{1,200}$") // printable, without space, quotes and #
+	capital      = regexp.MustCompile(`(^|[^\\])[A-Z]`)
 	safeGroup    = regexp.MustCompile(`^(\*|[A-Za-z0-9][A-Za-z0-9._/:-]*)$`)
 	safeName     = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$`)
 	safeHeader   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
@@ -93,7 +94,7 @@ func unsafePort(p *PortResult) string {
 
 func unsafeRoute(r signalbox.Route) string {
 	if expr, ok := strings.CutPrefix(r.Host, "~"); ok {
-		if !safeExpr.MatchString(expr) || expr != strings.ToLower(expr) {
+		if !safeExpr.MatchString(expr) || capital.MatchString(expr) {
 			return fmt.Sprintf("host %q", r.Host)
 		}
 	} else if !safeHost.MatchString(r.Host) || len(r.Host) > 253 {

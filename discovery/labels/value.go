@@ -231,7 +231,7 @@ func parseTarget(s string) (string, *flaw) {
 	path, query, _ := strings.Cut(s, "?")
 	text := notPath(path)
 	for i := 0; i < len(query) && text == ""; i++ {
-		if c := query[i]; !isPathByte(c) && c != '?' && c != ',' && c != '%' {
+		if c := query[i]; !isPathByte(c) && c != '?' && c != ',' && c != ';' && c != '%' {
 			text = fmt.Sprintf("has the character %q in its query", c)
 		}
 	}
@@ -297,10 +297,10 @@ func notPath(s string) string {
 	return ""
 }
 
-// isPathByte reports whether c may stand in a path as it is: RFC 3986's pchar and the slash, less quotes, $ and *, and the comma
-// that separates items.
+// isPathByte reports whether c may stand in a path as it is: RFC 3986's pchar and the slash, less quotes, $ and *, the comma that
+// separates items, and the semicolon that separates commands on HAProxy's socket.
 func isPathByte(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("/-._~!&()+;=:@", c) >= 0
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("/-._~!&()+=:@", c) >= 0
 }
 
 func isHex(c byte) bool {
