@@ -3,6 +3,8 @@ package haproxy
 import (
 	"fmt"
 	"slices"
+
+	"signalbox"
 )
 
 // Diff returns what leads from the running state to a wanted one. The commands can be sent even if reasons to reload remain:
@@ -76,8 +78,13 @@ func Applied(running, want *Config) *Config {
 			a.Mode, a.Check, a.Policy = r.Mode, r.Check, r.Policy
 			n := min(len(r.Slots), len(w.Slots))
 			a.Slots = append(slices.Clone(w.Slots[:n]), r.Slots[n:]...)
-			for i := n; i < len(a.Slots); i++ {
-				a.Slots[i].free()
+			for i := range a.Slots {
+				if i >= n {
+					a.Slots[i].free()
+				}
+				if r.Check.Kind == signalbox.CheckOff {
+					a.Slots[i].CheckPort = r.Slots[i].CheckPort
+				}
 			}
 			r = &a
 		}
@@ -151,6 +158,9 @@ func (d *differ) servers(from, to *Backend) {
 			t = to.Slots[i]
 		} else {
 			t.free()
+		}
+		if from.Check.Kind == signalbox.CheckOff {
+			t.CheckPort = f.CheckPort // the check comes with the reload, and its port with it
 		}
 		if f == t {
 			continue

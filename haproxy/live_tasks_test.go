@@ -316,10 +316,16 @@ func TestCheckPorts(t *testing.T) {
 		return s
 	}
 	one := at("one", first)
-	l := start(t, tableOf(one))
+	unprobed := service("/off", "", task(t, "off"))
+	unprobed.Check.Kind = signalbox.CheckOff
+	unprobed.Endpoints[0].CheckPort = broken
+	l := start(t, tableOf(one, unprobed))
+	if answer := l.command("set server off:0/s1 check-port 7"); strings.TrimSpace(answer) == "" {
+		t.Error("HAProxy takes the port of a check that is off")
+	}
 	eventually(t, "the first port is probed", func() bool { return probed["first"].Load() > 0 })
 	two := at("two", second)
-	l.become(tableOf(two))
+	l.become(tableOf(two, unprobed))
 	eventually(t, "the second port is probed", func() bool { return probed["second"].Load() > 0 })
 	is := func(code int) func() bool {
 		return func() bool {
@@ -331,12 +337,12 @@ func TestCheckPorts(t *testing.T) {
 	down := *two
 	down.Endpoints = slices.Clone(two.Endpoints)
 	down.Endpoints[0].CheckPort = broken
-	l.become(tableOf(&down))
+	l.become(tableOf(&down, unprobed))
 	eventually(t, "the broken port takes the task down", is(503))
 	own := *two
 	own.Endpoints = slices.Clone(two.Endpoints)
 	own.Endpoints[0].CheckPort = 0
-	l.become(tableOf(&own))
+	l.become(tableOf(&own, unprobed))
 	eventually(t, "its own port takes it up", is(200))
 }
 

@@ -20,16 +20,20 @@ import (
 // model is what a HAProxy knows, changed by runtime commands as the real one changes it. It is strict: what does not exist can't
 // be set, added or removed.
 type model struct {
-	servers map[string]Server
-	maps    map[string]map[string]string
+	servers  map[string]Server
+	unprobed map[string]bool // servers without a check
+	maps     map[string]map[string]string
 }
 
 func load(c *Config) *model {
-	m := &model{servers: make(map[string]Server), maps: make(map[string]map[string]string)}
+	m := &model{servers: make(map[string]Server), unprobed: make(map[string]bool), maps: make(map[string]map[string]string)}
 	for _, b := range c.Backends {
 		for _, s := range b.Slots {
 			s.Task = ""
 			m.servers[b.Name+"/"+s.Name] = s
+			if b.Check.Kind == signalbox.CheckOff {
+				m.unprobed[b.Name+"/"+s.Name] = true
+			}
 		}
 	}
 	for _, list := range c.Maps() {
@@ -59,8 +63,8 @@ func (m *model) apply(c Command) error {
 			s.Addr = netip.AddrPortFrom(netip.MustParseAddr(f[4]), uint16(port))
 		case "check-port":
 			port, err := strconv.ParseUint(f[4], 10, 16)
-			if err != nil {
-				return fmt.Errorf("%s: bad port", c.Text)
+			if err != nil || m.unprobed[f[2]] {
+				return fmt.Errorf("%s: bad port, or no check", c.Text)
 			}
 			s.CheckPort = uint16(port)
 		case "weight":

@@ -21,6 +21,9 @@ func assign(endpoints []signalbox.Endpoint, was *Backend, checked bool, floor in
 	slots := slices.Clone(before)
 	for i := range slots {
 		slots[i].free()
+		if !checked { // HAProxy refuses the port of a check that is off
+			slots[i].CheckPort = 0
+		}
 	}
 	var fresh []signalbox.Endpoint
 	for i, e := range endpoints {
@@ -124,7 +127,7 @@ func (s *Server) free() { s.Task, s.Admin, s.Gated = "", Maint, false }
 // take fills a slot with an endpoint; was is the slot as it was if the task had it already.
 func (s *Server) take(e signalbox.Endpoint, was *Server, checked bool, weight int) {
 	s.Task, s.Addr, s.CheckPort = e.Task, e.Addr, e.CheckPort
-	if s.CheckPort == e.Addr.Port() {
+	if s.CheckPort == e.Addr.Port() || !checked {
 		s.CheckPort = 0
 	}
 	served := was != nil && was.Admin == Ready

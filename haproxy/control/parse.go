@@ -74,6 +74,7 @@ type ServerState struct {
 	Addr          netip.AddrPort // invalid if the server has no IP address
 	Admin         haproxy.AdminState
 	Weight        int
+	CheckPort     uint16 // 0: that of Addr
 	Up            bool // HAProxy's checks say that it works, or it has none
 }
 
@@ -98,8 +99,8 @@ func ParseServersState(s string) ([]ServerState, error) {
 	for i, n := range strings.Fields(names[2:]) {
 		col[n] = i
 	}
-	index := make([]int, 0, 7)
-	for _, n := range []string{"be_name", "srv_name", "srv_addr", "srv_port", "srv_admin_state", "srv_uweight", "srv_op_state"} {
+	index := make([]int, 0, 8)
+	for _, n := range []string{"be_name", "srv_name", "srv_addr", "srv_port", "srv_admin_state", "srv_uweight", "srv_op_state", "srv_check_port"} {
 		i, ok := col[n]
 		if !ok {
 			return nil, fmt.Errorf("no field %s", n)
@@ -139,6 +140,11 @@ func ParseServersState(s string) ([]ServerState, error) {
 		default:
 			st.Admin = haproxy.Ready
 		}
+		port, err := strconv.ParseUint(fields[index[7]], 10, 16)
+		if err != nil {
+			return nil, fmt.Errorf("port of the check in %q: %w", cut(line, 200), err)
+		}
+		st.CheckPort = uint16(port)
 		if st.Weight, err = strconv.Atoi(fields[index[5]]); err != nil {
 			return nil, fmt.Errorf("weight in %q: %w", cut(line, 200), err)
 		}

@@ -15,7 +15,7 @@ const (
 	sampleServers = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight " +
 		"srv_time_since_last_change srv_check_status srv_check_result srv_check_health srv_check_state srv_agent_state bk_f_forced_id " +
 		"srv_f_forced_id srv_fqdn srv_port srvrecord srv_use_ssl srv_check_port srv_check_addr srv_agent_addr srv_agent_port\n" +
-		"3 b1 1 s1 127.0.0.1 2 4 5 1 3 1 0 2 6 0 0 0 - 9000 - 0 0 - - 0\n3 b1 2 s2 ::1 0 5 1 1 4 1 0 0 8 0 0 0 - 1 - 0 0 - - 0\n" +
+		"3 b1 1 s1 127.0.0.1 2 4 5 1 3 1 0 2 6 0 0 0 - 9000 - 0 77 - - 0\n3 b1 2 s2 ::1 0 5 1 1 4 1 0 0 8 0 0 0 - 1 - 0 0 - - 0\n" +
 		"3 b1 3 s3 127.0.0.1 2 8 1 1 4 1 0 0 8 0 0 0 - 1 - 0 0 - - 0\n"
 	sampleMap  = "0x55c2c834f1a0 a.local b1\n0x55c2c834f1b0 b.local/ b2 "
 	sampleProc = "#<PID>          <type>          <reloads>       <uptime>        <version>      \n" +
@@ -42,7 +42,7 @@ func TestParseWhatHAProxySays(t *testing.T) {
 			t.Errorf("server %d is %s, want %s", i, servers[i].Admin, want)
 		}
 	}
-	if s := servers[0]; s.Addr.String() != "127.0.0.1:9000" || s.Weight != 5 || !s.Up {
+	if s := servers[0]; s.Addr.String() != "127.0.0.1:9000" || s.Weight != 5 || s.CheckPort != 77 || !s.Up {
 		t.Errorf("server %+v", s)
 	}
 	lines, err := ParseMap(sampleMap)

@@ -101,7 +101,7 @@ func readBack(base, hint *haproxy.Config, act actual) (*haproxy.Config, []differ
 			if slots == nil {
 				slots = slices.Clone(b.Slots)
 			}
-			slots[k] = haproxy.Server{Name: s.Name, Addr: st.Addr, Admin: st.Admin, Weight: st.Weight}
+			slots[k] = haproxy.Server{Name: s.Name, Addr: st.Addr, Admin: st.Admin, Weight: st.Weight, CheckPort: st.CheckPort}
 			if st.Admin != haproxy.Maint {
 				slots[k].Task = taskAt(st.Addr, backend(hint, b.Name), b)
 			}
@@ -140,7 +140,7 @@ func sameServer(s haproxy.Server, st ServerState) bool {
 	if s.Admin != st.Admin {
 		return false
 	}
-	return s.Admin == haproxy.Maint || s.Addr == st.Addr && s.Weight == st.Weight
+	return s.Admin == haproxy.Maint || s.Addr == st.Addr && s.Weight == st.Weight && s.CheckPort == st.CheckPort
 }
 
 func taskAt(addr netip.AddrPort, backends ...*haproxy.Backend) string {
