@@ -217,7 +217,7 @@ func (p *PortResult) own(key string) bool {
 
 // sets reports whether the port has something other than the default of a row.
 func (p *PortResult) sets(l *Label) bool {
-	if l.clear == nil {
+	if l.clear == nil || !p.asks(l.Key) {
 		return p.asks(l.Key)
 	}
 	var none values

@@ -178,6 +178,9 @@ func readAll(meta map[string]string, o *Options, problems *[]signalbox.Problem) 
 	return claims
 }
 
+// waysIn are keys that ask for a way in.
+var waysIn = []string{"host", "path", "port"}
+
 // assign puts a claim to the ports that it is about.
 func (r *Result) assign(ports []Port, c claim, claims [][]claim) {
 	fail := func(code, text string) {
@@ -189,8 +192,8 @@ func (r *Result) assign(ports []Port, c claim, claims [][]claim) {
 				claims[i] = append(claims[i], c)
 			}
 		}
-		if len(claims) == 0 && c.rank != rankForeignApp {
-			fail("SB105", "asks for a route, and the app has no port that can be routed to")
+		if len(claims) == 0 && slices.Contains(waysIn, c.key) {
+			fail("SB105", "asks for a way in, and the app has no port that can be routed to")
 		}
 		return
 	}
