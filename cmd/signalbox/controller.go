@@ -101,6 +101,7 @@ func (c *controller) sources() ([]discovery.Source, prometheus.Collector, error)
 		if err != nil {
 			return nil, nil, &exitError{code: exitUsage, err: err, try: "signalbox config"}
 		}
+		c.readers = append(c.readers, static)
 		sources = slices.Insert(sources, 0, discovery.Source(static)) // no app may take the place of what the operator wrote
 	}
 	return sources, source, nil

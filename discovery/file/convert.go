@@ -54,6 +54,11 @@ func convert(entries []entry, in surroundings) ([]*signalbox.Service, []signalbo
 	return services, slices.Compact(problems)
 }
 
+// ports returns the one port of the service.
+func (e *entry) ports() []labels.Port {
+	return []labels.Port{{Service: e.port, Check: e.protocol(), NoService: e.port == 0}}
+}
+
 // service returns the service of an entry, nil for none, and the problems that it cannot carry.
 func (e *entry) service(old *signalbox.Service, in *surroundings) (*signalbox.Service, []signalbox.Problem) {
 	var problems []signalbox.Problem
@@ -76,7 +81,7 @@ func (e *entry) service(old *signalbox.Service, in *surroundings) (*signalbox.Se
 		slices.SortFunc(kept.Problems, signalbox.Problem.Compare)
 		return &kept, nil
 	}
-	read := labels.Parse(e.name, e.labels, []labels.Port{{Service: e.port, Check: e.protocol(), NoService: e.port == 0}}, in.labels)
+	read := labels.Parse(e.name, e.labels, e.ports(), in.labels)
 	p := labels.Keep(old, read.Ports[0])
 	problems = append(problems, read.Problems...)
 	problems = append(problems, p.Problems...)

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -50,6 +51,8 @@ type Source struct {
 	good    bool                 // entries are those of a file that was read
 	broken  error                // why content, or the file, is no good
 	health  discovery.Health
+
+	shown atomic.Pointer[[]entry] // entries, for everybody; they are not changed any more
 }
 
 var (
@@ -94,6 +97,18 @@ func (s *Source) Name() string { return s.cfg.Name }
 
 // Seed implements discovery.Seeder: what was stored stands in for entries and names that cannot be read now.
 func (s *Source) Seed(state []*signalbox.Service) { s.state = state }
+
+// Readings returns what became of each label of a service, as the last good file has it. False: that has no such service.
+func (s *Source) Readings(app string) ([]labels.Reading, bool) {
+	if entries := s.shown.Load(); entries != nil {
+		for i := range *entries {
+			if e := &(*entries)[i]; e.name == app {
+				return labels.Read(e.name, e.labels, e.ports(), s.cfg.Labels), true
+			}
+		}
+	}
+	return nil, false
+}
 
 // Run implements discovery.Source.
 func (s *Source) Run(ctx context.Context, out chan<- discovery.Update, again <-chan struct{}) error {
@@ -256,7 +271,9 @@ func (s *Source) convert(ctx context.Context, cause string, at time.Time) *disco
 			return a, ok
 		},
 	}
-	services, problems := convert(s.entries, in)
+	entries := s.entries
+	s.shown.Store(&entries)
+	services, problems := convert(entries, in)
 	if len(missing) > 0 {
 		s.resolver.Prefetch(ctx, missing)
 		services, problems = convert(s.entries, in)

@@ -19,6 +19,7 @@ import (
 type followedFile struct {
 	t       *testing.T
 	path    string
+	source  *Source
 	watcher *discovery.Watcher
 	out     chan *discovery.Change
 	table   *signalbox.Table
@@ -34,6 +35,7 @@ func followFile(t *testing.T, content, state string) *followedFile {
 	if err != nil {
 		t.Fatal(err)
 	}
+	f.source = src
 	f.watcher = discovery.NewWatcher(discovery.Config{Sources: []discovery.Source{src}, StateDir: state, FirstWait: 100 * time.Millisecond})
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -96,6 +98,12 @@ func TestSourceFollowsItsFile(t *testing.T) {
 	before := f.table.Services[0]
 	f.write("services:\n" + one + two)
 	f.expect("/a=1 /b=2", "following")
+	if r, ok := f.source.Readings("/b"); !ok || len(r) != 1 || r[0].Label != "signalbox.host" || r[0].Value != "b.local" {
+		t.Errorf("readings of /b: %v, %t", r, ok)
+	}
+	if _, ok := f.source.Readings("/c"); ok {
+		t.Error("the labels of a service that is not there were read")
+	}
 	if f.table.Services[0] != before {
 		t.Error("a service that did not change has a new pointer")
 	}
