@@ -49,6 +49,7 @@ type Policy struct {
 
 	// What is done with requests and answers.
 	StripPrefix     bool     // the path of the route is taken off
+	StripPath       string   // path that is taken off requests that have it, whatever the route, "" for none
 	RewritePath     string   // what the path of the route is replaced by, "" for nothing
 	RewriteHost     string   // the Host that the tasks see, "" for the client's
 	RewriteLocation string   // prefix put before the path of redirects that the tasks answer with, "" for none
@@ -158,6 +159,7 @@ func (p *Policy) String() string {
 	add("bind-address", p.BindAddress.IsValid(), p.BindAddress)
 	add("accept-proxy", p.AcceptProxy, true)
 	add("strip-prefix", p.StripPrefix, true)
+	add("strip-prefix", p.StripPath != "", p.StripPath)
 	add("rewrite-path", p.RewritePath != "", p.RewritePath)
 	add("rewrite-host", p.RewriteHost != "", p.RewriteHost)
 	add("rewrite-location", p.RewriteLocation != "", p.RewriteLocation)

@@ -64,6 +64,7 @@ func drawPolicy(t *rapid.T) signalbox.Policy {
 		*field = sometimes(name)
 	}
 	p.RewritePath, p.RewriteHost = text("rewrite path", "/", "/x", "bad", "/a%20b$1"), text("rewrite host", "inner.local", "[::1]", "a b", "%[src]")
+	p.StripPath = text("strip path", "/", "/x", "/a.b/", "bad")
 	p.RewriteLocation, p.RedirectRoot = text("location", "/", "/x/y", "x"), text("root", "/", "/login?x=%20", "//evil")
 	for range number("cors", 1, 60) {
 		p.CORS = append(p.CORS, rapid.SampledFrom([]string{"*", "null", "https://a.example", "http://[::1]:80", "a b"}).Draw(t, "origin"))

@@ -91,6 +91,9 @@ func passage(p *signalbox.Policy, r Request, a *Answer) (out []Effect) {
 		}
 		add(true, "strip-prefix", 0, "asks for %s %s", method, rest)
 	}
+	if rest, ok := strings.CutPrefix(a.Path+"/", p.StripPath+"/"); ok && p.StripPath != "" {
+		add(true, "strip-prefix", 0, "asks for %s /%s", method, strings.TrimSuffix(rest, "/"))
+	}
 	add(p.RewriteHost != "", "rewrite-host", 0, "asks for the host %s", p.RewriteHost)
 	for _, h := range p.RequestHeaders {
 		add(true, "request-header", 0, "sets %s", h)

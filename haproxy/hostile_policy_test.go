@@ -48,6 +48,7 @@ var policyTexts = map[string]func(*signalbox.Policy, string){
 	"Refused":              func(p *signalbox.Policy, s string) { p.Refused = s },
 	"TLS":                  func(p *signalbox.Policy, s string) { p.TLS = s },
 	"RewritePath":          func(p *signalbox.Policy, s string) { p.RewritePath = s },
+	"StripPath":            func(p *signalbox.Policy, s string) { p.StripPath = s },
 	"RewriteHost":          func(p *signalbox.Policy, s string) { p.RewriteHost = s },
 	"RewriteHost, TLS":     func(p *signalbox.Policy, s string) { p.RewriteHost, p.BackendTLS = s, signalbox.BackendVerified },
 	"RewriteLocation":      func(p *signalbox.Policy, s string) { p.RewriteLocation = s },

@@ -16,7 +16,7 @@ import (
 // or other rooms read is left out, so that two equal ones never need a reload.
 type Policy struct {
 	signalbox.Policy
-	// Prefixes and Paths are those of the routes, the longest first, where they are taken off the requests' paths.
+	// Prefixes and Paths are taken off the requests' paths, the longest first: those of the routes, or StripPath.
 	Prefixes, Paths []string
 	// ServerName is the name that the tasks' certificate has to bear where requests have no Host; "" if nothing is known.
 	ServerName string
@@ -203,8 +203,14 @@ func (p *sounder) paths() {
 		p.unwritable("rewrite-path", out.RewritePath)
 		out.RewritePath = ""
 	}
+	if out.StripPath != "" && (out.StripPath == "/" || !validPath(out.StripPath)) {
+		p.unwritable("strip-prefix", out.StripPath)
+		out.StripPath = ""
+	}
 	if out.StripPrefix || out.RewritePath != "" {
 		p.routePaths()
+	} else if out.StripPath != "" {
+		p.out.Prefixes = []string{strings.TrimSuffix(out.StripPath, "/")}
 	}
 	if h := out.RewriteHost; h != "" && (len(h) > 255 || !all(h, ".-_:[]")) {
 		p.unwritable("rewrite-host", h)

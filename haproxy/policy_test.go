@@ -23,6 +23,7 @@ func policies() map[string]any {
 		"Retries": &n, "Allow": []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
 		"Auth":      &signalbox.Auth{Realm: "r", User: "ann", Hash: "$6$a$b"},
 		"RateLimit": signalbox.RateLimit{Requests: 3, Per: time.Second}, "Refused": "x", "HTTPSRedirect": true, "HSTS": true, "StripPrefix": true,
+		"StripPath":   "/y",
 		"RewritePath": "/x", "RewriteHost": "x", "RewriteLocation": "/x", "RedirectRoot": "/x", "CORS": []string{"*"},
 		"RequestHeaders": []signalbox.Header{{Name: "x", Value: "y"}}, "ResponseHeaders": []signalbox.Header{{Name: "x", Value: "y"}},
 		"ErrorPages": []signalbox.ErrorPage{{Status: 503, Name: "p"}}, "BackendTLS": signalbox.BackendVerified, "HTTP2": true, "SendProxy": true,

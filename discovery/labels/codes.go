@@ -46,7 +46,6 @@ func Codes() []signalbox.Code {
 		{Code: "SB144", Meaning: "A template of marathon-lb changes the frontends, which are shared, by more than the names and paths of the app.", Fix: "Use signalbox.host, signalbox.path and signalbox.path-match."},
 		{Code: "SB146", Meaning: "Not what a label of a deployment can be.", Fix: "Write the id of the app that the group makes up; a number of instances."},
 		{Code: "SB147", Meaning: "Not the index of a port of the app. The service's own port is probed.", Fix: "Count the ports as the app declares them, from 0."},
-		{Code: "SB148", Meaning: "Only the path of the route can be taken off.", Fix: "Give HAPROXY_N_PATH the same path, or use signalbox.path and signalbox.strip-prefix."},
 		{Code: "SB150", Meaning: "A line of a template of marathon-lb begins another section of the configuration. The rest of the template is left out.", Fix: "Remove it."},
 	}
 }

@@ -172,9 +172,9 @@ func (p *PortResult) combine() {
 	byName := len(p.Routes) > 0
 	plain := slices.ContainsFunc(p.Routes, func(r signalbox.Route) bool { return r.Match != signalbox.Regex })
 	below := slices.ContainsFunc(p.Routes, func(r signalbox.Route) bool { return r.Path != "/" })
-	p.idleIf(byName && !plain, "strip-prefix", "a regular expression has no prefix to take off")
+	p.idleIf(byName && !plain && y.StripPath == "", "strip-prefix", "a regular expression has no prefix to take off")
 	p.idleIf(byName && !plain, "rewrite-path", "a regular expression has no prefix to replace")
-	p.idleIf(byName && !below, "strip-prefix", "there is no path to take off")
+	p.idleIf(byName && !below && y.StripPath == "", "strip-prefix", "there is no path to take off")
 	p.idleIf(y.RewritePath != "", "strip-prefix", "rewrite-path replaces the path")
 	p.idleIf(!p.asks("path"), "path-match", "there is no path")
 	unnamed := !byName && !p.asks("host") && !p.asks("path") // where they are wrong that says enough

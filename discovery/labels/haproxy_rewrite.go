@@ -33,19 +33,20 @@ func (t *translation) holdsBelow(terms []string, prefix string) bool {
 	return len(words) == 2 && words[0] == "path_beg" && strings.TrimSuffix(t.value(words[1]), "/") == prefix
 }
 
-// stripped asks for a prefix to be taken off or replaced. Labels do so for the path of the route only.
+// stripped asks for a prefix to be taken off, or replaced, which labels do for the path of the route only.
 func (t *translation) stripped(c claim, from, target string) (outcome, string) {
 	paths := t.routePaths()
-	if _, match := pathBeg(t.labels["PATH"].value); match == "regex" {
-		return unsaid, "takes a path off that may come in either case"
-	}
-	if len(paths) != 1 || paths[0] != from {
-		return unsaid, fmt.Sprintf("takes %s off paths; only the path of the route can be taken off, and that is %s", from, strings.Join(paths, " "))
-	}
-	if target == "/" || target == "" {
-		t.ask(c, "strip-prefix", "true")
-	} else {
+	_, match := pathBeg(t.labels["PATH"].value)
+	ofRoute := match == "prefix" && len(paths) == 1 && paths[0] == from
+	switch {
+	case target != "/" && target != "" && !ofRoute:
+		return unsaid, fmt.Sprintf("replaces %s; only the path of the route can be replaced, and that is %s", from, strings.Join(paths, " "))
+	case target != "/" && target != "":
 		t.ask(c, "rewrite-path", target)
+	case ofRoute:
+		t.ask(c, "strip-prefix", "true")
+	default:
+		t.ask(c, "strip-prefix", from)
 	}
 	return understood, ""
 }

@@ -114,7 +114,7 @@ var marathonLBLabels = []marathonLBLabel{
 	{Name: "USE_HSTS", Meaning: "Answers over TLS carry Strict-Transport-Security.", Native: keys("hsts"), read: inHTTP(ofKey("hsts"))},
 	{Name: "AUTH", Meaning: "realm:user:hash: clients must give the name and the password.", Native: keys("auth"), Deviation: "It holds on every way in, the service port too. What cannot be read closes the service.", read: ofKey("auth")},
 	{Name: "BACKEND_NETWORK_ALLOWED_ACL", Meaning: "The addresses and networks that may enter.", Native: keys("allow"), Deviation: "What cannot be read closes the service.", read: ofKey("allow")},
-	{Name: "HTTP_BACKEND_PROXYPASS_PATH", Meaning: "The path of the route is taken off, and tasks see the first name of the service.", Native: keys("strip-prefix", "rewrite-host"), Deviation: "It must be the port's PATH.", read: inHTTP((*translation).proxyPass)},
+	{Name: "HTTP_BACKEND_PROXYPASS_PATH", Meaning: "The path is taken off requests that have it, and tasks see the first name of the service.", Native: keys("strip-prefix", "rewrite-host"), Deviation: "It ends on segment boundaries.", read: inHTTP((*translation).proxyPass)},
 	{Name: "HTTP_BACKEND_REVPROXY_PATH", Meaning: "Put before the path of redirects that tasks answer with.", Native: keys("rewrite-location"), Deviation: "The path of the redirect stays behind it; marathon-lb drops that.", read: inHTTP((*translation).revProxy)},
 	{Name: "HTTP_BACKEND_REDIR", Meaning: "Where requests for / are sent.", Native: keys("redirect-root"), read: inHTTP(ofKey("redirect-root"))},
 

@@ -1,7 +1,6 @@
 package labels
 
 import (
-	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -281,8 +280,8 @@ func (t *translation) proxyPass(c claim) {
 	if host := t.values["hostname"]; host != "" {
 		t.ask(c, "rewrite-host", host)
 	}
-	if result, why := t.stripped(c, cmp.Or(t.values["proxypath"], "/"), ""); result == unsaid {
-		t.problem(c, "SB148", signalbox.SeverityError, why, "paths stay as they are")
+	if t.values["proxypath"] != "" { // there is nothing to take off "/"
+		t.stripped(c, t.values["proxypath"], "")
 	}
 }
 

@@ -69,7 +69,7 @@ var twoPorts = []Port{{Index: 0, Name: "http", Service: 10001}, {Index: 1, Servi
 
 // fieldsOf holds, for each key, values with a place for something hostile in each of their fields, beside the whole value.
 var fieldsOf = map[string][]string{
-	"enable": nil, "mode": nil, "port": {"80?"}, "accept-proxy": nil, "port-tls": nil, "strip-prefix": nil, "http2": nil, "send-proxy": nil, "hsts": nil,
+	"enable": nil, "mode": nil, "port": {"80?"}, "accept-proxy": nil, "port-tls": nil, "strip-prefix": {"/a?", "/?"}, "http2": nil, "send-proxy": nil, "hsts": nil,
 	"https-redirect": nil, "priority": {"1?"}, "weight": {"1?"}, "maxconn": {"1?"}, "retries": {"1?"}, "balance": {"uri?"}, "path-match": {"regex?"},
 	"backend-tls": {"verify?"}, "slow-start": {"1?s"}, "timeout": {"1?s"}, "connect-timeout": {"1?s"}, "health-interval": {"1?s"},
 	"host": {"shop.?.local", "*.?", "~?", "~[?]", "~x{?}", "a.local, ?", "~a? b.local"}, "path": {"/a/?/b", "/ok, ?", "/a%?"},

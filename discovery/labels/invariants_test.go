@@ -151,6 +151,7 @@ var policyChecks = map[string]func(y *signalbox.Policy) bool{
 		return !y.BindAddress.IsValid() || y.BindAddress.Zone() == "" && !y.BindAddress.Is4In6()
 	},
 	"AcceptProxy": always,
+	"StripPath":   func(y *signalbox.Policy) bool { return y.StripPath == "" || safePath.MatchString(y.StripPath) && y.RewritePath == "" && !y.StripPrefix },
 	"StripPrefix": func(y *signalbox.Policy) bool { return !y.StripPrefix || y.RewritePath == "" },
 	"RewritePath": func(y *signalbox.Policy) bool { return y.RewritePath == "" || safePath.MatchString(y.RewritePath) },
 	"RewriteHost": func(y *signalbox.Policy) bool {
@@ -197,7 +198,7 @@ var policyChecks = map[string]func(y *signalbox.Policy) bool{
 
 // httpOnly are fields that a service of mode tcp does not have.
 var httpOnly = []string{
-	"Sticky", "Auth", "RateLimit", "HTTPSRedirect", "HSTS", "StripPrefix", "RewritePath", "RewriteHost", "RewriteLocation", "RedirectRoot",
+	"Sticky", "Auth", "RateLimit", "HTTPSRedirect", "HSTS", "StripPrefix", "StripPath", "RewritePath", "RewriteHost", "RewriteLocation", "RedirectRoot",
 	"CORS", "RequestHeaders", "ResponseHeaders", "ErrorPages", "HTTP2", "RoutePatterns",
 }
 

@@ -10,11 +10,38 @@ import (
 
 // rewriteLabels say what is done with requests and answers on their way.
 var rewriteLabels = []Label{
-	onOff(Label{
-		Key: "strip-prefix", Default: "false", HTTP: true,
-		Doc: "The path of the route is taken off before a task sees the request: /api/users arrives as /users.", Example: "true",
-		Invalid: "false holds",
-	}, func(p *signalbox.Policy) *bool { return &p.StripPrefix }),
+	{
+		Key: "strip-prefix", Type: "bool, or a path", Default: "false", HTTP: true,
+		Doc:     "The path of the route is taken off before a task sees the request: /api/users arrives as /users. A path is taken off requests that have it, whatever the route.",
+		Example: "true", Invalid: "false holds",
+		set: func(v *values, raw string, _ *Options) ([]flaw, bool) {
+			if !strings.HasPrefix(raw, "/") {
+				on, bad := parseSwitch(raw)
+				if bad != nil {
+					return []flaw{*bad}, true
+				}
+				v.policy.StripPrefix = on
+				return nil, false
+			}
+			path, bad := parsePath(raw)
+			if bad == nil && path == "/" {
+				bad = &flaw{code: "SB110", value: raw, text: "leaves nothing"}
+			}
+			if bad != nil {
+				return []flaw{*bad}, true
+			}
+			v.policy.StripPath = path
+			return nil, false
+		},
+		keep: func(v *values, prev *signalbox.Service) string {
+			v.policy.StripPrefix, v.policy.StripPath = prev.Policy.StripPrefix, prev.Policy.StripPath
+			if v.policy.StripPrefix {
+				return "true"
+			}
+			return v.policy.StripPath
+		},
+		clear: func(y *signalbox.Policy) { y.StripPrefix, y.StripPath = false, "" },
+	},
 	scalar(Label{
 		Key: "rewrite-path", Type: "path", Default: "none", HTTP: true,
 		Doc: "What the path of the route is replaced by before a task sees the request.", Example: "/internal/api",
