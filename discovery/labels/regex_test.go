@@ -68,16 +68,12 @@ func TestExpressionsDoNotMatchReservedHosts(t *testing.T) {
 	}
 }
 
-// What is let through means the same to Go, which explains, and to PCRE2, which routes. grep -P is the second judge.
+// What is let through means the same to Go, which explains, and to PCRE2, which routes. GNU grep is the second judge.
 func TestEnginesAgree(t *testing.T) {
-	if err := exec.Command("grep", "-qP", "a").Run(); err != nil {
-		if e := (&exec.ExitError{}); !errors.As(err, &e) || e.ExitCode() > 1 {
-			t.Skip("grep knows no Perl expressions here")
-		}
-	}
 	atoms := []string{"a", "b", "/", ".", `\.`, "[a-c]", "[^/]", "[^a]", `\d`, `\w`, `[\d-]`, `[a\]]`, `\{`, "(a|b)", "(?:ab|c)", "(a)", "x|y", "-", "1", `[{}]`, "&", "(|a)"}
 	quantifiers := []string{"", "", "", "*", "+", "?", "{2}", "{1,}", "{0,2}", "{0,40}"}
 	inputs := []string{"", "a", "b", "ab", "abc", "/", "/a", "/a/b", "a.b", "aa", "aaa", "1", "12", "a1", "-", "]", "{}", "x", "y", "ax", "xy", "c", "cc", "&", "/ab/", "a]", "..", "A"}
+	compared := 0
 	rapid.Check(t, func(t *rapid.T) {
 		var expr strings.Builder
 		for range rapid.IntRange(1, 5).Draw(t, "length") {
@@ -85,8 +81,9 @@ func TestEnginesAgree(t *testing.T) {
 		}
 		e, bad := parsePathRegex(expr.String())
 		if bad != nil {
-			t.Skip(bad.text)
+			return
 		}
+		compared++
 		whole := regexp.MustCompile("^(?:" + e + ")$")
 		var want []string
 		for i, s := range inputs {
@@ -105,4 +102,7 @@ func TestEnginesAgree(t *testing.T) {
 			t.Fatalf("%q: Go matches %q, PCRE2 %q", e, got, out)
 		}
 	})
+	if compared == 0 {
+		t.Error("no expression was compared")
+	}
 }
