@@ -297,13 +297,11 @@ func TestCertificatesAreTried(t *testing.T) {
 
 // A check as another user sees no key.
 func TestChecksSeeNoKeys(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root checks as another user")
-	}
 	secret := File{haproxy.CertificateFile("shop"), []byte("no certificate at all")}
 	config := File{configName, []byte("defaults\n  mode http\n  timeout client 1s\n  timeout server 1s\n  timeout connect 1s\nfrontend x\n  bind 127.0.0.1:1 ssl crt /d/" + secret.Name + "\n")}
 	v, err := (&Checker{Dir: "/d"}).Check(t.Context(), []File{secret, config}, false)
-	if err != nil || len(v.Rejections) > 0 {
+	// Only root checks as another user.
+	if err != nil || (len(v.Rejections) > 0) != (os.Geteuid() != 0) {
 		t.Errorf("verdict %+v, %v", v, err)
 	}
 }
