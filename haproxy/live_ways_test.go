@@ -76,6 +76,7 @@ func TestPortsOfTheRange(t *testing.T) {
 	}
 	l := startWith(t, tableOf(at(service("/web", "", web), r.First), tcp(r.First+1)), func(o *Options) {
 		o.ServicePorts = r
+		o.ProxyProtocolFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}
 		o.LogFormat = `http %f %lc %{+Q}[var(txn.service)] %ST %ci`
 		o.LogFormatTCP = `tcp %f %lc %{+Q}[var(txn.service)] %ci`
 	})
@@ -94,6 +95,18 @@ func TestPortsOfTheRange(t *testing.T) {
 	// Each is logged once: the hop of the former is not.
 	for _, line := range []string{`http ports_http 0 "/web:0" 200 127.0.0.1`, `tcp ports 0 "/db:0" 127.0.0.1`} {
 		eventually(t, "the log says "+line, func() bool { return l.logged(line) })
+	}
+	// The port that counts is the one that a proxy connects to, not the one that its client asked for.
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	proxied, err := from.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", r.First))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proxied.Close()
+	_ = proxied.SetDeadline(time.Now().Add(10 * time.Second))
+	fmt.Fprint(proxied, "PROXY TCP4 9.9.9.9 8.8.8.8 1 443\r\nGET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	if answer, err := io.ReadAll(proxied); err != nil || !strings.HasSuffix(string(answer), "web / for=9.9.9.9") {
+		t.Errorf("behind a proxy: %s %v", answer, err)
 	}
 	l.become(tableOf(at(service("/web", "", web), r.First+3), tcp(r.First)))
 	if got := ask(t, r.First+3); got != "web /p for=127.0.0.1" {

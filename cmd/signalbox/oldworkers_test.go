@@ -42,7 +42,7 @@ type logPath struct {
 
 const logPatience = 20 * time.Second
 
-func newLogPath(t *testing.T, pulled bool) *logPath {
+func newLogPath(t *testing.T, pulled bool, choose ...func(*haproxy.Options, *control.Settings)) *logPath {
 	dir, err := os.MkdirTemp("", "sb") //nolint:usetesting // a socket path has at most 107 bytes
 	if err != nil {
 		t.Fatal(err)
@@ -77,10 +77,14 @@ func newLogPath(t *testing.T, pulled bool) *logPath {
 	}
 	p.run(receiver.Run)
 	supervisor := &control.Supervisor{Dir: dir, MasterSocket: filepath.Join(dir, "master.sock"), DieWithParent: true}
-	p.applier = control.New(control.Settings{
+	settings := control.Settings{
 		Dir: dir, StatsSocket: p.options.StatsSocket, MasterSocket: supervisor.MasterSocket, Template: haproxy.DefaultTemplate(),
 		Supervisor: supervisor, ReloadInterval: 50 * time.Millisecond, ReloadBurst: 100,
-	})
+	}
+	for _, f := range choose {
+		f(p.options, &settings)
+	}
+	p.applier = control.New(settings)
 	p.run(supervisor.Run)
 	p.run(p.applier.Run)
 	p.old = &control.OldWorkers{
