@@ -48,7 +48,8 @@ type hostsResults struct {
 type hostsResult struct {
 	Way           string  `json:"way"` // "maps": signalbox's; "ACLs": a line for each host
 	Hosts         int     `json:"hosts"`
-	Apps          int     `json:"apps"` // that the hosts lead to
+	Apps          int     `json:"apps"`  // that the hosts lead to
+	Asked         int     `json:"asked"` // how many of the hosts are asked for, at random
 	Requests      int     `json:"requests"`
 	PerSecond     float64 `json:"requestsPerSecond"` // median of the rounds
 	Ratio         float64 `json:"ratio"`             // median of the rounds
@@ -85,20 +86,21 @@ type contestant struct {
 	cpu    time.Duration
 }
 
-// field returns what is compared: each number of hosts by maps and by ACLs, leading to as many apps as the first has hosts, and by maps
-// with an app for each host too.
+// field returns what is compared. By maps: each number of hosts, of as many apps as the first number, asked for as many hosts as that;
+// then the others asked for all of their hosts, which is more than the processor's caches hold; then with an app for each host. By ACLs:
+// each number.
 func (b hostsBench) field() (all []hostsResult) {
 	few := b.counts[0]
 	for _, n := range b.counts {
-		all = append(all, hostsResult{Way: "maps", Hosts: n, Apps: min(n, few)})
+		all = append(all, hostsResult{Way: "maps", Hosts: n, Apps: min(n, few), Asked: min(n, few)})
 	}
 	for _, n := range b.counts {
 		if n > few {
-			all = append(all, hostsResult{Way: "maps", Hosts: n, Apps: n})
+			all = append(all, hostsResult{Way: "maps", Hosts: n, Apps: n, Asked: few}, hostsResult{Way: "maps", Hosts: n, Apps: few, Asked: n})
 		}
 	}
 	for _, n := range b.counts {
-		all = append(all, hostsResult{Way: "ACLs", Hosts: n, Apps: min(n, few)})
+		all = append(all, hostsResult{Way: "ACLs", Hosts: n, Apps: min(n, few), Asked: min(n, few)})
 	}
 	return all
 }
@@ -121,7 +123,7 @@ func (b hostsBench) run(ctx context.Context) (all []hostsResult, err error) {
 		}
 	}()
 	for _, r := range b.field() {
-		fmt.Fprintf(b.progress, "%d hosts of %d apps by %s: starting HAProxy\n", r.Hosts, r.Apps, r.Way)
+		fmt.Fprintf(b.progress, "%d hosts of %d apps by %s, asked for %d: starting HAProxy\n", r.Hosts, r.Apps, r.Way, r.Asked)
 		c, err := startContestant(ctx, filepath.Join(dir, fmt.Sprint(len(field))), task.addr, r)
 		if err != nil {
 			return nil, err
@@ -312,7 +314,7 @@ func (c *contestant) drive(ctx context.Context, until time.Time) (sent int, err 
 	var request []byte
 	for time.Now().Before(until) && ctx.Err() == nil {
 		request = append(request[:0], "GET /cart/7 HTTP/1.1\r\nHost: "...)
-		request = append(append(request, benchHost(rand.IntN(c.result.Hosts))...), "\r\n\r\n"...)
+		request = append(append(request, benchHost(rand.IntN(c.result.Asked)*(c.result.Hosts/c.result.Asked))...), "\r\n\r\n"...)
 		if _, err := conn.Write(request); err != nil {
 			return sent, err
 		}
@@ -348,12 +350,12 @@ func readAnswer(in *bufio.Reader) error {
 
 func (r *hostsResults) print(w io.Writer) error {
 	fmt.Fprintf(w, "%s, %d cores, Linux %s, HAProxy %s, %s\n", r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.HAProxy, r.Machine.Go)
-	fmt.Fprintf(w, "Requests for random hosts through a HAProxy of one thread, %d rounds in which each of these is loaded for %gs.\n"+
+	fmt.Fprintf(w, "Requests for random ones of the hosts asked for through a HAProxy of one thread, %d rounds in which each of these is loaded for %gs.\n"+
 		"The ratio is of the requests in a second to those of the first line in the same round, with the bounds of 95 %% confidence.\n\n", r.Rounds, r.Span)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "way\thosts\tapps\trequests/s\tratio\tlow\thigh\tCPU µs per request\trequests\t")
+	fmt.Fprintln(t, "way\thosts\tof apps\tasked\trequests/s\tratio\tlow\thigh\tCPU µs per request\trequests\t")
 	for _, x := range r.Results {
-		fmt.Fprintf(t, "%s\t%d\t%d\t%.0f\t%.3f\t%.3f\t%.3f\t%.2f\t%d\t\n", x.Way, x.Hosts, x.Apps, x.PerSecond, x.Ratio, x.RatioLow, x.RatioHigh, x.CPUPerRequest, x.Requests)
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%.0f\t%.3f\t%.3f\t%.3f\t%.2f\t%d\t\n", x.Way, x.Hosts, x.Apps, x.Asked, x.PerSecond, x.Ratio, x.RatioLow, x.RatioHigh, x.CPUPerRequest, x.Requests)
 	}
 	return t.Flush()
 }
