@@ -151,7 +151,9 @@ var policyChecks = map[string]func(y *signalbox.Policy) bool{
 		return !y.BindAddress.IsValid() || y.BindAddress.Zone() == "" && !y.BindAddress.Is4In6()
 	},
 	"AcceptProxy": always,
-	"StripPath":   func(y *signalbox.Policy) bool { return y.StripPath == "" || safePath.MatchString(y.StripPath) && y.RewritePath == "" && !y.StripPrefix },
+	"StripPath": func(y *signalbox.Policy) bool {
+		return y.StripPath == "" || safePath.MatchString(y.StripPath) && y.RewritePath == "" && !y.StripPrefix
+	},
 	"StripPrefix": func(y *signalbox.Policy) bool { return !y.StripPrefix || y.RewritePath == "" },
 	"RewritePath": func(y *signalbox.Policy) bool { return y.RewritePath == "" || safePath.MatchString(y.RewritePath) },
 	"RewriteHost": func(y *signalbox.Policy) bool {
