@@ -99,6 +99,8 @@ type Deployment struct {
 	Instances int  // of this app
 	Target    *int // instances that the whole shall have in the end; nil: not said
 	New       *int // instances of the new app in a deployment that keeps both; nil: the old one goes
+	// Members are the apps that a merged service is made of, the oldest first; empty before they are merged.
+	Members []string
 }
 
 // Check is the health check that HAProxy runs against each task.

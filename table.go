@@ -53,14 +53,14 @@ func (t *Table) Service(id ServiceID) *Service {
 	return t.Services[i]
 }
 
-// ServicesOf returns the services of an app, sorted by ID.
+// ServicesOf returns the services of an app, sorted by ID, those that it is merged into among them.
 func (t *Table) ServicesOf(app string) []*Service {
 	if t == nil {
 		return nil
 	}
 	var out []*Service
 	for _, s := range t.Services {
-		if s.App == app {
+		if s.App == app || s.Deployment != nil && slices.Contains(s.Deployment.Members, app) {
 			out = append(out, s)
 		}
 	}

@@ -99,8 +99,11 @@ func mergeDeployment(id signalbox.ServiceID, members []*signalbox.Service) *sign
 	oldest := byAge[0]
 	s := *oldest
 	s.ID, s.App, s.Endpoints, s.Problems = id, oldest.Deployment.Group, nil, nil
+	deployment := *oldest.Deployment
+	s.Deployment = &deployment
 	instances := 0
 	for i, m := range byAge {
+		deployment.Members = append(deployment.Members, m.App)
 		if i > 0 {
 			n, trouble := replaced(s.Endpoints, instances, m)
 			for j := range n {

@@ -110,6 +110,11 @@ func TestDeploymentDrainsAsItProceeds(t *testing.T) {
 			if diff := gocmp.Diff(strings.Join(want, ", "), shares(got[0])); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
+			for _, m := range c.members {
+				if of := (&signalbox.Table{Services: got}).ServicesOf(m.App); len(of) != 1 || of[0] != got[0] {
+					t.Errorf("the services of %s are %v", m.App, of)
+				}
+			}
 			if host := c.defines[1:] + ".local"; got[0].Routes[0].Host != host {
 				t.Errorf("the service answers under %s, want %s", got[0].Routes[0].Host, host)
 			}
