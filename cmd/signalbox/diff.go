@@ -20,6 +20,9 @@ import (
 	"signalbox/haproxy"
 )
 
+// shownLines is how many lines of one file's diff, and how many commands, are printed.
+const shownLines = 40
+
 // diffReport is what `signalbox diff -o json` prints.
 type diffReport struct {
 	APIVersion string          `json:"apiVersion"`
@@ -128,6 +131,7 @@ func posted(table *signalbox.Table, documents []document, how labels.Options, at
 		for i := range found {
 			bare := found[i].Bare()
 			replaced[bare.ID] = true
+			bare.KeepPorts(announced(table, bare.ID))
 			of, bad := bare.Convert(marathon.Options{Labels: how, Now: at, Previous: table.Service})
 			for _, s := range of {
 				if before := table.Service(s.ID); before != nil {
@@ -221,9 +225,10 @@ func (p *program) printDiff(r diffReport) {
 		}
 		for _, f := range a.Files {
 			fmt.Fprintf(p.stdout, "--- %s\n+++ %s\n", f.Name, f.Name)
-			for _, line := range f.Diff {
+			for _, line := range f.Diff[:min(len(f.Diff), shownLines)] {
 				fmt.Fprintln(p.stdout, clean(line))
 			}
+			p.printMore(len(f.Diff), "line")
 		}
 	}
 	if r.Plan == nil {
@@ -240,8 +245,16 @@ func (p *program) printDiff(r diffReport) {
 		how = "a reload: " + reasonText(r.Plan.Reload)
 	}
 	fmt.Fprintf(p.stdout, "plan: %s over the socket, %s\n", plural(len(r.Plan.Commands), "command"), how)
-	for _, c := range r.Plan.Commands {
+	for _, c := range r.Plan.Commands[:min(len(r.Plan.Commands), shownLines)] {
 		fmt.Fprintf(p.stdout, "  %s  # %s\n", clean(c.Text), clean(strings.TrimSpace(c.Why)))
 	}
+	p.printMore(len(r.Plan.Commands), "command")
 	p.printProblems(r.Problems)
+}
+
+// printMore says how many of n things are not shown.
+func (p *program) printMore(n int, noun string) {
+	if n > shownLines {
+		fmt.Fprintf(p.stdout, "… and %s more (-o json has them all)\n", plural(n-shownLines, noun))
+	}
 }

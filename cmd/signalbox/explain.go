@@ -81,7 +81,7 @@ says where that leads. With --apps it needs no controller. It ends with 1 if no 
 	f.VarP(textOf(&q.Method), "method", "X", "`method` of the request")
 	f.Var(textOf(&src), "src", "`address` of the client, for labels that look at it")
 	f.Var(textOf(&apps), "apps", "by the apps of a `file` or directory, without a controller")
-	addSettingsOf(f, &s, func(row setting) bool { return row.section == "Routes" || row.leads() })
+	addSettingsOf(f, &s, func(row setting) bool { return row.reads() || row.leads() })
 	return cmd
 }
 

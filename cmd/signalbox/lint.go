@@ -59,9 +59,9 @@ labels will do. It asks nobody, and needs no controller; --against adds conflict
 		},
 	}
 	addOutput(cmd, &output)
-	cmd.Flags().Var(textOf(&against), "against", "what runs already: `running`, the controller's routes, or the URL of a Marathon")
+	cmd.Flags().Var(textOf(&against), "against", "`what` runs already: \"running\" for the controller's routes, or the URL of a Marathon")
 	addSwitch(cmd.Flags(), &warnings, "warnings", "end with 1 for warnings too")
-	addSettingsOf(cmd.Flags(), &s, func(row setting) bool { return row.section == "Routes" || row.asks() || row.leads() })
+	addSettingsOf(cmd.Flags(), &s, func(row setting) bool { return row.reads() || row.asks() || row.leads() })
 	return cmd
 }
 
@@ -70,16 +70,21 @@ func addSwitch(fs *pflag.FlagSet, to *bool, name, help string) {
 	fs.VarPF(boolOf(to), name, "", help).NoOptDefVal = "true"
 }
 
+// reads reports whether the flag says how labels are read.
+func (row setting) reads() bool {
+	return slices.Contains([]string{"labels", "group", "service-ports", "strict", "raw-templates"}, row.name)
+}
+
 // asks reports whether the flag is about how Marathon is asked.
 func (row setting) asks() bool {
 	return strings.HasPrefix(row.name, "marathon-")
 }
 
-// chosen reports whether the command line or the environment sets a flag of a section.
-func (p *program) chosen(section string) bool {
+// chosen reports whether the command line or the environment sets one of some flags.
+func (p *program) chosen(of func(setting) bool) bool {
 	return slices.ContainsFunc(settingTable, func(row setting) bool {
 		o, known := p.origins[row.name]
-		return row.section == section && known && o != fromDefault
+		return of(row) && known && o != fromDefault
 	})
 }
 
@@ -138,7 +143,7 @@ func (p *program) surroundings(cmd *cobra.Command, s *settings, against string) 
 		}
 		around.running, around.machine = cmp.Or(state.Table, &signalbox.Table{}), true
 		around.labels = s.labelOptions()
-		if !p.chosen("Routes") { // then as the controller reads them
+		if !p.chosen(setting.reads) { // then as the controller reads them
 			err = json.Unmarshal(state.Labels, &around.labels)
 		}
 		err = errors.Join(err, json.Unmarshal(state.Options, &around.options))
@@ -147,7 +152,7 @@ func (p *program) surroundings(cmd *cobra.Command, s *settings, against string) 
 		}
 		return around, err
 	default:
-		s.Marathon = []string{against}
+		s.Marathon, s.AllowLoopback = []string{against}, true // how tasks are reached is nobody's concern here
 		var err error
 		if around.running, err = askMarathon(cmd.Context(), s); err != nil {
 			return around, err

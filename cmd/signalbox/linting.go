@@ -145,6 +145,7 @@ func (p *posting) add(a *lintedApp, d *marathon.Definition, file string) {
 	*a = lintedApp{App: d.ID, Line: d.Line, Findings: []finding{}, Services: []lintService{}}
 	a.read(d.Read(p.around.labels))
 	bare := d.Bare()
+	bare.KeepPorts(announced(p.around.running, d.ID))
 	services, problems := bare.Convert(marathon.Options{Source: file, Labels: p.around.labels, Now: p.around.now})
 	for _, s := range services {
 		problems = append(problems, s.Problems...)
@@ -160,6 +161,16 @@ func (p *posting) add(a *lintedApp, d *marathon.Definition, file string) {
 			p.definitions = map[string]*marathon.Definition{}
 		}
 		p.apps[d.ID], p.definitions[d.ID] = a, d
+	}
+}
+
+// announced returns the service ports that an app has in a table, by index of the port; 0 for none.
+func announced(t *signalbox.Table, app string) func(index int) int {
+	return func(index int) int {
+		if s := t.Service(signalbox.NewServiceID(app, index)); s != nil {
+			return s.Announced
+		}
+		return 0
 	}
 }
 

@@ -104,7 +104,7 @@ func sampleStatus() *signalbox.Status {
 		},
 		{ID: "/shop/web:0", App: "/shop/web", Mode: signalbox.HTTP, Endpoints: []signalbox.Endpoint{up("10.0.0.5:31003")}, Routes: []signalbox.Route{{Host: "shop.local", Path: "/"}}, Problems: []signalbox.Problem{bad}},
 		{ID: "/api:0", App: "/api", Mode: signalbox.HTTP, Endpoints: []signalbox.Endpoint{up("10.0.0.5:31004")}, Routes: []signalbox.Route{{Host: "api.local", Path: "/"}, {Host: "*.api.local", Path: "/"}}},
-		{ID: "/db:0", App: "/db", Mode: signalbox.TCP, Listen: 10001},
+		{ID: "/db:0", App: "/db", Mode: signalbox.TCP, Listen: 10001, Announced: 10001},
 		{ID: "/batch:0", App: "/batch", Mode: signalbox.TCP, Endpoints: []signalbox.Endpoint{up("10.0.0.5:31009")}},
 	}, []signalbox.Problem{odd})
 	return &signalbox.Status{

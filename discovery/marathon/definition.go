@@ -57,6 +57,31 @@ func (d *Definition) Bare() Definition {
 	return bare
 }
 
+// KeepPorts gives ports without a service port the one that assigned knows for their index, 0 for none: an app that is posted again
+// keeps those that Marathon has assigned.
+func (d *Definition) KeepPorts(assigned func(index int) int) {
+	if d.App == nil {
+		return
+	}
+	keep := func(i int, port *number) {
+		if *port == 0 {
+			*port = number(assigned(i))
+		}
+	}
+	for i := range d.App.Ports {
+		keep(i, &d.App.Ports[i])
+	}
+	for i := range d.App.PortDefinitions {
+		keep(i, &d.App.PortDefinitions[i].Port)
+	}
+	mappings := d.App.mappings()
+	for i := range mappings {
+		if mappings[i].ServicePort != nil {
+			keep(i, mappings[i].ServicePort)
+		}
+	}
+}
+
 // Read returns what becomes of each label, by port.
 func (d *Definition) Read(o labels.Options) []labels.Reading {
 	meta, ports := d.described()
@@ -234,6 +259,9 @@ func (r *definitionReader) define(n *jsonNode, id string) {
 		if d.Err == nil && n.member("ports") == nil && n.member("portDefinitions") == nil {
 			d.App.addDefaultPort()
 		}
+		if d.Err == nil && d.App.networking() == onBridge {
+			d.App.addServicePorts()
+		}
 	}
 	r.labels(&d, n)
 	r.found = append(r.found, d)
@@ -298,6 +326,16 @@ func (a *App) addDefaultPort() {
 		}
 		a.Container.PortMappings = []portMapping{{Name: "default"}}
 	case onContainer:
+	}
+}
+
+// addServicePorts says of the ports on a bridge that Marathon assigns each a service port.
+func (a *App) addServicePorts() {
+	mappings := a.mappings()
+	for i := range mappings {
+		if mappings[i].ServicePort == nil {
+			mappings[i].ServicePort = new(number)
+		}
 	}
 }
 

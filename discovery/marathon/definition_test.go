@@ -99,6 +99,23 @@ func TestDefinitionsHaveMarathonsDefaultPort(t *testing.T) {
 	}
 }
 
+func TestDefinitionsKeepAssignedPorts(t *testing.T) {
+	for _, text := range []string{
+		`{"id": "/a", "ports": [0, 8080]}`, `{"id": "/a", "portDefinitions": [{}, {"port": 8080}]}`,
+		`{"id": "/a", "container": {"docker": {"network": "BRIDGE", "portMappings": [{}, {"servicePort": 8080}]}}}`,
+	} {
+		found, err := ReadDefinitions([]byte(text))
+		if err != nil || len(found) != 1 {
+			t.Fatal(text, found, err)
+		}
+		found[0].KeepPorts(func(i int) int { return 10000 + i })
+		ports := found[0].App.ports()
+		if len(ports) != 2 || ports[0].service != 10000 || ports[1].service != 8080 {
+			t.Errorf("%s has the ports %+v, want 10000 and 8080", text, ports)
+		}
+	}
+}
+
 func TestWhatIsNoJSONIsPointedAt(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                        "1:1: unexpected end",
