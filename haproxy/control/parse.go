@@ -75,7 +75,7 @@ type ServerState struct {
 	Admin         haproxy.AdminState
 	Weight        int
 	CheckPort     uint16 // 0: that of Addr
-	Up            bool // HAProxy's checks say that it works, or it has none
+	Up            bool   // HAProxy's checks say that it works, or it has none
 }
 
 // The bits of srv_admin_state that decide the administrative state. CMAINT (0x04) only remembers that the file said "disabled".
