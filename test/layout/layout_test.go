@@ -160,7 +160,7 @@ func TestTopOfTheTree(t *testing.T) {
 			t.Errorf("%s has no place at the top of the tree", e.Name())
 		}
 	}
-	for _, name := range []string{"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "docs/architecture.md", "docs/quickstart.md", "docs/configuration.md", "docs/labels.md", "docs/metrics.md", "docs/problems.md", "docs/routing.md", "docs/ways-in.md", "docs/decisions"} {
+	for _, name := range []string{"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "docs/architecture.md", "docs/quickstart.md", "docs/configuration.md", "docs/labels.md", "docs/metrics.md", "docs/problems.md", "docs/routing.md", "docs/ways-in.md", "docs/policies.md", "docs/decisions"} {
 		if _, err := os.Stat(filepath.Join(root, name)); err != nil {
 			t.Errorf("%s is missing", name)
 		}
