@@ -1,6 +1,7 @@
 package haproxy
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -20,9 +21,12 @@ func (c *Config) effects(r Request, a *Answer) {
 	if p == nil {
 		return
 	}
-	policy := &p.service.Policy
-	a.Policy = policy
-	for _, e := range append(admission(policy, r, a), passage(policy, r, a)...) {
+	a.Policy, a.Sent = &p.service.Policy, a.Path
+	policy := &Policy{}
+	if p.backend != nil && p.backend.Policy != nil {
+		policy = p.backend.Policy
+	}
+	for _, e := range append(c.admission(&policy.Policy, r, a), passage(policy, r, a)...) {
 		a.Effects = append(a.Effects, e)
 		if e.Status != 0 && a.Status == 0 {
 			a.Status, a.Reason = e.Status, e.Text
@@ -31,10 +35,13 @@ func (c *Config) effects(r Request, a *Answer) {
 	if a.Status == 0 && d.Usable() == 0 {
 		a.Status, a.Reason = 503, fmt.Sprintf("no task of %s takes requests", d.Service)
 	}
+	if a.Status != 0 {
+		a.Sent = ""
+	}
 }
 
 // admission returns what decides whether a request enters at all.
-func admission(p *signalbox.Policy, r Request, a *Answer) (out []Effect) {
+func (c *Config) admission(p *signalbox.Policy, r Request, a *Answer) (out []Effect) {
 	add := func(holds bool, label string, status int, format string, args ...any) {
 		if holds {
 			out = append(out, Effect{label, fmt.Sprintf(format, args...), status})
@@ -53,7 +60,11 @@ func admission(p *signalbox.Policy, r Request, a *Answer) (out []Effect) {
 		}
 	}
 	if p.HTTPSRedirect && !r.TLS && !a.byPort() {
-		to := "https://" + a.Host + r.Path
+		to := "https://" + a.Host
+		if port := c.Options.HTTPSPort(); port != 443 {
+			to += fmt.Sprintf(":%d", port)
+		}
+		to += r.Path
 		if r.Query != "" {
 			to += "?" + r.Query
 		}
@@ -67,7 +78,7 @@ func admission(p *signalbox.Policy, r Request, a *Answer) (out []Effect) {
 }
 
 // passage returns what is done with a request that has entered.
-func passage(p *signalbox.Policy, r Request, a *Answer) (out []Effect) {
+func passage(p *Policy, r Request, a *Answer) (out []Effect) {
 	add := func(holds bool, label string, status int, format string, args ...any) {
 		if holds {
 			out = append(out, Effect{label, fmt.Sprintf(format, args...), status})
@@ -78,21 +89,13 @@ func passage(p *signalbox.Policy, r Request, a *Answer) (out []Effect) {
 	if r.Method != "" {
 		method = r.Method
 	}
-	prefix := ""
-	if a.Route != nil && a.Route.Match == signalbox.Prefix {
-		prefix = strings.TrimSuffix(a.Route.Path, "/")
-	}
-	switch rest := strings.TrimPrefix(a.Path, prefix); {
-	case p.RewritePath != "":
-		add(true, "rewrite-path", 0, "asks for %s %s", method, strings.TrimSuffix(p.RewritePath, "/")+rest)
-	case p.StripPrefix && prefix != "":
-		if !strings.HasPrefix(rest, "/") {
-			rest = "/" + rest
+	if path, ok := p.rewritten(a.Path); ok {
+		label := "strip-prefix"
+		if p.RewritePath != "" {
+			label = "rewrite-path"
 		}
-		add(true, "strip-prefix", 0, "asks for %s %s", method, rest)
-	}
-	if rest, ok := strings.CutPrefix(a.Path+"/", p.StripPath+"/"); ok && p.StripPath != "" {
-		add(true, "strip-prefix", 0, "asks for %s /%s", method, strings.TrimSuffix(rest, "/"))
+		a.Sent = path
+		add(true, label, 0, "asks for %s %s", method, path)
 	}
 	add(p.RewriteHost != "", "rewrite-host", 0, "asks for the host %s", p.RewriteHost)
 	for _, h := range p.RequestHeaders {
@@ -109,6 +112,20 @@ func passage(p *signalbox.Policy, r Request, a *Answer) (out []Effect) {
 		add(true, "response-header", 0, "the answer has %s", h)
 	}
 	return out
+}
+
+// rewritten returns what becomes of a path, if a label changes it.
+func (p *Policy) rewritten(path string) (string, bool) {
+	base := strings.TrimSuffix(p.RewritePath, "/")
+	if slices.Contains(p.Paths, path) {
+		return cmp.Or(base, "/"), true
+	}
+	for _, prefix := range p.Prefixes { // the longest first
+		if strings.HasPrefix(path+"/", prefix+"/") {
+			return cmp.Or(base+path[len(prefix):], "/"), true
+		}
+	}
+	return path, false
 }
 
 func words[T fmt.Stringer](all []T) string {

@@ -34,6 +34,7 @@ type Answer struct {
 	Destinations []Destination     // where it can go: more than one where services share the route; sorted by service
 	Effects      []Effect          // what labels do with it on its way, in order; of the first destination with a share
 	Policy       *signalbox.Policy // of that destination; nil: there is none
+	Sent         string            // the path that its task is asked for; "" where none is
 }
 
 // NameTried is one name that a host was compared with.
