@@ -139,6 +139,11 @@ func ReadDefinitions(text []byte) ([]Definition, error) {
 		return nil, &SyntaxError{Line: line, Column: column, Err: err}
 	}
 	r := definitionReader{text: text, dec: json.NewDecoder(bytes.NewReader(text))}
+	for i, c := range text {
+		if c == '\n' {
+			r.breaks = append(r.breaks, i)
+		}
+	}
 	r.dec.UseNumber()
 	r.walk(r.node(), "/")
 	return r.found, nil
@@ -179,9 +184,16 @@ func (n *jsonNode) member(name string) *jsonNode {
 func (n *jsonNode) is(kind byte) bool { return n != nil && n.kind == kind }
 
 type definitionReader struct {
-	text  []byte
-	dec   *json.Decoder
-	found []Definition
+	text   []byte
+	dec    *json.Decoder
+	breaks []int // where lines end
+	found  []Definition
+}
+
+// line returns the line of an offset, from 1.
+func (r *definitionReader) line(offset int) int {
+	before, _ := slices.BinarySearch(r.breaks, offset)
+	return before + 1
 }
 
 // node reads the next value. The text is known to be JSON.
@@ -242,7 +254,7 @@ func (r *definitionReader) walk(n *jsonNode, group string) {
 
 func (r *definitionReader) define(n *jsonNode, id string) {
 	d := Definition{ID: id, labels: map[string]int{}}
-	d.Line, _ = position(r.text, n.from)
+	d.Line = r.line(n.from)
 	switch spec := n.member("spec"); {
 	case !n.is('{'):
 		d.ID, d.Err = "", errors.New("it is no object")
@@ -277,7 +289,7 @@ func (r *definitionReader) labels(d *Definition, n *jsonNode) {
 		}
 		seen := map[string]bool{}
 		for _, label := range m.node.members {
-			line, _ := position(r.text, label.at)
+			line := r.line(label.at)
 			if seen[label.name] {
 				d.Problems = append(d.Problems, signalbox.Problem{
 					Code: "SB329", Severity: signalbox.SeverityWarning, App: d.ID, Label: shown(label.name), Value: shown(label.node.text),

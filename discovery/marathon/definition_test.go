@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -149,4 +150,25 @@ func FuzzReadDefinitions(f *testing.F) {
 			d.Convert(Options{})
 		}
 	})
+}
+
+// A cluster's worth of apps is read in one go: the time grows with the text, not with its square.
+func TestManyDefinitionsAreReadAtOnce(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("[\n")
+	for i := range 3000 {
+		fmt.Fprintf(&b, "{\"id\": \"/a%d\",\n \"labels\": {\"signalbox.host\": \"a%d.local\",\n  \"signalbox.path\": \"/x\"}},\n", i, i)
+	}
+	b.WriteString("{\"id\": \"/last\"}]")
+	start := time.Now()
+	found, err := ReadDefinitions([]byte(b.String()))
+	if err != nil || len(found) != 3001 {
+		t.Fatal(len(found), err)
+	}
+	if d := found[2999]; d.Line != 2+3*2999 || d.LineOf("signalbox.path") != d.Line+2 {
+		t.Errorf("the app on line %d has its path on line %d", d.Line, d.LineOf("signalbox.path"))
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("it took %s", took)
+	}
 }
