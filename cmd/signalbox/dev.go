@@ -42,6 +42,7 @@ type dev struct {
 	cluster    *devcluster.Server
 	controller *controller
 	httpAddr   string
+	httpsAddr  string // with a certificate that only curl -k takes
 }
 
 func newDevCommand(p *program) *cobra.Command {
@@ -198,12 +199,16 @@ func (d *dev) settings() (*settings, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.httpAddr = http
+	https, err := freeAddress(8443)
+	if err != nil {
+		return nil, err
+	}
+	d.httpAddr, d.httpsAddr = http, https
 	s := defaults()
 	s.Marathon = []string{d.cluster.URL()}
 	s.AllowLoopback = true
 	s.StateDir = filepath.Join(d.dir, "state")
-	s.HTTPBind = []string{http}
+	s.HTTPBind, s.HTTPSBind = []string{http}, []string{https}
 	s.ServiceBind = "127.0.0.1"
 	s.Admin = []string{admin, "unix:" + filepath.Join(d.dir, "admin.sock")}
 	s.HardStopAfter = 10 * time.Second
@@ -306,6 +311,7 @@ func (d *dev) printScreen() {
 	}
 	row("marathon", d.cluster.URL(), fmt.Sprintf("%d apps, %d tasks as local processes", apps, tasks))
 	row("haproxy", "http://"+d.httpAddr, "HAProxy "+status.HAProxy.Version)
+	row("", "https://"+d.httpsAddr, "with a certificate of its own making: curl -k")
 	row("admin", d.controller.admin.LoginURL(), "")
 	var hosts []string
 	try := ""
