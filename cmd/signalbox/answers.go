@@ -30,19 +30,29 @@ func (c *controller) why(app string) (admin.Why, error) {
 			})
 		}
 	}
+	services := c.watcher.Table().ServicesOf(app)
+	names := []string{app} // and the deployment group that it is merged into
+	for _, s := range services {
+		if !slices.Contains(names, s.App) {
+			names = append(names, s.App)
+		}
+	}
 	for _, p := range c.allProblems() {
-		if p.App == app {
+		if slices.Contains(names, p.App) {
 			out.Problems = append(out.Problems, admin.Problem(p))
 		}
 	}
 	standings, hits := c.standings(), c.aggregator.LastHits()
-	for _, s := range c.watcher.Table().ServicesOf(app) {
+	for _, s := range services {
 		w := whyService(s)
 		w.Ways = waysOf(s, standings[s.ID], c.listener(s))
 		w.LastHit = hits[string(s.ID)]
 		out.Services = append(out.Services, w)
 	}
-	out.History = append(out.History, c.chronicle.of(app)...)
+	for _, name := range names {
+		out.History = append(out.History, c.chronicle.of(name)...)
+	}
+	slices.SortStableFunc(out.History, func(a, b admin.Moment) int { return a.Time.Compare(b.Time) })
 	if !out.LabelsRead && len(out.Services)+len(out.Problems)+len(out.History) == 0 {
 		return out, fmt.Errorf("%w: no app is called %s", admin.ErrUnknown, app)
 	}
