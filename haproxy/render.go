@@ -186,8 +186,12 @@ func ParseTemplate(name, text string) (*Template, error) {
 		return nil, fmt.Errorf("reading the template: %w", err)
 	}
 	t := &Template{text: parsed}
-	if _, err := t.render(Sample()); err != nil {
+	tried, err := t.render(Sample())
+	if err != nil {
 		return nil, fmt.Errorf("trying the template: %w", err)
+	}
+	if !bytes.Contains(tried, []byte("\nfrontend ")) {
+		return nil, fmt.Errorf("trying the template: %s:1: it writes no frontend, so that no request would come in", name)
 	}
 	return &Template{text: parsed}, nil
 }

@@ -175,6 +175,8 @@ func TestWordsAreOneWord(t *testing.T) {
 func TestBrokenTemplatesAreRefused(t *testing.T) {
 	backend := `{{define "backend"}}backend {{.Name}}{{end}}`
 	for text, want := range map[string]string{
+		"":                                  "x.tmpl:1: it writes no frontend",
+		"global\n":                          "x.tmpl:1: it writes no frontend",
 		"a\nb{{.Nope}}" + backend:           "x.tmpl:2:3: executing",
 		"\n{{if}}" + backend:                "x.tmpl:2:",
 		"{{env \"HOME\"}}" + backend:        `function "env" not defined`,

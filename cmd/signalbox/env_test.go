@@ -98,6 +98,8 @@ func TestPrecedence(t *testing.T) {
 			other = "any"
 		case "service-ports":
 			other = "all"
+		case "prefer":
+			other = "local"
 		case "haproxy":
 			other = "attach"
 		case "log-level":
