@@ -239,7 +239,7 @@ func TestHAProxyForwardsNothingTwoServersReadDifferently(t *testing.T) {
 		{"a chunk size with 0x", post + chunked + "\r\n0x3\r\nabc\r\n0\r\n\r\n", "400"},
 		{"a chunk size that overflows", post + chunked + "\r\n10000000000000003\r\nabc\r\n0\r\n\r\n", "400"},
 		{"a chunk longer than said", post + chunked + "\r\n1\r\nabc\r\n0\r\n\r\n", "400"},
-		{"a chunk's end without a return", post + chunked + "\r\n3\r\nabc\n0\r\n\r\n", "200"},
+		{"a chunk's end without a return", post + chunked + "\r\n3\r\nabc\n0\r\n\r\n", "200 or 400"},
 		{"an empty chunk size", post + chunked + "\r\n\r\nabc\r\n0\r\n\r\n", "400"},
 		// Names and lines.
 		{"two hosts", get + "Host: p\r\n\r\n", "400"},
@@ -263,7 +263,7 @@ func TestHAProxyForwardsNothingTwoServersReadDifferently(t *testing.T) {
 		{"version 1.2", "GET / HTTP/1.2\r\nHost: h\r\n\r\n", "400"},
 		{"version 9.1", "GET / HTTP/9.1\r\nHost: h\r\n\r\n", "400"},
 		{"the beginning of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ""},
-		{"a header too large", get + "X: " + strings.Repeat("x", 40000) + "\r\n\r\n", "400"},
+		{"a header too large", get + "X: " + strings.Repeat("x", 40000) + "\r\n\r\n", "400 or 431"},
 		// Paths.
 		{"dots", path("h", "/a/../b"), "400"},
 		{"dots that climb out", path("p", "/x/../admin"), "400"},
@@ -285,7 +285,12 @@ func TestHAProxyForwardsNothingTwoServersReadDifferently(t *testing.T) {
 		rec.mu.Lock()
 		rec.seen, rec.odd = nil, nil
 		rec.mu.Unlock()
-		got := exchange(t, l.entry, c.bytes, len(strings.Fields(c.want)))
+		// Where versions of HAProxy differ either answer will do.
+		either, or, differ := strings.Cut(c.want, " or ")
+		got := exchange(t, l.entry, c.bytes, len(strings.Fields(either)))
+		if c.want = either; differ && got == or {
+			c.want = or
+		}
 		rec.mu.Lock()
 		seen, odd := slices.Clone(rec.seen), slices.Clone(rec.odd)
 		rec.mu.Unlock()

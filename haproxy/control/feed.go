@@ -82,8 +82,11 @@ func (f *LogFeed) follow(ctx context.Context, pid int) error {
 		return err
 	}
 	info, err := ParseInfo(answers[0])
-	if err != nil || info.PID != pid {
-		return err // another one has come meanwhile
+	if err != nil {
+		return err
+	}
+	if info.PID != pid {
+		return nil // another one has come meanwhile
 	}
 	var d net.Dialer
 	to, err := d.DialContext(ctx, "unix", f.LogSocket)
@@ -114,11 +117,10 @@ func (f *LogFeed) follow(ctx context.Context, pid int) error {
 			wait(ctx, feedLook)
 		}
 	}()
-	err = frame(to, io.MultiReader(strings.NewReader(string(c.buf)), c.conn))
-	if ctx.Err() != nil {
-		return nil
+	if err := frame(to, io.MultiReader(strings.NewReader(string(c.buf)), c.conn)); ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 // frame copies lines as octet-counted messages, until one of both ends.
