@@ -192,7 +192,8 @@ func (l *live) become(table *signalbox.Table) {
 	}
 	for _, c := range plan.Commands {
 		answer := strings.TrimSpace(l.command(c.Text))
-		if answer != "" && !(strings.Contains(c.Text, " addr ") && (strings.HasPrefix(answer, "IP changed") || strings.HasPrefix(answer, "no need to change"))) {
+		moved := strings.Contains(c.Text, " addr ") && (strings.HasPrefix(answer, "IP changed") || strings.HasPrefix(answer, "no need to change"))
+		if answer != "" && !moved {
 			l.t.Fatalf("%s: %s", c.Text, answer)
 		}
 	}
