@@ -45,7 +45,7 @@ const feedIdle = 86400
 // Run feeds until ctx ends.
 func (f *LogFeed) Run(ctx context.Context) error {
 	f.log, f.started, f.tried = loggerOr(f.Log), time.Now(), map[int]bool{}
-	for {
+	for ctx.Err() == nil {
 		if held := f.Held(); len(held) > 0 {
 			began := time.Now()
 			if err := f.follow(ctx, held[0]); err != nil && ctx.Err() == nil {
@@ -53,10 +53,9 @@ func (f *LogFeed) Run(ctx context.Context) error {
 				wait(ctx, feedAgain-time.Since(began))
 			}
 		}
-		if wait(ctx, feedLook); ctx.Err() != nil {
-			return nil
-		}
+		wait(ctx, feedLook)
 	}
+	return nil
 }
 
 func wait(ctx context.Context, d time.Duration) {
