@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -72,6 +73,14 @@ func (m *Master) Reload(ctx context.Context) (Proc, error) {
 		return Proc{}, err
 	}
 	said, err := m.reload(ctx)
+	for err == nil && strings.Contains(said, reloadsAlready) {
+		select {
+		case <-ctx.Done():
+			return before, fmt.Errorf("%w: %s", ErrReloadUnproven, reloadsAlready)
+		case <-time.After(10 * time.Millisecond):
+		}
+		said, err = m.reload(ctx)
+	}
 	if err != nil {
 		return before, err
 	}
@@ -102,6 +111,10 @@ func (m *Master) Reload(ctx context.Context) (Proc, error) {
 	}
 }
 
+// reloadsAlready is what the master says from 3.1 on while a worker begins, its first one included. It reloads nothing then, and does not
+// close the connection.
+const reloadsAlready = "Another reload is still in progress"
+
 // reload sends the command and returns what the master says until it closes the connection, which before 2.7 is nothing.
 func (m *Master) reload(ctx context.Context) (string, error) {
 	var d net.Dialer
@@ -116,11 +129,19 @@ func (m *Master) reload(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("asking HAProxy's master to reload: %w", err)
 	}
 	// The master closes the connection by replacing its program; a reset says no more than that.
-	b, err := io.ReadAll(io.LimitReader(conn, 64<<10))
-	if err != nil && ctx.Err() != nil {
-		return string(b), fmt.Errorf("%w: the master does not answer: %w", ErrReloadUnproven, ctx.Err())
+	var said []byte
+	buf := make([]byte, 4<<10)
+	for len(said) < 64<<10 && !bytes.Contains(said, []byte(reloadsAlready)) {
+		n, err := conn.Read(buf)
+		said = append(said, buf[:n]...)
+		if err != nil && ctx.Err() != nil {
+			return string(said), fmt.Errorf("%w: the master does not answer: %w", ErrReloadUnproven, ctx.Err())
+		}
+		if err != nil {
+			break
+		}
 	}
-	return string(b), nil
+	return string(said), nil
 }
 
 func (p Proc) lists(pid int) bool {

@@ -113,3 +113,23 @@ func FuzzCommand(f *testing.F) {
 		}
 	})
 }
+
+func TestAddressAnswersOfEveryVersion(t *testing.T) {
+	for answer, done := range map[string]bool{
+		"IP changed from '127.0.0.1' to '127.0.0.2', port changed from '1' to '9' by 'stats socket command'": true,
+		"no need to change the addr, port changed from '1' to '9' by 'stats socket command'":                 true, // 2.6
+		"no need to change the addr, no need to change the port by 'stats socket command'":                   true, // 2.6
+		"IP changed from '127.0.0.1' to '127.0.0.2', no need to change the port by 'stats socket command'":   true, // 2.6
+		"IP changed from '127.0.0.1' to '127.0.0.2' by 'stats socket command'":                               true,
+		"port changed from '1' to '9' by 'stats socket command'":                                             true, // 3.0
+		"nothing changed":                                        true, // 3.0
+		"Invalid addr format '127.0.0.1.1'":                      false,
+		"port changed from '1' to '9' by 'somebody else'":        false,
+		"can't change <port> to port map because it is occupied": false,
+		"": false,
+	} {
+		if expected("set server b/s1 addr 127.0.0.2 port 9", answer) != done {
+			t.Errorf("%q counts as done: %v, want %v", answer, !done, done)
+		}
+	}
+}

@@ -185,9 +185,11 @@ func withVersion(commands []string, answer string) []string {
 	return out
 }
 
-// addrAnswer is each form in which HAProxy says that "set server … addr" is done: changed or already so, address and port.
-var addrAnswer = regexp.MustCompile(`^(IP changed from '[^']*' to '[^']*'|no need to change the addr)` +
-	`(, (port changed from '[^']*' to '[^']*'|no need to change the port))? by 'stats socket command'$`)
+// addrAnswer is each form in which HAProxy says that "set server … addr" is done: changed or already so, address and port. From 3.0 on
+// it passes over what is already so.
+var addrAnswer = regexp.MustCompile(`^(((IP changed from '[^']*' to '[^']*'|no need to change the addr)` +
+	`(, (port changed from '[^']*' to '[^']*'|no need to change the port))?|port changed from '[^']*' to '[^']*')` +
+	` by 'stats socket command'|nothing changed)$`)
 
 // expected reports whether an answer to a command that changes something means that it is done.
 func expected(command, answer string) bool {
