@@ -19,7 +19,7 @@ type combination struct {
 // The password that the hash stands for is "secret".
 const (
 	secretUser = "joe"
-	secretHash = "$5$saltsalt$0IyaXrmV7.sGNS6tirgqHLqX/G.FBvgkYA.lpPdS5sA"
+	secretHash = "$5$rounds=1000$saltsalt$eKLZU9t9OoPWrqOQsoTIKG0aYkZ5rGOoOQhiIvoSWX2"
 )
 
 // product returns every combination, each with a number of its own.
