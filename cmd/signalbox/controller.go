@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -194,7 +195,7 @@ func (c *controller) accessLog() error {
 	c.history = metrics.NewHistory(historyKept)
 	c.node, _ = os.Hostname()
 	c.aggregator = metrics.NewAggregator(metrics.AggregatorConfig{Node: c.node, Directory: c.history, Started: c.started})
-	gid, err := groupID(c.settings.LogSocketGroup)
+	gid, err := groupID(cmp.Or(c.settings.LogSocketGroup, c.settings.HAProxyGroup))
 	if err != nil {
 		return err
 	}

@@ -66,6 +66,9 @@ func newController(s *settings, j *journal, life lifetime) (*controller, error) 
 			return nil, &exitError{code: exitUsage, err: fmt.Errorf("making the state directory: %w", err), try: "--state-dir with a directory that this user may write to"}
 		}
 	}
+	if err := admit(s.HAProxyGroup, s.StateDir, dir); err != nil {
+		return nil, err
+	}
 	if err := c.hideSecrets(); err != nil {
 		return nil, err
 	}
@@ -84,6 +87,25 @@ func newController(s *settings, j *journal, life lifetime) (*controller, error) 
 		return nil, err
 	}
 	return c, nil
+}
+
+// admit lets a group pass through directories that not everybody may pass through: a HAProxy that has changed to it opens sockets there,
+// that of the log and those by which it hands connections over to itself.
+func admit(group string, dirs ...string) error {
+	gid, err := groupID(group)
+	if err != nil || gid < 0 {
+		return err
+	}
+	for _, dir := range dirs {
+		info, err := os.Stat(dir)
+		if err != nil || info.Mode()&0o001 != 0 {
+			continue // whoever needs it says what is wrong with it
+		}
+		if err := errors.Join(os.Chown(dir, -1, gid), os.Chmod(dir, info.Mode().Perm()|0o010)); err != nil {
+			return &exitError{code: exitUsage, err: fmt.Errorf("letting --haproxy-group into the directory: %w", err), try: "signalbox run as root, or as a member of that group"}
+		}
+	}
+	return nil
 }
 
 // run runs everything until ctx ends or a part fails. What produces ends before what consumes: the deciding parts first, then

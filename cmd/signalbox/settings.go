@@ -181,7 +181,7 @@ var settingTable = []setting{
 	{"Program", "admin", "`addresses` of the admin listener: unix:/path or loopback address and port", func(s *settings) pflag.Value { return listOf(&s.Admin) }},
 	{"Program", "admin-token-file", "`file` with the token of the admin listener, made if missing (default STATE-DIR/admin-token)", func(s *settings) pflag.Value { return textOf(&s.AdminTokenFile) }},
 	{"Program", "admin-socket-group", "`group` of the admin socket; empty: the program's own", func(s *settings) pflag.Value { return textOf(&s.AdminSocketGroup) }},
-	{"Program", "log-socket-group", "`group` of the socket that takes the access log; empty: the program's own", func(s *settings) pflag.Value { return textOf(&s.LogSocketGroup) }},
+	{"Program", "log-socket-group", "`group` of the socket that takes the access log; empty: that of --haproxy-group, or the program's own", func(s *settings) pflag.Value { return textOf(&s.LogSocketGroup) }},
 	{"Program", "log-level", "least level that is logged: `debug|info|warning|error`", func(s *settings) pflag.Value { return oneOf(&s.LogLevel, "debug", "info", "warning", "error") }},
 	{"Program", "log-format", "format of the log, `auto|text|json`; auto is text on a terminal and JSON elsewhere", func(s *settings) pflag.Value { return oneOf(&s.LogFormat, "auto", "text", "json") }},
 }
