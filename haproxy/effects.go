@@ -72,7 +72,7 @@ func (c *Config) admission(p *signalbox.Policy, r Request, a *Answer) (out []Eff
 	}
 	add(p.RateLimit != signalbox.RateLimit{}, "rate-limit", 0, "at most %s from one address, 429 beyond", p.RateLimit)
 	if auth := p.Auth; auth != nil {
-		add(true, "auth", 0, "asked for a name and a password, 401 without (%s)", auth.Realm+auth.List)
+		add(true, "auth", 0, "asked for a name and a password, 401 without (%s)", cmp.Or(auth.List, auth.Realm))
 	}
 	return out
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -30,7 +31,8 @@ func newExplainCommand(p *program) *cobra.Command {
 		Short: "Where a request goes, and why: every rule on the way, what lost, which tasks are left out",
 		Long: `Says what HAProxy does with a request, by the configuration that the running controller wants: which name and path decide, which routes
 lose and why, which tasks may get it and which are left out, and what labels do with it on its way. With a service port in the URL it
-says where that leads. With --apps it needs no controller. It ends with 1 if no task would be asked.`,
+says where that leads. With --apps it needs no controller, and takes for granted what labels ask the operator for: lists of users, pages,
+certificates. It ends with 1 if no task would be asked.`,
 		Example: `  signalbox explain http://shop.local/cart/7
   signalbox explain http://127.0.0.1:8000/ -H 'Host: shop.local' --src 10.1.2.3
   signalbox explain --apps apps.json https://shop.local/     by the apps of a file, or of a directory`,
@@ -112,7 +114,31 @@ func (p *program) explainApps(s *settings, name string, a asked) (admin.Explanat
 		}
 	}
 	table := discovery.Merged(signalbox.NewTable(services, nil))
-	return explain(haproxy.Build(table, &haproxy.Options{HTTPBind: s.HTTPBind}, nil), a, time.Now()), nil
+	return explain(haproxy.Build(table, obliging(services), nil), a, time.Now()), nil
+}
+
+// obliging returns the options of a load balancer whose operator has given whatever labels ask for: lists of users, pages,
+// certificates. What a real one has is not known here.
+func obliging(services []*signalbox.Service) *haproxy.Options {
+	o := &haproxy.Options{
+		HTTPBind: []string{":80"}, HTTPSBind: []string{":443"}, UserLists: map[string][]haproxy.User{}, ErrorPages: map[string][]byte{},
+	}
+	names := map[string]bool{}
+	for _, s := range services {
+		if auth := s.Policy.Auth; auth != nil && auth.List != "" {
+			o.UserLists[auth.List] = []haproxy.User{}
+		}
+		for _, page := range s.Policy.ErrorPages {
+			o.ErrorPages[page.Name] = []byte(page.Name)
+		}
+		if s.Policy.TLS != "" {
+			names[s.Policy.TLS] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		o.Certificates = append(o.Certificates, haproxy.Certificate{Name: name})
+	}
+	return o
 }
 
 // literally resolves agents that are named by their addresses only: nobody is asked.

@@ -34,7 +34,7 @@ func TestQuestionsAreReadAsClientsAskThem(t *testing.T) {
 	f(admin.Question{URL: "http://Shop.Local:8000/a%2Fb/../c?x=1#f"}, haproxy.Request{Host: "Shop.Local:8000", Path: "/a%2Fb/../c", Query: "x=1"}, 8000)
 	f(admin.Question{URL: "https://shop.local/", Method: "POST"}, haproxy.Request{Host: "shop.local", Path: "/", TLS: true, Method: "POST"}, 443)
 	f(admin.Question{URL: "http://127.0.0.1/", Host: "shop.local"}, haproxy.Request{Host: "shop.local", Path: "/"}, 80)
-	for _, q := range []admin.Question{{URL: ""}, {URL: "ftp://shop.local/"}, {URL: "http://shop.local:x/"}, {URL: "shop.local", Source: "me"}} {
+	for _, q := range []admin.Question{{URL: ""}, {URL: "ftp://shop.local/"}, {URL: "shtp://shop.local/"}, {URL: "http://shop.local:x/"}, {URL: "http://shop.local:65536/"}, {URL: "shop.local", Source: "me"}} {
 		if _, err := readQuestion(q); err == nil {
 			t.Errorf("%+v is taken for a request", q)
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,7 +33,7 @@ func readQuestion(q admin.Question) (asked, error) {
 	a := asked{Request: haproxy.Request{
 		Method: q.Method, Host: u.Host, Path: u.EscapedPath(), Query: u.RawQuery, TLS: u.Scheme == "https" || u.Scheme == "wss",
 	}}
-	if u.Host == "" && q.Host == "" || strings.Trim(u.Scheme, "htpsw") != "" {
+	if u.Host == "" && q.Host == "" || !slices.Contains([]string{"http", "https", "ws", "wss"}, u.Scheme) {
 		return asked{}, fmt.Errorf("%q is no URL of the form http://shop.local/cart", q.URL)
 	}
 	if q.Host != "" {
@@ -43,7 +44,7 @@ func readQuestion(q admin.Question) (asked, error) {
 		a.port = 443
 	}
 	if text := u.Port(); text != "" {
-		if a.port, err = strconv.Atoi(text); err != nil {
+		if a.port, err = strconv.Atoi(text); err != nil || a.port < 1 || a.port > 65535 {
 			return asked{}, fmt.Errorf("%q is no port", text)
 		}
 	}
