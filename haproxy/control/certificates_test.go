@@ -162,6 +162,21 @@ func TestRenewedCertificateComesWithoutAReload(t *testing.T) {
 	}
 }
 
+// Files that were written with renewed certificates say what runs like those that follow a change: nothing stays behind.
+func TestFilesWithRenewedCertificatesAreNotBehind(t *testing.T) {
+	t.Parallel()
+	a := New(Settings{Dir: t.TempDir(), Log: testLog(t)})
+	c := haproxy.Build(table(), &haproxy.Options{}, nil)
+	a.setRunning(c)
+	if a.publishStatus(); a.Status().FileBehind == 0 {
+		t.Fatal("without files nothing is behind")
+	}
+	a.renewed(jobResult{kind: renewing, config: c, published: true})
+	if a.publishStatus(); a.Status().FileBehind != 0 {
+		t.Errorf("the files are %s behind", a.Status().FileBehind)
+	}
+}
+
 // What HAProxy does not take over its socket, here because it is too long, comes with a reload; new and removed ones do so too.
 func TestCertificatesThatNeedAReload(t *testing.T) {
 	r := newTLSRig(t)

@@ -292,13 +292,17 @@ func (a *Applier) followed(r jobResult) {
 	if a.shapeMoved {
 		a.shapeMoved, a.shapeAt = false, r.publishAt
 	}
-	a.onDisk, a.unchecked = r.config, true
-	a.behind = time.Time{}
-	if a.running != r.config {
-		a.behind = time.Now()
-	}
+	a.wrote(r.config)
 	if r.saved {
 		a.stateAt = r.publishAt
+	}
+}
+
+// wrote notes what the published files say now.
+func (a *Applier) wrote(config *haproxy.Config) {
+	a.onDisk, a.unchecked, a.behind = config, true, time.Time{}
+	if a.running != config {
+		a.behind = time.Now()
 	}
 }
 

@@ -144,7 +144,7 @@ func (a *Applier) renew(ctx context.Context, config *haproxy.Config, worker Work
 // renewed takes in what became of the certificates. What HAProxy did not take over its socket it takes from the files.
 func (a *Applier) renewed(r jobResult) {
 	if r.published {
-		a.onDisk, a.unchecked = r.config, true
+		a.wrote(r.config)
 	}
 	if a.running == nil || a.worker != r.worker || errors.Is(r.err, ErrOtherWorker) {
 		a.certAt = time.Time{}
