@@ -168,6 +168,7 @@ type shapes struct {
 
 func newShapes(t *testing.T) *shapes {
 	o := testOptions(shortDir(t))
+	o.LogPulled = !sendsRings(t)
 	o.UserLists, o.ErrorPages = map[string][]User{"staff": {{"ann", "$6$a$b"}}}, map[string][]byte{"page": []byte("page")}
 	o.MinSlots = 1
 	return &shapes{t: t, options: o, tmpl: DefaultTemplate(), blocks: make(map[string]bool)}

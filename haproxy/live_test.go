@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -40,11 +41,17 @@ func check(tb testing.TB, dir string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "haproxy", "-dW", "-c", "-f", filepath.Join(dir, "haproxy.cfg")).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("haproxy -c: %w\n%s", err, out)
+	for try := 1; ; try++ {
+		out, err := exec.CommandContext(ctx, "haproxy", "-dW", "-c", "-f", filepath.Join(dir, "haproxy.cfg")).CombinedOutput()
+		switch {
+		case err == nil:
+			return nil
+		// From 3.3 on HAProxy warns of passwords that take it 10 ms to verify, which on a busy machine any may do.
+		case try < 5 && bytes.Contains(out, []byte("milliseconds to verify")):
+		default:
+			return fmt.Errorf("haproxy -c: %w\n%s", err, out)
+		}
 	}
-	return nil
 }
 
 // shortDir returns a directory whose sockets fit into the 108 bytes that a path may have.
@@ -182,6 +189,9 @@ func (l *live) logged(line string) bool {
 	return strings.Contains(l.log.String(), line)
 }
 
+// moves is how answers begin that say that a server has another address, or had it before.
+var moves = regexp.MustCompile(`^(IP changed|port changed|no need to change|nothing changed)`)
+
 // become leads the running HAProxy to a table over its socket, and fails if that needs a reload.
 func (l *live) become(table *signalbox.Table) {
 	l.t.Helper()
@@ -192,7 +202,7 @@ func (l *live) become(table *signalbox.Table) {
 	}
 	for _, c := range plan.Commands {
 		answer := strings.TrimSpace(l.command(c.Text))
-		moved := strings.Contains(c.Text, " addr ") && (strings.HasPrefix(answer, "IP changed") || strings.HasPrefix(answer, "no need to change"))
+		moved := strings.Contains(c.Text, " addr ") && moves.MatchString(answer)
 		if answer != "" && !moved {
 			l.t.Fatalf("%s: %s", c.Text, answer)
 		}
