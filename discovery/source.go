@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"signalbox"
@@ -44,6 +45,23 @@ type Update struct {
 type Explained struct {
 	Apps  map[string]bool
 	Tasks map[string]bool
+}
+
+// And returns what either explains. Neither is changed; the answer may share their maps.
+func (x Explained) And(y Explained) Explained {
+	return Explained{Apps: either(x.Apps, y.Apps), Tasks: either(x.Tasks, y.Tasks)}
+}
+
+func either(a, b map[string]bool) map[string]bool {
+	if len(a) == 0 {
+		return b
+	}
+	if len(b) == 0 {
+		return a
+	}
+	out := maps.Clone(a)
+	maps.Copy(out, b)
+	return out
 }
 
 // Health is how a source fares.

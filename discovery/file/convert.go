@@ -32,7 +32,8 @@ func convert(entries []entry, in surroundings) ([]*signalbox.Service, []signalbo
 	for i := range entries {
 		e := &entries[i]
 		if first, twice := lines[e.name]; twice && e.name != "" {
-			problems = append(problems, e.problem(flaw{e.line, fmt.Sprintf("a service of this name stands in line %d", first)}, "it is ignored"))
+			twin := flaw{e.line, fmt.Sprintf("a service of this name stands in line %d", first)}
+			problems = append(problems, e.problem(twin, signalbox.SeverityError, "it is ignored"))
 			continue
 		}
 		lines[e.name] = e.line
@@ -62,15 +63,15 @@ func (e *entry) ports() []labels.Port {
 // service returns the service of an entry, nil for none, and the problems that it cannot carry.
 func (e *entry) service(old *signalbox.Service, in *surroundings) (*signalbox.Service, []signalbox.Problem) {
 	var problems []signalbox.Problem
-	action := "the rest is used"
+	severity, action := signalbox.SeverityWarning, "the rest is used"
 	if e.bad {
-		action = "it is left out"
+		severity, action = signalbox.SeverityError, "it is left out"
 		if old != nil {
 			action = "its last good service stays"
 		}
 	}
 	for _, f := range e.flaws {
-		problems = append(problems, e.problem(f, action))
+		problems = append(problems, e.problem(f, severity, action))
 	}
 	if e.bad {
 		if old == nil {
@@ -160,11 +161,7 @@ func (e *entry) protocol() string {
 	return ""
 }
 
-func (e *entry) problem(f flaw, action string) signalbox.Problem {
-	severity := signalbox.SeverityError
-	if !e.bad && action == "the rest is used" {
-		severity = signalbox.SeverityWarning
-	}
+func (e *entry) problem(f flaw, severity signalbox.Severity, action string) signalbox.Problem {
 	name := e.name
 	if !nameForm.MatchString(name) {
 		name = ""

@@ -169,16 +169,7 @@ func newer(waiting, now *discovery.Update) *discovery.Update {
 	if now.State == nil {
 		now.State, now.Problems, now.Whole, now.Cause = waiting.State, waiting.Problems, waiting.Whole, waiting.Cause
 	}
-	for _, m := range []struct{ from, to map[string]bool }{{waiting.Explained.Apps, now.Explained.Apps}, {waiting.Explained.Tasks, now.Explained.Tasks}} {
-		for k := range m.from {
-			if m.to != nil {
-				m.to[k] = true
-			}
-		}
-	}
-	if now.Explained.Apps == nil {
-		now.Explained = waiting.Explained
-	}
+	now.Explained = waiting.Explained.And(now.Explained)
 	return now
 }
 
@@ -189,6 +180,9 @@ func (s *Source) look(ctx context.Context, atOnce bool) *discovery.Update {
 	if err != nil {
 		s.seen, s.read, s.content = stamp{}, stamp{}, nil
 		return s.fail(ctx, err)
+	}
+	if !info.Mode().IsRegular() {
+		return s.fail(ctx, errors.New("it is no regular file")) // a pipe would never be read to its end
 	}
 	now := stamp{info}
 	settled := atOnce || now.same(s.seen)

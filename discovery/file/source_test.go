@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 	"signalbox/discovery"
 )
 
-// followed is a watcher of one file.
+// followedFile is a watcher of one file.
 type followedFile struct {
 	t       *testing.T
 	path    string
@@ -59,7 +60,7 @@ func (f *followedFile) write(content string) {
 // says detail.
 func (f *followedFile) expect(want, detail string, codes ...string) {
 	f.t.Helper()
-	deadline := time.After(5 * time.Second)
+	deadline := time.After(30 * time.Second)
 	for {
 		var got []string
 		if f.table != nil {
@@ -117,6 +118,13 @@ func TestSourceFollowsItsFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.expect("/b=2", "no such file", "SB310")
+	if err := syscall.Mkfifo(f.path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f.expect("/b=2", "no regular file", "SB310") // reading a pipe would wait for somebody to write
+	if err := os.Remove(f.path); err != nil {
+		t.Fatal(err)
+	}
 	f.write("services:\n" + two)
 	f.expect("/b=2", "following")
 	f.write("services: []\n")

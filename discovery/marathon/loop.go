@@ -318,7 +318,7 @@ func (l *loop) publish(cause string, event, start time.Time, whole bool) {
 		}
 	}
 	if p := l.pending; p != nil {
-		u.Explained = union(p.Explained, u.Explained)
+		u.Explained = p.Explained.And(u.Explained)
 	}
 	l.model.explain = discovery.Explained{}
 	l.pending = u
@@ -364,25 +364,4 @@ func (l *loop) deliver(r result) {
 	case l.results <- r:
 	case <-l.ctx.Done():
 	}
-}
-
-func union(a, b discovery.Explained) discovery.Explained {
-	return discovery.Explained{Apps: either(a.Apps, b.Apps), Tasks: either(a.Tasks, b.Tasks)}
-}
-
-func either(a, b map[string]bool) map[string]bool {
-	if len(a) == 0 {
-		return b
-	}
-	if len(b) == 0 {
-		return a
-	}
-	out := make(map[string]bool, len(a)+len(b))
-	for k := range a {
-		out[k] = true
-	}
-	for k := range b {
-		out[k] = true
-	}
-	return out
 }
