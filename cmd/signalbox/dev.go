@@ -68,8 +68,7 @@ it to Marathon. Ports that are taken are replaced by free ones; what is printed 
 	f.Var(durationOf(&d.span, 0, 24*time.Hour), "for", "`time` after which it ends by itself; 0: by Ctrl-C")
 	f.Var(oneOf(&d.emulate, "1.4", "1.11"), "emulate", "Marathon's `version`")
 	f.Var(intOf(&d.agents, 1, 200), "agents", "`number` of simulated slaves, on 127.0.0.2 and so on")
-	f.Var(boolOf(&d.verbose), "verbose", "log what the controller and the cluster do")
-	f.Lookup("verbose").NoOptDefVal = "true"
+	addSwitch(f, &d.verbose, "verbose", "log what the controller and the cluster do")
 	return cmd
 }
 

@@ -54,8 +54,7 @@ empty, half, no-apps, slow, drop, silence, abdicate, failover, unreachable; GET 
 	f.Var(oneOf(&cfg.Emulate, "1.4", "1.11"), "emulate", "Marathon's `version`")
 	f.Var(listOf(&cfg.Agents), "agents", "`addresses` of the simulated slaves, of 127.0.0.0/8 (default 127.0.0.1)")
 	f.Var(textOf(&cfg.Dir), "dir", "`directory` of sandboxes and state; empty: a temporary one")
-	f.Var(boolOf(&cfg.Persist), "persist", "keep apps across restarts, in --dir")
-	f.Lookup("persist").NoOptDefVal = "true"
+	addSwitch(f, &cfg.Persist, "persist", "keep apps across restarts, in --dir")
 	tasks = "processes"
 	f.Var(oneOf(&tasks, "processes", "virtual"), "tasks", "`kind` of tasks: processes, or virtual, which one server answers for")
 	f.Var(textOf(&tokenFile), "token-file", "`file` with a token that every request must bear")

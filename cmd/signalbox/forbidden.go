@@ -14,12 +14,7 @@ import (
 // forbidden returns whether an address is one of this program's own entries: a task there would lead HAProxy to itself, or to the
 // admin listener.
 func (s *settings) forbidden() func(netip.AddrPort) bool {
-	var own []uint16
-	for _, bind := range slices.Concat(s.HTTPBind, s.httpsBind(), s.AppIDBind, s.HealthBind, s.Admin) {
-		if _, port, err := net.SplitHostPort(bind); err == nil {
-			own = append(own, portNumbers([]string{port})...)
-		}
-	}
+	own := portsOf(slices.Concat(s.HTTPBind, s.httpsBind(), s.AppIDBind, s.HealthBind, s.Admin))
 	var bound haproxy.PortRange // service ports that are this program's on every address
 	if s.ServiceBind == "*" {
 		bound, _ = haproxy.ParsePortRange(s.ServicePortRange) // validate has refused what is none
@@ -27,18 +22,15 @@ func (s *settings) forbidden() func(netip.AddrPort) bool {
 	local := &localAddresses{}
 	return func(a netip.AddrPort) bool {
 		port := int(a.Port())
-		ours := slices.Contains(own, a.Port()) || bound.First <= port && port <= bound.Last
+		ours := slices.Contains(own, port) || bound.First <= port && port <= bound.Last
 		return ours && (a.Addr().IsLoopback() || local.has(a.Addr()))
 	}
 }
 
 // controlPorts returns the ports of agents that are no tasks'.
-func (s *settings) controlPorts() []uint16 { return portNumbers(s.ControlPorts) }
-
-// portNumbers returns the numbers among texts that are ports.
-func portNumbers(texts []string) []uint16 {
+func (s *settings) controlPorts() []uint16 {
 	var ports []uint16
-	for _, text := range texts {
+	for _, text := range s.ControlPorts {
 		if n, err := strconv.ParseUint(text, 10, 16); err == nil && n != 0 {
 			ports = append(ports, uint16(n))
 		}

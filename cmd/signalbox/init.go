@@ -76,8 +76,7 @@ itself, by flag or variable. With --write it installs the unit or file and says 
 	flags.Var(oneOf(&kind, "systemd", "upstart", "marathon"), "type", "what to print: `systemd|upstart|marathon`")
 	flags.Var(textOf(&binary), "binary", "`path` of the program (default: of this one)")
 	flags.Var(textOf(&account), "user", "`user` that the service runs as (default signalbox; root for Marathon, whose tasks can't be lent the right to bind low ports)")
-	flags.Var(boolOf(&write), "write", "install it instead of printing it")
-	flags.Lookup("write").NoOptDefVal = "true"
+	addSwitch(flags, &write, "write", "install it instead of printing it")
 	flags.Var(textOf(&to), "to", "`path` to install to, instead of the usual one")
 	addSettings(flags, &s)
 	return cmd

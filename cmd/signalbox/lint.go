@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"signalbox"
 	"signalbox/haproxy"
@@ -63,11 +62,6 @@ labels will do. It asks nobody, and needs no controller; --against adds conflict
 	addSwitch(cmd.Flags(), &warnings, "warnings", "end with 1 for warnings too")
 	addSettingsOf(cmd.Flags(), &s, func(row setting) bool { return row.reads() || row.asks() || row.leads() })
 	return cmd
-}
-
-// addSwitch gives a verb a flag that needs no value.
-func addSwitch(fs *pflag.FlagSet, to *bool, name, help string) {
-	fs.VarPF(boolOf(to), name, "", help).NoOptDefVal = "true"
 }
 
 // reads reports whether the flag says how labels are read.

@@ -41,8 +41,7 @@ Marathon itself, once, with the settings of run, and needs no controller. JSON h
 	addOutput(cmd, &output)
 	cmd.Flags().Var(textOf(&name), "file", "only the file with this `name`, without a heading")
 	cmd.Flags().Var(textOf(&app), "app", "only what is about this `app`")
-	cmd.Flags().Var(boolOf(&offline), "offline", "without a controller: ask Marathon itself")
-	cmd.Flags().Lookup("offline").NoOptDefVal = "true"
+	addSwitch(cmd.Flags(), &offline, "offline", "without a controller: ask Marathon itself")
 	addSettings(cmd.Flags(), &s)
 	return cmd
 }

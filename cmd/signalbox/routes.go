@@ -41,8 +41,7 @@ since the controller started, by whichever way it came; with -o wide, what label
 		},
 	}
 	addOutputs(cmd, &output, "table", "wide", "json")
-	cmd.Flags().Var(boolOf(&all), "all", "services that ask for no name and no port too")
-	cmd.Flags().Lookup("all").NoOptDefVal = "true"
+	addSwitch(cmd.Flags(), &all, "all", "services that ask for no name and no port too")
 	addClientSettings(cmd.Flags(), &s)
 	return cmd
 }

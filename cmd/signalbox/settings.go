@@ -209,6 +209,11 @@ func addClientSettings(fs *pflag.FlagSet, s *settings) {
 	addSettingsOf(fs, s, setting.leads)
 }
 
+// addSwitch gives a verb a flag that needs no value.
+func addSwitch(fs *pflag.FlagSet, to *bool, name, help string) {
+	fs.VarPF(boolOf(to), name, "", help).NoOptDefVal = "true"
+}
+
 // leads reports whether the flag leads to a running controller.
 func (row setting) leads() bool {
 	return row.name == "admin" || row.name == "admin-token-file" || row.name == "state-dir"
