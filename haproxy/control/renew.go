@@ -83,10 +83,14 @@ func (r *Runtime) once(ctx context.Context, command string) (string, error) {
 	return strings.Trim(string(answer), "\n"), err
 }
 
-// renewDue reports whether the worker may have other certificates than it should.
+// renewDue reports whether the worker may have other certificates than it should. Files of another shape go first, and a try that
+// failed is not repeated at once.
 func (a *Applier) renewDue(now time.Time) bool {
 	c := a.cfg.Certificates
-	return c != nil && a.running != nil && len(a.reasons) == 0 && (c.changes() != a.certChanges || now.Sub(a.certAt) >= a.cfg.AuditInterval)
+	if c == nil || a.running == nil || len(a.reasons) > 0 || a.shapeMoved || now.Sub(a.certAt) < a.cfg.FileInterval {
+		return false
+	}
+	return c.changes() != a.certChanges || now.Sub(a.certAt) >= a.cfg.AuditInterval
 }
 
 func (a *Applier) startRenew(ctx context.Context, now time.Time) {
@@ -146,7 +150,7 @@ func (a *Applier) renewed(r jobResult) {
 	if r.published {
 		a.wrote(r.config)
 	}
-	if a.running == nil || a.worker != r.worker || errors.Is(r.err, ErrOtherWorker) {
+	if a.running == nil || a.worker != r.worker {
 		a.certAt = time.Time{}
 		return
 	}
@@ -161,6 +165,7 @@ func (a *Applier) renewed(r jobResult) {
 		a.log.WithError(r.err).Warn("a certificate comes with a reload")
 		a.force(ReasonCertificate)
 	case !r.published:
+		a.onDisk = nil // some of the files may be new
 		a.met.fileErrors.Inc()
 		a.log.WithError(r.err).Error("the certificates can't be written")
 	default:
