@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -194,28 +193,6 @@ func ParseTemplate(name, text string) (*Template, error) {
 		return nil, fmt.Errorf("trying the template: %s:1: it writes no frontend, so that no request would come in", name)
 	}
 	return &Template{text: parsed}, nil
-}
-
-// Sample is a Config that reaches every part of a template.
-func Sample() *Config {
-	o := &Options{
-		Dir: "/run/signalbox", HTTPBind: []string{":80"}, HTTPSBind: []string{":443"}, AppIDBind: []string{":9091"},
-		HealthBind: []string{":9090"}, ServicePorts: PortRange{10000, 10009}, Certificates: []Certificate{{"web", []string{"web.local"}}},
-		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, ProxyProtocolFrom: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
-		StatsSocket: "/run/signalbox/stats.sock", LogSocket: "/run/signalbox/log.sock",
-		LogFormat: "%ci", LogFormatTCP: "%ci", Threads: 1, User: "haproxy", Group: "haproxy",
-	}
-	web := &signalbox.Service{
-		ID: "/web:0", App: "/web", Mode: signalbox.HTTP, Listen: 10000, Routes: []signalbox.Route{{Host: "web.local", Path: "/"}},
-		Check: signalbox.Check{Kind: signalbox.CheckHTTP, Path: "/health", Interval: time.Second, Timeout: time.Second, Fall: 3},
-	}
-	db := &signalbox.Service{ID: "/db:0", App: "/db", Mode: signalbox.TCP, Listen: 10001, Check: signalbox.Check{Kind: signalbox.CheckOff}}
-	own := &signalbox.Service{
-		ID: "/own:0", App: "/own", Mode: signalbox.TCP, Listen: 20000, Routes: []signalbox.Route{{Host: "own.local", Path: "/"}},
-		Policy: signalbox.Policy{Passthrough: true, PortTLS: true, TLS: "web", AcceptProxy: true},
-	}
-	bare := &signalbox.Service{ID: "/bare:0", App: "/bare", Mode: signalbox.HTTP, Listen: 20001}
-	return Build(signalbox.NewTable([]*signalbox.Service{web, db, own, bare}, nil), o, nil)
 }
 
 // Render returns the files of a Config. The same Config gives the same bytes.

@@ -3,9 +3,7 @@ package control
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -69,15 +67,14 @@ type Outcome struct {
 // Applier makes HAProxy run what it is told to: over the runtime socket at once, by a reload only with a reason. It compares with what
 // runs, never with the file. All its work is done by Run; the other methods may be called by anyone.
 type Applier struct {
-	cfg    Settings
-	rt     *Runtime
-	master *Master
-	pub    *Publisher
-	check  *Checker
-	log    logrus.FieldLogger
-	met    *counters
-	// template identifies the template by what it makes of a sample.
-	template string
+	cfg      Settings
+	rt       *Runtime
+	master   *Master
+	pub      *Publisher
+	check    *Checker
+	log      logrus.FieldLogger
+	met      *counters
+	template string // its Identity, "" without one
 
 	mail chan struct{} // something is in box
 	mu   sync.Mutex
@@ -149,7 +146,9 @@ func New(s Settings) *Applier {
 		a.check.Dir = s.Dir
 	}
 	a.state = newState(s)
-	a.template = templateID(s.Template)
+	if s.Template != nil {
+		a.template = s.Template.Identity()
+	}
 	a.status.Level, a.status.Detail = signalbox.Degraded, "not connected yet"
 	return a
 }
@@ -232,16 +231,4 @@ func render(t *haproxy.Template, c *haproxy.Config) ([]File, error) {
 		files = append(files, File(m))
 	}
 	return append(files, File{configName, made.Config}), nil
-}
-
-// templateID returns the sha256 of what a template makes of haproxy.Sample, "" without one.
-func templateID(t *haproxy.Template) string {
-	if t == nil {
-		return ""
-	}
-	made, err := haproxy.Render(t, haproxy.Sample())
-	if err != nil {
-		return "unknown: " + err.Error()
-	}
-	return fmt.Sprintf("%x", sha256.Sum256(made.Config))
 }
