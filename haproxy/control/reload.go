@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -65,9 +64,8 @@ func Free(o *haproxy.Options) error {
 func occupied(config, loaded *haproxy.Config) map[int]string {
 	out := map[int]string{}
 	for _, l := range config.Listeners {
-		if loaded != nil && slices.ContainsFunc(loaded.Listeners, func(o *haproxy.Listener) bool {
-			return o.Port == l.Port && o.Address == l.Address
-		}) || loaded != nil && loaded.Options != nil && loaded.Options.ServicePorts.Has(l.Port) && !l.Address.IsValid() {
+		same, ours := holds(loaded, l)
+		if same {
 			continue
 		}
 		host := ""
@@ -81,11 +79,28 @@ func occupied(config, loaded *haproxy.Config) map[int]string {
 		switch {
 		case err == nil:
 			_ = ln.Close()
-		case errors.Is(err, syscall.EADDRINUSE):
+		case errors.Is(err, syscall.EADDRINUSE) && !ours:
 			out[l.Port] = "is held by another process"
 		case errors.Is(err, syscall.EADDRNOTAVAIL):
 			out[l.Port] = "is to listen on " + host + ", which is no address of this machine"
 		}
 	}
 	return out
+}
+
+// holds reports whether HAProxy listens already as l says, and whether it has l's port on any address: nobody can tell then whether
+// somebody else has it too.
+func holds(loaded *haproxy.Config, l *haproxy.Listener) (same, port bool) {
+	if loaded == nil {
+		return false, false
+	}
+	if loaded.Options != nil && loaded.Options.ServicePorts.Has(l.Port) {
+		same, port = !l.Address.IsValid(), true
+	}
+	for _, o := range loaded.Listeners {
+		if o.Port == l.Port {
+			same, port = o.Address == l.Address, true
+		}
+	}
+	return same, port
 }

@@ -179,3 +179,32 @@ func TestPortsOfOthersAreNotShared(t *testing.T) {
 	}
 	r.answers("shop.local", "shop")
 }
+
+// A service port that HAProxy has already is not taken for another process's when it is to listen on an address of its own.
+func TestServicePortMovesToItsOwnAddress(t *testing.T) {
+	r := newRig(t)
+	r.opts.ServicePorts = portRange(t, 2)
+	r.supervise()
+	app, _ := r.start(r.real())
+	web, db := service("web", task(t, "web")), service("db", task(t, "db"))
+	web.Listen, db.Listen = freePort(t), r.opts.ServicePorts.Last
+	c := haproxy.Build(table(web, db), r.opts, nil)
+	r.apply(c)
+	own := []*signalbox.Service{new(signalbox.Service), new(signalbox.Service)}
+	for i, s := range []*signalbox.Service{web, db} {
+		*own[i] = *s
+		own[i].Policy.BindAddress = netip.MustParseAddr("127.0.0.1")
+	}
+	c = haproxy.Build(table(own...), r.opts, c)
+	if out := r.apply(c); !out.Reloaded || len(out.Problems)+len(app.Problems()) > 0 {
+		t.Errorf("%+v, %v", out, app.Problems())
+	}
+	for _, s := range own {
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.Listen))
+		if err != nil {
+			t.Errorf("%s: %v", s.ID, err)
+			continue
+		}
+		conn.Close()
+	}
+}
