@@ -211,11 +211,11 @@ func TestASplitWaitsForItsBackends(t *testing.T) {
 	if got := Applied(both, three); len(got.Splits) != buckets {
 		t.Errorf("before the reload there are %d buckets", len(got.Splits))
 	}
-	without := three.Without(map[string]bool{"a:0": true, "b:0": true})
+	without := three.Routes.Without(map[string]bool{"a:0": true, "b:0": true})
 	if without.Hosts[0].Value == noPath || len(without.Splits) != buckets || without.Splits[0].Value != "c:0" {
 		t.Errorf("without two of three: %v", without)
 	}
-	if got := three.Without(map[string]bool{"a:0": true, "b:0": true, "c:0": true}); len(got.Splits)+len(got.Hosts) != 0 {
+	if got := three.Routes.Without(map[string]bool{"a:0": true, "b:0": true, "c:0": true}); len(got.Splits)+len(got.Hosts) != 0 {
 		t.Errorf("without any: %v", got)
 	}
 }

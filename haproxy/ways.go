@@ -130,6 +130,18 @@ func followedWays(running, want *Config) Ways {
 	return w
 }
 
+// Without returns the ways less those to some backends, by name.
+func (w Ways) Without(gone map[string]bool) Ways {
+	leads := func(e MapEntry) bool {
+		_, name, ok := strings.Cut(e.Value, "/")
+		return gone[e.Value] || ok && gone[name]
+	}
+	for _, m := range []*[]MapEntry{&w.Ports, &w.Apps, &w.SNI} {
+		*m = slices.DeleteFunc(slices.Clone(*m), leads)
+	}
+	return w
+}
+
 // openWays decides about the further ways in.
 func (b *builder) openWays() {
 	b.nameApps()

@@ -208,3 +208,30 @@ func TestServicePortMovesToItsOwnAddress(t *testing.T) {
 		conn.Close()
 	}
 }
+
+// An app that HAProxy does not take has no way in at all, and the model says so: the audit finds nothing to repair.
+func TestWithheldAppHasNoWayIn(t *testing.T) {
+	r := newRig(t)
+	r.opts.ServicePorts = portRange(t, 2)
+	r.opts.AppIDBind = []string{fmt.Sprintf("127.0.0.1:%d", freePort(t))}
+	r.supervise()
+	app, _ := r.start(r.real())
+	shop, bad := service("shop", task(t, "shop")), service("bad", task(t, "bad"))
+	c := haproxy.Build(table(shop), r.opts, nil)
+	r.apply(c)
+	bad.Listen, bad.Policy.Raw = r.opts.ServicePorts.First, []string{"frobnicate yes"}
+	r.apply(haproxy.Build(table(shop, bad), r.opts, c))
+	if p := app.Problems(); len(p) != 1 || p[0].App != "/bad" {
+		t.Fatalf("problems %v", p)
+	}
+	rt := NewRuntime(r.opts.StatsSocket)
+	defer rt.Close()
+	running := app.Running()
+	act, err := app.observe(t.Context(), rt, Worker{}, running)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, diffs, err := readBack(running, nil, act); err != nil || len(diffs) > 0 {
+		t.Errorf("%v, %v", diffs, err)
+	}
+}

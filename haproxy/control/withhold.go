@@ -145,7 +145,7 @@ func (w *withheld) apply(want, loaded *haproxy.Config) *haproxy.Config {
 		out.Backends = append(out.Backends, sub)
 	}
 	w.subs = subs
-	out.Routes = want.Without(gone)
+	out.Routes, out.Ways = want.Routes.Without(gone), want.Ways.Without(gone)
 	out.Names = slices.DeleteFunc(slices.Clone(want.Names), func(e haproxy.MapEntry) bool { return gone[e.Key] })
 	out.Listeners = slices.DeleteFunc(slices.Clone(want.Listeners), func(l *haproxy.Listener) bool {
 		_, held := w.ports[l.Port]
