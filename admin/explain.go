@@ -12,6 +12,8 @@ type Question struct {
 	Host   string // that the client sends instead of the URL's, or ""
 	Method string // "": GET
 	Source string // the client's address, or ""
+	AppID  string // X-Marathon-App-Id, or ""
+	Origin string // of a page whose browser asks whether it may make a request (CORS), or ""
 }
 
 // Explanation is what /api/v1/explain answers.
@@ -81,7 +83,7 @@ type Effect struct {
 // query returns the question as a query of the API.
 func (q Question) query() string {
 	v := url.Values{"url": {q.URL}}
-	for name, value := range map[string]string{"host": q.Host, "method": q.Method, "src": q.Source} {
+	for name, value := range map[string]string{"host": q.Host, "method": q.Method, "src": q.Source, "app-id": q.AppID, "origin": q.Origin} {
 		if value != "" {
 			v.Set(name, value)
 		}
@@ -90,7 +92,7 @@ func (q Question) query() string {
 }
 
 func questionOf(v url.Values) Question {
-	return Question{URL: v.Get("url"), Host: v.Get("host"), Method: v.Get("method"), Source: v.Get("src")}
+	return Question{URL: v.Get("url"), Host: v.Get("host"), Method: v.Get("method"), Source: v.Get("src"), AppID: v.Get("app-id"), Origin: v.Get("origin")}
 }
 
 // Explain asks where a request would go, and why.

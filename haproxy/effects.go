@@ -40,6 +40,9 @@ func (c *Config) effects(r Request, a *Answer) {
 	}
 }
 
+// preflight is the method by which a browser asks whether a page may ask.
+const preflight = "OPTIONS"
+
 // admission returns what decides whether a request enters at all.
 func (c *Config) admission(p *signalbox.Policy, r Request, a *Answer) (out []Effect) {
 	add := func(holds bool, label string, status int, format string, args ...any) {
@@ -59,7 +62,7 @@ func (c *Config) admission(p *signalbox.Policy, r Request, a *Answer) (out []Eff
 			add(true, "allow", 403, "%s may not enter, only %s", r.Source, words(p.Allow))
 		}
 	}
-	if p.HTTPSRedirect && !r.TLS && !a.byPort() {
+	if p.HTTPSRedirect && !r.TLS && a.byName() {
 		to := "https://" + a.Host
 		if port := c.Options.HTTPSPort(); port != 443 {
 			to += fmt.Sprintf(":%d", port)
@@ -71,6 +74,8 @@ func (c *Config) admission(p *signalbox.Policy, r Request, a *Answer) (out []Eff
 		add(true, "https-redirect", 301, "sent to %s", to)
 	}
 	add(p.RateLimit != signalbox.RateLimit{}, "rate-limit", 0, "at most %s from one address, 429 beyond", p.RateLimit)
+	may := slices.Contains(p.CORS, "*") || slices.Contains(p.CORS, r.Origin)
+	add(r.Method == preflight && r.Origin != "" && may, "cors", 204, "the browser may ask from %s", r.Origin)
 	if auth := p.Auth; auth != nil {
 		add(true, "auth", 0, "asked for a name and a password, 401 without (%s)", cmp.Or(auth.List, auth.Realm))
 	}

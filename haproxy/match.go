@@ -11,7 +11,7 @@ import (
 	"signalbox"
 )
 
-// Request is a request by name, as far as routing looks at it.
+// Request is a request as far as routing looks at it.
 type Request struct {
 	Method string // "": GET
 	Host   string // as a client sends it: in any case, with a port, with a dot at its end
@@ -19,12 +19,16 @@ type Request struct {
 	Query  string // without "?"
 	TLS    bool
 	Source netip.Addr // the client's address; invalid: not known, and what depends on it is said but not decided
+	AppID  string     // X-Marathon-App-Id
+	// Origin is that of a page whose browser asks whether the page may make a request (CORS); "": nobody asks that.
+	Origin string
 }
 
 // Answer says where a request goes, and why. It is a value of its own.
 type Answer struct {
 	Host, Path string // as routing reads them
-	// Status is that of signalbox's own answer, and Reason says why it answers; 0: a task is asked.
+	// Status is that of signalbox's own answer, and Reason says why it answers; 0: a task is asked, or, with a Reason, nobody is
+	// answered.
 	Status int
 	Reason string
 
@@ -53,8 +57,10 @@ const (
 	WildcardName NameKind = "wildcard"
 	RegexName    NameKind = "regex"
 	EveryName    NameKind = "every host"
-	// PortName is none: the request comes by a service port.
-	PortName NameKind = "service port"
+	// These are none: the request comes by a service port, by the id of an app, or as a connection whose TLS is passed through.
+	PortName   NameKind = "service port"
+	AppName    NameKind = "app id"
+	ServerName NameKind = "server name"
 )
 
 // Claim is a route that a service asks for, and what becomes of it for one request.
@@ -92,7 +98,7 @@ type Standing struct {
 	Addr   netip.AddrPort
 	Weight int
 	Takes  bool   // requests
-	Why    string // it does not, or less than others; or ""
+	Why    string // it does not, or less or more than others; or ""
 }
 
 // Effect is what a label does with a request.
@@ -125,10 +131,13 @@ func (c *Config) Match(r Request) *Answer {
 	}
 	switch value {
 	case "":
-		a.Status, a.Reason = 404, "no name holds that has a route for this path"
+		a.Status, a.Reason = 404, "no route for this host"
+		if a.Names[len(a.Names)-1].Holds {
+			a.Reason += ", and that of every host is for other paths"
+		}
 		return a
 	case noPath:
-		a.Status, a.Reason = 404, "the name that holds has no route for the path"
+		a.Status, a.Reason = 404, "no route for this path"
 		return a
 	}
 	c.reach(a, value)
@@ -371,6 +380,10 @@ func (c *Config) destination(b *Backend, percent int) Destination {
 		return d
 	}
 	d.Balance = cmp.Or(p.service.Policy.Balance, d.Balance)
+	nearby := c.Options.Nearby()
+	if nearby == nil || !b.prefers() {
+		nearby = func(*signalbox.Endpoint) bool { return false }
+	}
 	for _, e := range p.service.Endpoints {
 		st := Standing{Task: e.Task, Addr: e.Addr, Why: cmp.Or(e.Why, string(e.State))}
 		i := slices.IndexFunc(b.Slots, func(s Server) bool { return s.Task == e.Task && s.Addr == e.Addr })
@@ -380,6 +393,8 @@ func (c *Config) destination(b *Backend, percent int) Destination {
 			switch {
 			case s.Gated:
 				st.Why = "waits for HAProxy's first check to pass"
+			case s.usable() && e.State == signalbox.Up && nearby(&e):
+				st.Why = "nearby: it comes first"
 			case s.usable() && e.State == signalbox.Up:
 				st.Why = ""
 			}

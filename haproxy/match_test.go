@@ -106,7 +106,7 @@ name host split.local true
 claim /a:0 split.local/ wins=true: shares the route by weight: 3 has 75 % of the requests
 claim /b:0 split.local/ wins=true: shares the route by weight: 1 has 25 % of the requests`},
 		{Request{Host: "no", Path: "/x"}, `
-no /x: no route, answers 404: no name holds that has a route for this path
+no /x: no route, answers 404: no route for this host, and that of every host is for other paths
 name host no false
 name regex ~.*\.y\.local false
 name every host * true

@@ -30,9 +30,9 @@ func newExplainCommand(p *program) *cobra.Command {
 		Use:   "explain URL",
 		Short: "Where a request goes, and why: every rule on the way, what lost, which tasks are left out",
 		Long: `Says what HAProxy does with a request, by the configuration that the running controller wants: which name and path decide, which routes
-lose and why, which tasks may get it and which are left out, and what labels do with it on its way. With a service port in the URL it
-says where that leads. With --apps it needs no controller, and takes for granted what labels ask the operator for: lists of users, pages,
-certificates. It ends with 1 if no task would be asked.`,
+lose and why, which tasks may get it and which are left out, and what labels do with it on its way. With a service port in the URL, or
+with that of the entry by X-Marathon-App-Id, it says where that leads. With --apps it needs no controller, and takes for granted what
+labels ask the operator for: lists of users, pages, certificates. It ends with 1 if no task would be asked.`,
 		Example: `  signalbox explain http://shop.local/cart/7
   signalbox explain http://127.0.0.1:8000/ -H 'Host: shop.local' --src 10.1.2.3
   signalbox explain --apps apps.json https://shop.local/     by the apps of a file, or of a directory`,
@@ -40,14 +40,25 @@ certificates. It ends with 1 if no task would be asked.`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q.URL, q.Source = args[0], src
+			var origin, intended string
 			for _, h := range headers {
 				name, value, ok := strings.Cut(h, ":")
 				if !ok {
 					return usageError("-H %q is not of the form 'Name: value'", h)
 				}
-				if strings.EqualFold(strings.TrimSpace(name), "Host") { // routing looks at no other one
-					q.Host = strings.TrimSpace(value)
+				switch value = strings.TrimSpace(value); strings.ToLower(strings.TrimSpace(name)) { // routing looks at no other ones
+				case "host":
+					q.Host = value
+				case "x-marathon-app-id":
+					q.AppID = value
+				case "origin":
+					origin = value
+				case "access-control-request-method":
+					intended = value
 				}
+			}
+			if intended != "" { // then a browser asks, and no page
+				q.Origin = origin
 			}
 			a, err := readQuestion(q)
 			if err != nil {
@@ -79,7 +90,7 @@ certificates. It ends with 1 if no task would be asked.`,
 	}
 	addOutput(cmd, &output)
 	f := cmd.Flags()
-	f.StringArrayVarP(&headers, "header", "H", nil, "`header` of the request; routing looks at Host")
+	f.StringArrayVarP(&headers, "header", "H", nil, "`header` of the request; looked at are Host, X-Marathon-App-Id, and those by which browsers ask (CORS)")
 	f.VarP(textOf(&q.Method), "method", "X", "`method` of the request")
 	f.Var(textOf(&src), "src", "`address` of the client, for labels that look at it")
 	f.Var(textOf(&apps), "apps", "by the apps of a `file` or directory, without a controller")
@@ -89,8 +100,8 @@ certificates. It ends with 1 if no task would be asked.`,
 
 // arrives reports whether the request gets an answer that labels ask for: a task's, or a redirect.
 func arrives(e admin.Explanation) bool {
-	if e.Status != 0 {
-		return e.Status < 400
+	if e.Reason != "" {
+		return e.Status != 0 && e.Status < 400
 	}
 	return slices.ContainsFunc(e.Destinations, func(d admin.Destination) bool { return d.Usable > 0 })
 }
@@ -157,8 +168,11 @@ func (p *program) printExplanation(e admin.Explanation) error {
 		to = append(to, text)
 	}
 	head := e.Host + e.Path + "  ->  " + cmp.Or(strings.Join(to, ", "), "nowhere")
-	if e.Status != 0 {
+	switch {
+	case e.Status != 0:
 		head += fmt.Sprintf(": %d, %s", e.Status, e.Reason)
+	case e.Reason != "":
+		head += ": " + e.Reason
 	}
 	if e.Generation != 0 {
 		head += fmt.Sprintf("    by %s, configuration #%d, %s", e.Node, e.Generation, admin.Ago(e.AppliedAt, e.At))
@@ -168,8 +182,11 @@ func (p *program) printExplanation(e admin.Explanation) error {
 	step := heading("  name")
 	for _, n := range e.Names {
 		text := "nobody has it"
-		if n.Holds {
+		switch {
+		case n.Holds:
 			text = "holds"
+		case n.Kind == string(haproxy.RegexName):
+			text = "does not match"
 		}
 		t.row(step(), n.Name, n.Kind, text)
 	}

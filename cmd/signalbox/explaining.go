@@ -32,6 +32,7 @@ func readQuestion(q admin.Question) (asked, error) {
 	}
 	a := asked{Request: haproxy.Request{
 		Method: q.Method, Host: u.Host, Path: u.EscapedPath(), Query: u.RawQuery, TLS: u.Scheme == "https" || u.Scheme == "wss",
+		AppID: q.AppID, Origin: q.Origin,
 	}}
 	if u.Host == "" && q.Host == "" || !slices.Contains([]string{"http", "https", "ws", "wss"}, u.Scheme) {
 		return asked{}, fmt.Errorf("%q is no URL of the form http://shop.local/cart", q.URL)
@@ -56,12 +57,9 @@ func readQuestion(q admin.Question) (asked, error) {
 	return a, nil
 }
 
-// explain says where a request goes: to a service by its port, where the URL has one that is a service port, else by name.
+// explain says where a request goes.
 func explain(c *haproxy.Config, a asked, now time.Time) admin.Explanation {
-	answer := c.MatchPort(a.port, a.Request)
-	if answer == nil {
-		answer = c.Match(a.Request)
-	}
+	answer := c.Ask(a.port, a.Request)
 	out := admin.Explanation{
 		APIVersion: admin.APIVersion, At: now, Host: answer.Host, Path: answer.Path, Status: answer.Status, Reason: answer.Reason,
 		Names: []admin.ExplainedName{}, Claims: []admin.ExplainedClaim{}, Destinations: []admin.Destination{}, Effects: []admin.Effect{},
@@ -74,7 +72,7 @@ func explain(c *haproxy.Config, a asked, now time.Time) admin.Explanation {
 	}
 	for _, cl := range answer.Claims {
 		route := cl.Route.String()
-		if cl.Route == (signalbox.Route{}) { // by a service port
+		if cl.Route == (signalbox.Route{}) { // by none of its names
 			route = answer.Names[0].Name
 		}
 		out.Claims = append(out.Claims, admin.ExplainedClaim{Route: route, Service: string(cl.Service), App: cl.App, Wins: cl.Wins, Why: cl.Why})
