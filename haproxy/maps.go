@@ -68,25 +68,26 @@ func follow(from, to []MapEntry, can, stays func(MapEntry) bool) []MapEntry {
 	if sameSlice(from, to) {
 		return to
 	}
-	out := make([]MapEntry, 0, len(to))
-	whole := true
-	walkEntries(from, to, func(old, now *MapEntry) {
+	choose := func(old, now *MapEntry) *MapEntry {
 		switch {
-		case now == nil:
-			if stays != nil && stays(*old) {
-				out, whole = append(out, *old), false
-			}
-		case old != nil && *old == *now || can(*now):
-			out = append(out, *now)
-		case old != nil:
-			out, whole = append(out, *old), false
-		default:
-			whole = false
+		case now == nil && (stays == nil || !stays(*old)):
+			return nil
+		case now != nil && (old != nil && *old == *now || can(*now)):
+			return now
 		}
-	})
+		return old
+	}
+	whole := true
+	walkEntries(from, to, func(old, now *MapEntry) { whole = whole && choose(old, now) == now })
 	if whole {
 		return to
 	}
+	out := make([]MapEntry, 0, len(to))
+	walkEntries(from, to, func(old, now *MapEntry) {
+		if e := choose(old, now); e != nil {
+			out = append(out, *e)
+		}
+	})
 	return out
 }
 

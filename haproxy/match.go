@@ -243,7 +243,7 @@ func (c *Config) weigh(a *Answer, name, value, key string) []Claim {
 	claims := slices.Clone(c.claimsOn(name))
 	slices.SortStableFunc(claims, precedence)
 	var winner *claim
-	if i := slices.IndexFunc(claims, func(cl *claim) bool { return cl.key() == key }); i >= 0 && value != noPath {
+	if i := slices.IndexFunc(claims, func(cl *claim) bool { return cl.key == key }); i >= 0 && value != noPath {
 		winner = claims[i]
 		route := winner.route
 		a.Route = &route

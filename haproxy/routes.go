@@ -22,24 +22,29 @@ type claim struct {
 	app      string
 	priority int
 	since    time.Time
-	weight   int  // -1: it does not share
-	usable   bool // a task takes traffic; only of one that shares
+	key      string // what its map knows it by
+	weight   int    // -1: it does not share
+	usable   bool   // a task takes traffic; only of one that shares
 }
 
-// key is what the claim's map knows it by: name + path, with one slash at the end of a prefix; a pattern for a regular expression.
-func (c *claim) key() string {
+// claimKey returns what the map of a route knows it by: name + path, with one slash at the end of a prefix; a pattern for a regular
+// expression.
+func claimKey(name string, r signalbox.Route) string {
 	switch {
-	case c.route.Match == signalbox.Regex:
-		return pathPattern(c.name, c.route.Path)
-	case c.route.Match == signalbox.Exact || c.route.Path == "/":
-		return c.name + c.route.Path
+	case r.Match == signalbox.Regex:
+		return pathPattern(name, r.Path)
+	case r.Match == signalbox.Exact || r.Path == "/":
+		return name + r.Path
 	}
-	return c.name + c.route.Path + "/"
+	return name + r.Path + "/"
 }
 
 // compare orders claims by name, then by what they match; of those to the same the one with the better right comes first.
 func (c *claim) compare(o *claim) int {
-	return cmp.Or(cmp.Compare(c.name, o.name), cmp.Compare(c.route.Match, o.route.Match), cmp.Compare(c.route.Path, o.route.Path), c.right(o))
+	if n := cmp.Compare(c.name, o.name); n != 0 { // as nearly all are, at every change of one
+		return n
+	}
+	return cmp.Or(cmp.Compare(c.route.Match, o.route.Match), cmp.Compare(c.route.Path, o.route.Path), c.right(o))
 }
 
 // right orders claims by what decides between them: the priority, then the age, then the id.
@@ -79,6 +84,7 @@ func (p *part) claim() {
 		if isRegexHost(r.Host) {
 			c.name = hostToken(r.Host)
 		}
+		c.key = claimKey(c.name, r)
 		if w := s.Policy.Weight; w != nil {
 			c.weight, c.usable = max(0, min(*w, 256)), slices.ContainsFunc(p.backend.Slots, Server.usable)
 		}
@@ -184,7 +190,7 @@ func (b *builder) resolveName(claims []*claim, regexes *regexes) {
 		for j < len(claims) && claims[j].route == claims[i].route {
 			j++
 		}
-		entry := MapEntry{claims[i].key(), b.resolve(claims[i:j])}
+		entry := MapEntry{claims[i].key, b.resolve(claims[i:j])}
 		switch r := claims[i].route; r.Match {
 		case signalbox.Exact:
 			kinds[1] = true
