@@ -237,12 +237,16 @@ func TestRegularExpressionsAreFast(t *testing.T) {
 	l := start(t, tableOf(all...))
 	for i, expr := range expressions {
 		for _, path := range []string{"/" + strings.Repeat("a", 1023), strings.Repeat("/a", 512), strings.Repeat("/aa", 341)} {
-			began := time.Now()
-			if code, _ := l.get(fmt.Sprintf("h%d", i), path); code != 404 {
-				t.Errorf("%s: %d", expr, code)
+			fastest := time.Hour
+			for tries := 0; tries < 20 && fastest > 300*time.Millisecond; tries++ { // others want the processor too
+				began := time.Now()
+				if code, _ := l.get(fmt.Sprintf("h%d", i), path); code != 404 {
+					t.Errorf("%s: %d", expr, code)
+				}
+				fastest = min(fastest, time.Since(began))
 			}
-			if took := time.Since(began); took > 300*time.Millisecond {
-				t.Errorf("%s on %s… took %s", expr, path[:8], took)
+			if fastest > 300*time.Millisecond {
+				t.Errorf("%s on %s… took %s", expr, path[:8], fastest)
 			}
 		}
 	}

@@ -389,6 +389,7 @@ func newBenchRig(b *testing.B) string {
 		b.Fatal(err)
 	}
 	cmd := exec.Command("haproxy", "-db", "-f", cfg)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}

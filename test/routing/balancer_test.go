@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -98,6 +99,7 @@ func (b *balancer) start(t *testing.T, o *haproxy.Options) {
 	t.Helper()
 	takeLog(t, o.LogSocket)
 	cmd := exec.Command(program, "-db", "-f", "haproxy.cfg")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Dir = o.Dir
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
