@@ -1,6 +1,7 @@
 package haproxy
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -65,38 +66,42 @@ func shape(t interface{ Fatalf(string, ...any) }, cfg string) []string {
 	return out
 }
 
+// attacker returns a service of which bad gives each text, by the name of its field and a plain value.
+func attacker(bad func(field, plain string) string) *signalbox.Service {
+	return &signalbox.Service{
+		ID: signalbox.ServiceID(bad("id", "/attacker:0")), Source: bad("source", "x"), App: bad("app", "/attacker"), PortName: bad("port", "x"),
+		Version: bad("version", "x"), Mode: signalbox.Mode(bad("mode", "http")), Listen: 10000,
+		Routes: []signalbox.Route{{Host: bad("host", "attacker.local"), Path: bad("path", "/x"), Match: signalbox.Match(bad("match", ""))}},
+		Groups: []string{bad("group", "x")},
+		Check:  signalbox.Check{Kind: signalbox.CheckKind(bad("check", "http")), Path: bad("check path", "/health")},
+		Endpoints: []signalbox.Endpoint{{
+			Task: bad("task", "a.1"), App: bad("member", ""), Host: bad("agent", "agent-1"), Version: bad("task's version", "x"),
+			Addr: netip.MustParseAddrPort("10.0.0.8:80"), State: signalbox.State(bad("state", "up")), Why: bad("why", ""),
+		}},
+	}
+}
+
+func victim() *signalbox.Service {
+	return &signalbox.Service{
+		ID: "/victim:0", App: "/victim", Mode: signalbox.HTTP, Routes: []signalbox.Route{{Host: "victim.local", Path: "/"}},
+		Endpoints: []signalbox.Endpoint{{Task: "v.1", Addr: netip.MustParseAddrPort("10.0.0.9:80"), State: signalbox.Up}},
+	}
+}
+
 // Whatever stands in a table's fields, past the labels' own checks: the configuration keeps the shape that plain values give
 // it, each map line is one key and one value, and each command is one line of plain words.
 func TestHostileTextStaysText(t *testing.T) {
 	tmpl := DefaultTemplate()
 	o := testOptions("/d")
-	victim := func() *signalbox.Service {
-		return &signalbox.Service{
-			ID: "/victim:0", App: "/victim", Mode: signalbox.HTTP, Routes: []signalbox.Route{{Host: "victim.local", Path: "/"}},
-			Endpoints: []signalbox.Endpoint{{Task: "v.1", Addr: netip.MustParseAddrPort("10.0.0.9:80"), State: signalbox.Up}},
-		}
-	}
 	text := rapid.OneOf(rapid.SampledFrom(hostile), rapid.String(), rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) }))
 	rapid.Check(t, func(t *rapid.T) {
-		bad := func(name, plain string) string {
-			if rapid.Bool().Draw(t, name+" is hostile") {
-				return text.Draw(t, name)
+		hurt := attacker(func(field, plain string) string {
+			if rapid.Bool().Draw(t, field+" is hostile") {
+				return text.Draw(t, field)
 			}
 			return plain
-		}
-		attack := func(bad func(string, string) string) *signalbox.Service {
-			return &signalbox.Service{
-				ID: signalbox.ServiceID(bad("id", "/attacker:0")), Source: bad("source", "x"), App: bad("app", "/attacker"), PortName: bad("port", "x"),
-				Version: bad("version", "x"), Mode: signalbox.Mode(bad("mode", "http")), Listen: 10000,
-				Routes:    []signalbox.Route{{Host: bad("host", "attacker.local"), Path: bad("path", "/x")}},
-				Groups:    []string{bad("group", "x")},
-				Check:     signalbox.Check{Kind: signalbox.CheckKind(bad("check", "http")), Path: bad("check path", "/health")},
-				Endpoints: []signalbox.Endpoint{{Task: bad("task", "a.1"), Addr: netip.MustParseAddrPort("10.0.0.8:80"), State: signalbox.State(bad("state", "up"))}},
-			}
-		}
-		hurt := attack(bad)
-		plain := func(_, s string) string { return s }
-		calm := attack(plain)
+		})
+		calm := attacker(func(_, plain string) string { return plain })
 		// What only chooses between known shapes is taken over.
 		if hurt.Mode == signalbox.TCP {
 			calm.Mode = hurt.Mode
@@ -106,39 +111,124 @@ func TestHostileTextStaysText(t *testing.T) {
 		if checkOf(c, hurt.ID) != signalbox.CheckHTTP && calm.Check.Kind == signalbox.CheckHTTP {
 			calm.Check.Kind = signalbox.CheckTCP
 		}
-		if len(c.Backends) == 1 {
-			calm = nil // refused as a whole
-		}
 		services := []*signalbox.Service{victim()}
-		if calm != nil {
+		if len(c.Backends) > 1 { // it is not refused as a whole
 			services = append(services, calm)
 		}
 		d := Build(signalbox.NewTable(services, nil), o, nil)
-		got, err := Render(tmpl, c)
+		want, err := Render(tmpl, d)
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, err := Render(DefaultTemplate(), d)
-		if err != nil {
-			t.Fatal(err)
-		}
-		g, w := shape(t, string(got.Config)), shape(t, string(want.Config))
-		if diff := cmp.Diff(w, g); diff != "" {
-			t.Fatalf("the shape changed (-want +got):\n%s\n%s", diff, got.Config)
-		}
-		for _, m := range got.Maps {
-			for line := range strings.Lines(string(m.Data)) {
-				if f := strings.Fields(line); len(f) != 2 || f[0]+" "+f[1]+"\n" != line {
-					t.Fatalf("%s has the line %q", m.Name, line)
-				}
-			}
-		}
-		for _, cmd := range append(Diff(d, c).Commands, Diff(c, d).Commands...) {
-			if strings.ContainsAny(cmd.Text, ";\n\r\x00\\\"'<") {
-				t.Fatalf("the command %q", cmd.Text)
-			}
+		config := stayText(t, d, c)
+		if diff := cmp.Diff(shape(t, string(want.Config)), shape(t, config)); diff != "" {
+			t.Fatalf("the shape changed (-want +got):\n%s\n%s", diff, config)
 		}
 	})
+}
+
+// stayText returns the text of a configuration, of which each map line has to be one key and one value, and each command from another
+// one to it and back one line of plain words.
+func stayText(t interface {
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}, other, c *Config,
+) string {
+	got, err := Render(DefaultTemplate(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range got.Maps {
+		for line := range strings.Lines(string(m.Data)) {
+			if f := strings.Fields(line); len(f) != 2 || f[0]+" "+f[1]+"\n" != line {
+				t.Fatalf("%s has the line %q", m.Name, line)
+			}
+		}
+	}
+	for _, cmd := range append(Diff(other, c).Commands, Diff(c, other).Commands...) {
+		if strings.ContainsAny(cmd.Text, ";\n\r\x00\\\"'<") {
+			t.Fatalf("the command %q", cmd.Text)
+		}
+	}
+	return string(got.Config)
+}
+
+// Hundreds of texts in each single field, side by side: each section has a shape that plain values give one, and there are as many as
+// services that were not refused.
+func TestEveryFieldHoldsHostileTexts(t *testing.T) {
+	texts := hostileTexts()
+	if len(texts) < 300 {
+		t.Fatalf("only %d texts", len(texts))
+	}
+	o := testOptions("/d")
+	alone := Build(signalbox.NewTable([]*signalbox.Service{victim()}, nil), o, nil)
+	known, others := map[string]bool{}, 0
+	var fields []string
+	for _, mode := range []signalbox.Mode{signalbox.HTTP, signalbox.TCP} {
+		for _, kind := range []signalbox.CheckKind{signalbox.CheckHTTP, signalbox.CheckTCP, signalbox.CheckOff} {
+			fields = nil
+			s := attacker(func(field, plain string) string { fields = append(fields, field); return plain })
+			s.Mode, s.Check.Kind = mode, kind
+			c := Build(signalbox.NewTable([]*signalbox.Service{victim(), s}, nil), o, nil)
+			sections := shapesOfSections(t, stayText(t, alone, c))
+			for _, section := range sections {
+				known[section] = true
+			}
+			others = len(sections) - len(c.Backends) - len(c.Listeners)
+		}
+	}
+	for _, field := range fields {
+		t.Run(field, func(t *testing.T) {
+			t.Parallel()
+			services := []*signalbox.Service{victim()}
+			for i, text := range texts {
+				s := attacker(func(of, plain string) string {
+					switch of {
+					case field:
+						return text
+					case "id":
+						return fmt.Sprintf("/attacker%d:0", i)
+					case "host":
+						return fmt.Sprintf("attacker%d.local", i)
+					}
+					return plain
+				})
+				s.Listen = 20000 + i
+				services = append(services, s)
+			}
+			c := Build(signalbox.NewTable(services, nil), o, nil)
+			sections := shapesOfSections(t, stayText(t, alone, c))
+			for _, section := range sections {
+				if !known[section] {
+					t.Errorf("a section has another shape:\n%s", section)
+				}
+			}
+			if want := others + len(c.Backends) + len(c.Listeners); len(sections) != want {
+				t.Errorf("%d sections, of %d backends and %d listeners; want %d", len(sections), len(c.Backends), len(c.Listeners), want)
+			}
+		})
+	}
+}
+
+// shapesOfSections returns the shape of each section of a configuration.
+func shapesOfSections(t *testing.T, config string) []string {
+	t.Helper()
+	var out []string
+	var section strings.Builder
+	end := func() {
+		if words := shape(t, section.String()); len(words) > 0 {
+			out = append(out, strings.Join(words, "\n"))
+		}
+		section.Reset()
+	}
+	for line := range strings.Lines(config) {
+		if line[0] != ' ' && line[0] != '\t' && line[0] != '#' && line[0] != '\n' {
+			end()
+		}
+		section.WriteString(line)
+	}
+	end()
+	return out
 }
 
 // checkOf returns the kind of a service's check.
