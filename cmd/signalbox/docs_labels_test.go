@@ -133,6 +133,9 @@ had one. It is a [problem](problems.md) with a code, to be seen in ` + "`signalb
 
 Labels that restrict who may enter, ` + "`allow` and `auth`" + `, fail closed: where they cannot be read and no last good value stays, the service
 answers 403 to everybody, on every way in. One bad item costs a whole ` + "`allow`" + ` list, for what stands beside it may be its other half.
+The same holds where such a label does not reach what it is about: it is for a port that the app does not have or that cannot be routed to,
+or its name is nearly, but not quite, that of one of the two. It closes every port that it may be meant for, but those with such a label of
+their own that is as strong.
 `
 
 const marathonLBIntroduction = `

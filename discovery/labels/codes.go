@@ -6,9 +6,9 @@ import "signalbox"
 func Codes() []signalbox.Code {
 	return []signalbox.Code{
 		{Code: "SB101", Meaning: "A name or value holds characters that cannot be seen: zero-width or no-break spaces. They are left out.", Fix: "Type the label anew."},
-		{Code: "SB102", Meaning: "No dialect has a label of this name. It is ignored.", Fix: "Take the name that the problem suggests."},
-		{Code: "SB103", Meaning: "The label is for a port that the app does not have. It is ignored.", Fix: "Name a port of the app, by its index or its name."},
-		{Code: "SB104", Meaning: "The label is for a port that cannot be routed to, such as a UDP port. It is ignored.", Fix: "Name a TCP port."},
+		{Code: "SB102", Meaning: "No dialect has a label of this name. It is ignored; one that was probably meant to restrict access (allow, auth) closes the ports that have no such label of their own.", Fix: "Take the name that the problem suggests."},
+		{Code: "SB103", Meaning: "The label is for a port that the app does not have. It is ignored; one that restricts access (allow, auth) closes the ports that have no such label of their own.", Fix: "Name a port of the app, by its index or its name."},
+		{Code: "SB104", Meaning: "The label is for a port that cannot be routed to, such as a UDP port. It is ignored; one that restricts access (allow, auth) closes the ports that have no such label of their own.", Fix: "Name a TCP port."},
 		{Code: "SB105", Meaning: "The label asks for a way in, and the app has no port that can be routed to.", Fix: "Give the app a port."},
 		{Code: "SB106", Meaning: "The value is too long, or holds too many items.", Fix: "Shorten it, or split it over several ports."},
 		{Code: "SB107", Meaning: "The value is empty.", Fix: "Give it a value, or remove the label."},

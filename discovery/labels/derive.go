@@ -18,7 +18,9 @@ func (p *PortResult) derive() {
 		for _, f := range r.flaws {
 			p.Problems = append(p.Problems, r.problem(f))
 		}
-		if len(r.flaws) == 0 && r.kept != "" {
+		if r.claim.stray && r.kept != "" {
+			p.Problems = append(p.Problems, r.problem(flaw{code: "SB103", text: "may be meant for this port", warn: true}))
+		} else if len(r.flaws) == 0 && r.kept != "" {
 			p.Problems = append(p.Problems, r.problem(flaw{code: "SB142", text: "cannot be read any more, and may say " + r.row.Key, warn: true}))
 		}
 	}

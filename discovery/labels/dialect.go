@@ -10,7 +10,7 @@ import (
 type dialect struct {
 	name string
 	// read says what a label asks for: most ask for one thing, some for several. mine is false for a label of others. A flaw makes
-	// the label count for nothing. The value is clean, and stands in each claim as the row or the reader of the claim is to read it.
+	// the label count for nothing, but for claims that are stray. The value is clean, and stands in each claim as the row or the reader of the claim is to read it.
 	read func(name, value string) (claims []claim, bad *flaw, mine bool)
 }
 
@@ -44,6 +44,9 @@ type claim struct {
 	twin    string // X of marathon-lb's HAPROXY_N_X, which native claims take the place of
 	secret  bool   // the value is never shown
 	reader  reader // of the value, in the words of the dialect; nil: the row's own
+	// stray says that the label restricts access, and not what to: its name is wrong, or that of the port. It is read as one that
+	// cannot be carried out, at every port that it may be meant for.
+	stray bool
 
 	label, value string
 	odd          bool // name or value held characters that nobody sees

@@ -114,7 +114,7 @@ func readMarathonLB(name, value string) ([]claim, *flaw, bool) {
 		if len(name) < len(marathonLBPrefix) || !strings.EqualFold(name[:len(marathonLBPrefix)], marathonLBPrefix) {
 			return nil, nil, false
 		}
-		return nil, unknownMarathonLB(strings.ToUpper(name)), true
+		return unknownMarathonLB(strings.ToUpper(name), value)
 	}
 	if rest == "GROUP" {
 		return []claim{{rank: rankForeignApp, key: "group", foreign: true, value: value}}, nil, true
@@ -124,10 +124,11 @@ func readMarathonLB(name, value string) ([]claim, *flaw, bool) {
 	}
 	index, twin, ok := strings.Cut(rest, "_")
 	if !ok || index == "" || strings.Trim(index, "0123456789") != "" {
-		return nil, unknownMarathonLB(name), true
+		return unknownMarathonLB(name, value)
 	}
 	if !isMarathonLB(twin) {
-		return []claim{{foreign: true}}, unknownMarathonLB(name), true
+		claims, bad, _ := unknownMarathonLB(name, value)
+		return append(claims, claim{foreign: true}), bad, true
 	}
 	return []claim{{rank: rankForeign, port: index, foreign: true, twin: twin, value: value}}, nil, true
 }
@@ -142,11 +143,21 @@ var behaviours = []string{
 // isMarathonLB reports whether HAPROXY_N_ and twin are a label.
 func isMarathonLB(twin string) bool { return slices.Contains(behaviours, twin) || isTemplate(twin) }
 
+// native returns the claim with the key that its twin restricts access by, where it does.
+func (c claim) native() claim {
+	for i := range table {
+		if l := &table[i]; l.guards && (c.twin == l.Twin || isTemplate(c.twin) && strings.HasSuffix(c.twin, "_"+l.Twin)) {
+			c.key = l.Key
+		}
+	}
+	return c
+}
+
 // unknownMarathonLB suggests the label that was probably meant: HAPROXY_0_VHOST for HAPROXY_VHOST and for HAPROXY_O_VHOST.
-func unknownMarathonLB(name string) *flaw {
-	index := "0"
+func unknownMarathonLB(name, value string) ([]claim, *flaw, bool) {
+	index, port := "0", ""
 	if i, _, ok := strings.Cut(strings.TrimPrefix(name, marathonLBPrefix), "_"); ok && i != "" && strings.Trim(i, "0123456789") == "" {
-		index = i
+		index, port = i, i
 	}
 	candidates := []string{"HAPROXY_GROUP"}
 	for _, twin := range slices.Concat(behaviours, allTemplates) {
@@ -158,6 +169,8 @@ func unknownMarathonLB(name string) *flaw {
 	f := &flaw{code: "SB102", text: "is unknown"}
 	if best := nearest(name, candidates); best != "" {
 		f.text += "; did you mean " + best + "?"
+		twin := strings.TrimPrefix(best, marathonLBPrefix+index+"_")
+		return stray(claim{rank: rankForeign, port: port, foreign: true, twin: twin, value: value}.native()), f, true
 	}
-	return f
+	return nil, f, true
 }

@@ -78,6 +78,9 @@ func (m *Migration) port(p *PortResult, ports int, everywhere bool, stays map[st
 		for _, name := range p.lb {
 			stays[name] = true
 		}
+		for _, r := range p.refused {
+			stays[r.claim.label] = true
+		}
 		if c := p.asked["group"]; c.foreign {
 			stays[c.label] = true
 		}
@@ -155,8 +158,8 @@ type LabelChange struct {
 	Gone        bool
 }
 
-func order(gone bool) int {
-	if gone {
+func order(first bool) int {
+	if first {
 		return 0
 	}
 	return 1

@@ -44,7 +44,7 @@ func (p *PortResult) translate(claims []claim) []claim {
 	var out []claim
 	for _, c := range claims {
 		if c.twin == "" {
-			if _, stronger := t.native[c.key]; !stronger {
+			if _, stronger := t.native[c.key]; !stronger && !c.stray {
 				t.native[c.key] = c.value
 			}
 			out = append(out, c)

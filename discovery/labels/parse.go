@@ -121,7 +121,12 @@ func Parse(app string, meta map[string]string, ports []Port, o Options) Result {
 		p.foreign, p.Deployment = foreign, member
 		for _, c := range readAll(p.port.Labels, &o, &p.fixed) {
 			if c.rank != rankApp {
-				p.fixed = append(p.fixed, c.problem("SB103", signalbox.SeverityError, "stands beside a port and must name none", "it is ignored"))
+				left, action := stray(c.native()), "it is ignored"
+				if len(left) > 0 {
+					action = closes
+					claims[i] = append(claims[i], left...)
+				}
+				p.fixed = append(p.fixed, c.problem("SB103", signalbox.SeverityError, "stands beside a port and must name none", action))
 				continue
 			}
 			c.rank = rankOwn
@@ -163,10 +168,14 @@ func readAll(meta map[string]string, o *Options, problems *[]signalbox.Problem) 
 			}
 			if bad != nil {
 				c := claim{label: raw, value: meta[raw]}
-				*problems = append(*problems, c.problem(bad.code, severity(bad.warn), bad.text, "it is ignored"))
+				action := "it is ignored"
+				if i := slices.IndexFunc(read, func(c claim) bool { return c.stray }); i >= 0 {
+					c.secret, action = row(read[i].key).Secret, closes
+				}
+				*problems = append(*problems, c.problem(bad.code, severity(bad.warn), bad.text, action))
 			}
 			for _, c := range read {
-				if bad != nil {
+				if bad != nil && !c.stray {
 					c = claim{foreign: c.foreign}
 				}
 				c.label, c.odd = raw, odd || oddValue
@@ -178,13 +187,28 @@ func readAll(meta map[string]string, o *Options, problems *[]signalbox.Problem) 
 	return claims
 }
 
+// closes is what a label does that restricts access, and does not say what to.
+const closes = "nobody may enter a port that has no such label of its own"
+
 // waysIn are keys that ask for a way in.
 var waysIn = []string{"host", "path", "port"}
 
 // assign puts a claim to the ports that it is about.
 func (r *Result) assign(ports []Port, c claim, claims [][]claim) {
+	everywhere := func(c claim) {
+		for i := range claims {
+			claims[i] = append(claims[i], c)
+		}
+	}
 	fail := func(code, text string) {
-		r.Problems = append(r.Problems, c.problem(code, signalbox.SeverityError, text, "it is ignored"))
+		left, action := stray(c.native()), "it is ignored"
+		if len(left) > 0 {
+			action = closes
+			everywhere(left[0])
+		}
+		if !c.stray { // else its name is complained of
+			r.Problems = append(r.Problems, c.problem(code, signalbox.SeverityError, text, action))
+		}
 	}
 	if c.port == "" {
 		for i := range claims {
@@ -229,7 +253,9 @@ func (r *Result) assign(ports []Port, c claim, claims [][]claim) {
 
 // settle chooses the strongest claim to each key, reads its value, and derives what follows.
 func (p *PortResult) settle(claims []claim) {
-	byRank := func(a, b claim) int { return cmp.Compare(a.rank, b.rank) }
+	byRank := func(a, b claim) int { // of equal ones what is about the port for certain
+		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(order(!a.stray), order(!b.stray)))
+	}
 	slices.SortStableFunc(claims, byRank)
 	if slices.ContainsFunc(claims, func(c claim) bool { return c.twin != "" }) {
 		claims = p.translate(claims)

@@ -73,14 +73,14 @@ func (p *PortResult) Readings() []Reading {
 	holds := map[string]string{} // the label in force, by key
 	var out []Reading
 	for _, c := range p.claims {
-		if c.key == "" {
+		_, taken := holds[c.key]
+		if c.key == "" || c.stray && taken {
 			continue
 		}
 		r := Reading{Port: p.Index, Label: shown(c.label), Value: c.shown(), Key: c.key, Form: c.rank.String(), State: InForce}
-		by, taken := holds[c.key]
 		switch {
 		case taken:
-			r.State, r.By = Overridden, by
+			r.State, r.By = Overridden, holds[c.key]
 		default:
 			holds[c.key] = r.Label
 			for _, refused := range p.refused {
