@@ -27,7 +27,6 @@ var (
 		"HTTP_FRONTEND_ACL_ONLY_WITH_PATH", "HTTP_FRONTEND_ACL_ONLY_WITH_PATH_AND_AUTH", "HTTP_FRONTEND_ROUTING_ONLY_WITH_PATH",
 		"HTTP_FRONTEND_ROUTING_ONLY_WITH_PATH_AND_AUTH", "HTTPS_FRONTEND_ACL", "HTTPS_FRONTEND_ACL_ONLY_WITH_PATH",
 		"HTTPS_FRONTEND_ACL_WITH_AUTH", "HTTPS_FRONTEND_ACL_WITH_PATH", "HTTPS_FRONTEND_ACL_WITH_AUTH_AND_PATH",
-		"HTTPS_FRONTEND_ROUTING_ONLY_WITH_PATH_AND_AUTH",
 	}
 	frameTemplates = []string{
 		"FRONTEND_HEAD", "FRONTEND_BACKEND_GLUE", "USERLIST_HEAD", "BACKEND_REDIRECT_HTTP_TO_HTTPS",
@@ -37,6 +36,12 @@ var (
 	allTemplates  = slices.Concat(backendTemplates, serverTemplates, frontendTemplates, frameTemplates, deadTemplates)
 )
 
+// mayBeEmpty reports whether marathon-lb takes a label that is empty for one that is not set. An empty list of addresses, a password or
+// a group is none of these: it decides who may enter.
+func mayBeEmpty(twin string) bool {
+	return slices.Contains(behaviours, twin) && !slices.Contains([]string{"AUTH", "BACKEND_NETWORK_ALLOWED_ACL", "ENABLED", "GROUP"}, twin)
+}
+
 func isTemplate(name string) bool { return slices.Contains(allTemplates, name) }
 
 // isBackendTemplate reports whether marathon-lb puts a template into the section of the service's own backend.
@@ -45,31 +50,51 @@ func isBackendTemplate(name string) bool { return slices.Contains(backendTemplat
 // ruleSet names the templates that make up the rules of the two shared frontends.
 type ruleSet struct{ http, https []string }
 
-// frontendRules returns the templates that marathon-lb uses for a port with one name or several, with a path, with a password.
-func frontendRules(several, path, auth bool) ruleSet {
+// redirects stand in the place of the rule that leads to the service where plain requests are sent to https; no label changes them here.
+const (
+	redirects         = "BACKEND_REDIRECT_HTTP_TO_HTTPS"
+	redirectsWithPath = "BACKEND_REDIRECT_HTTP_TO_HTTPS_WITH_PATH"
+)
+
+// frontendRules returns the templates that marathon-lb uses for a port with one name or several, with a path, with a password, with a
+// redirect to https.
+func frontendRules(several, path, auth, redirect bool) ruleSet {
+	var r ruleSet
 	switch {
-	case several && path && auth:
-		return ruleSet{
-			[]string{"HTTP_FRONTEND_ACL_ONLY_WITH_PATH_AND_AUTH", "HTTP_FRONTEND_ACL_ONLY", "HTTP_FRONTEND_ROUTING_ONLY_WITH_PATH_AND_AUTH"},
-			[]string{"HTTPS_FRONTEND_ACL_ONLY_WITH_PATH", "HTTPS_FRONTEND_ROUTING_ONLY_WITH_PATH_AND_AUTH"},
-		}
-	case several && path:
-		return ruleSet{
-			[]string{"HTTP_FRONTEND_ACL_ONLY_WITH_PATH", "HTTP_FRONTEND_ACL_ONLY", "HTTP_FRONTEND_ROUTING_ONLY_WITH_PATH"},
-			[]string{"HTTPS_FRONTEND_ACL_ONLY_WITH_PATH", "HTTPS_FRONTEND_ACL_WITH_PATH"},
-		}
-	case several && auth:
-		return ruleSet{[]string{"HTTP_FRONTEND_ACL_ONLY", "HTTP_FRONTEND_ROUTING_ONLY_WITH_AUTH"}, []string{"HTTPS_FRONTEND_ACL_WITH_AUTH"}}
-	case several:
-		return ruleSet{[]string{"HTTP_FRONTEND_ACL_ONLY", "HTTP_FRONTEND_ROUTING_ONLY"}, []string{"HTTPS_FRONTEND_ACL"}}
 	case path && auth:
-		return ruleSet{[]string{"HTTP_FRONTEND_ACL_WITH_AUTH_AND_PATH"}, []string{"HTTPS_FRONTEND_ACL_WITH_AUTH_AND_PATH"}}
+		r.https = []string{"HTTPS_FRONTEND_ACL_ONLY_WITH_PATH", "HTTPS_FRONTEND_ACL_WITH_AUTH_AND_PATH"}
 	case path:
-		return ruleSet{[]string{"HTTP_FRONTEND_ACL_WITH_PATH"}, []string{"HTTPS_FRONTEND_ACL_WITH_PATH"}}
+		r.https = []string{"HTTPS_FRONTEND_ACL_ONLY_WITH_PATH", "HTTPS_FRONTEND_ACL_WITH_PATH"}
 	case auth:
-		return ruleSet{[]string{"HTTP_FRONTEND_ACL_WITH_AUTH"}, []string{"HTTPS_FRONTEND_ACL_WITH_AUTH"}}
+		r.https = []string{"HTTPS_FRONTEND_ACL_WITH_AUTH"}
+	default:
+		r.https = []string{"HTTPS_FRONTEND_ACL"}
 	}
-	return ruleSet{[]string{"HTTP_FRONTEND_ACL"}, []string{"HTTPS_FRONTEND_ACL"}}
+	switch {
+	case several && path && auth && redirect:
+		r.http = []string{"HTTP_FRONTEND_ACL_ONLY_WITH_PATH_AND_AUTH", "HTTP_FRONTEND_ACL_ONLY", redirectsWithPath}
+	case several && path && auth:
+		r.http = []string{"HTTP_FRONTEND_ACL_ONLY_WITH_PATH_AND_AUTH", "HTTP_FRONTEND_ACL_ONLY", "HTTP_FRONTEND_ROUTING_ONLY_WITH_PATH_AND_AUTH"}
+	case path && redirect:
+		r.http = []string{"HTTP_FRONTEND_ACL_ONLY_WITH_PATH", "HTTP_FRONTEND_ACL_ONLY", redirectsWithPath}
+	case several && path:
+		r.http = []string{"HTTP_FRONTEND_ACL_ONLY_WITH_PATH", "HTTP_FRONTEND_ACL_ONLY", "HTTP_FRONTEND_ROUTING_ONLY_WITH_PATH"}
+	case several && redirect:
+		r.http = []string{"HTTP_FRONTEND_ACL_ONLY", redirects}
+	case several && auth:
+		r.http = []string{"HTTP_FRONTEND_ACL_ONLY", "HTTP_FRONTEND_ROUTING_ONLY_WITH_AUTH"}
+	case several:
+		r.http = []string{"HTTP_FRONTEND_ACL_ONLY", "HTTP_FRONTEND_ROUTING_ONLY"}
+	case path && auth:
+		r.http = []string{"HTTP_FRONTEND_ACL_WITH_AUTH_AND_PATH"}
+	case path:
+		r.http = []string{"HTTP_FRONTEND_ACL_WITH_PATH"}
+	case auth && !redirect:
+		r.http = []string{"HTTP_FRONTEND_ACL_WITH_AUTH"}
+	default:
+		r.http = []string{"HTTP_FRONTEND_ACL"}
+	}
+	return r
 }
 
 // The conditions that the templates of the shared frontends stand for where no label changes them.
@@ -93,7 +118,7 @@ var defaultRules = map[string]string{
 	"HTTP_FRONTEND_ROUTING_ONLY_WITH_PATH": useNamedPath, "HTTP_FRONTEND_ROUTING_ONLY_WITH_PATH_AND_AUTH": useNamedPath,
 	"HTTPS_FRONTEND_ACL": useSNI, "HTTPS_FRONTEND_ACL_WITH_AUTH": useSNI, "HTTPS_FRONTEND_ACL_ONLY_WITH_PATH": rulePath,
 	"HTTPS_FRONTEND_ACL_WITH_PATH": useSNIPath, "HTTPS_FRONTEND_ACL_WITH_AUTH_AND_PATH": useSNIPath,
-	"HTTPS_FRONTEND_ROUTING_ONLY_WITH_PATH_AND_AUTH": useSNIPath,
+	redirects: useNamedHost, redirectsWithPath: useNamedPath,
 }
 
 // The placeholders that marathon-lb fills in.

@@ -82,8 +82,9 @@ func pathBeg(value string) (text, match string) {
 func (t *translation) aclTemplates() bool {
 	hosts := t.hosts()
 	_, auth := t.labels["AUTH"]
-	_, path := t.labels["PATH"]
-	used := frontendRules(len(hosts) > 1, path, auth)
+	under, path := t.labels["PATH"]
+	t.values["path"] = under.value
+	used := frontendRules(len(hosts) > 1, path, auth, t.on("REDIRECT_TO_HTTPS"))
 	var given []claim
 	for _, name := range frontendTemplates {
 		c, ok := t.labels[name]
@@ -104,7 +105,7 @@ func (t *translation) aclTemplates() bool {
 			t.values["hostname"] = host
 			var lines []line
 			for _, name := range side {
-				if c, ok := t.labels[name]; ok {
+				if c, ok := t.labels[name]; ok && slices.Contains(frontendTemplates, name) {
 					t.at = c
 					lines = append(lines, t.lines(c, frontendPlaceholders)...)
 				} else {
