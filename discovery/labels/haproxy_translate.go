@@ -51,6 +51,10 @@ func (p *PortResult) translate(claims []claim) []claim {
 			continue
 		}
 		p.lb = append(p.lb, c.label)
+		if c.value == "" && mayBeEmpty(c.twin) {
+			t.idle(c, "is empty, which is as good as not set")
+			continue
+		}
 		if _, twice := t.labels[c.twin]; !twice {
 			t.labels[c.twin] = c
 		}

@@ -289,12 +289,14 @@ func (p *PortResult) settle(claims []claim) {
 	p.derive()
 }
 
-// served reports whether the port is for a group that this load balancer serves.
+// served reports whether the port is for a group that this load balancer serves. The group * of a native label is every one, that of
+// marathon-lb's is one of its own.
 func (p *PortResult) served() bool {
 	if len(p.options.Groups) == 0 || slices.Contains(p.options.Groups, "*") || !p.asks("group") && !p.foreign {
 		return true
 	}
-	return slices.ContainsFunc(p.values.groups, func(g string) bool { return g == "*" || slices.Contains(p.options.Groups, g) })
+	all := !p.asked["group"].foreign
+	return slices.ContainsFunc(p.values.groups, func(g string) bool { return all && g == "*" || slices.Contains(p.options.Groups, g) })
 }
 
 // Keep returns current with the last good values in the place of those that its labels no longer give: a label that became

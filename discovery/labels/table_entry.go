@@ -171,7 +171,7 @@ var entryLabels = []Label{
 	}, func(p *signalbox.Policy) *bool { return &p.PortTLS }),
 	{
 		Key: "group", Type: "names, separated by comma or space", Default: "none", Twin: "GROUP", EveryPort: true,
-		Doc: "The groups of load balancers that the service is for.", Example: "internal, edge",
+		Doc: "The groups of load balancers that the service is for; `*` for all of them.", Example: "internal, edge",
 		Invalid: "the name is dropped, the others are kept",
 		set: func(v *values, raw string, _ *Options) ([]flaw, bool) {
 			groups, flaws := parseList(raw, parseName)
