@@ -63,6 +63,7 @@ type Policy struct {
 	BackendTLS BackendTLS
 	HTTP2      bool // tasks speak HTTP/2, as gRPC does
 	SendProxy  bool // tasks are told the client's address by the PROXY protocol, version 2
+	TaskPort   int  // at which tasks answer that have an address of their own; 0: the one that the source says
 	// Raw holds lines for the backend's section as they stand, of an app for which the operator allows that.
 	Raw []string
 
@@ -177,6 +178,7 @@ func (p *Policy) String() string {
 	add("backend-tls", p.BackendTLS != "", p.BackendTLS)
 	add("http2", p.HTTP2, true)
 	add("send-proxy", p.SendProxy, true)
+	add("task-port", p.TaskPort != 0, p.TaskPort)
 	for _, line := range p.Raw {
 		add("raw", true, line)
 	}

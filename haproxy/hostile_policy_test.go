@@ -82,6 +82,7 @@ var policyNumbers = map[string]func(*signalbox.Policy, int){
 		p.RateLimit = signalbox.RateLimit{Requests: 1, Per: time.Duration(n)}
 	},
 	"ErrorPages, status": func(p *signalbox.Policy, n int) { p.ErrorPages = []signalbox.ErrorPage{{Status: n, Name: "page"}} },
+	"TaskPort":           func(p *signalbox.Policy, n int) { p.TaskPort = n },
 	"SLO":                func(p *signalbox.Policy, n int) { p.SLO.Objective = float64(n) },
 	"Passthrough":        func(p *signalbox.Policy, n int) { p.Passthrough = n > 0 }, "PortTLS": func(p *signalbox.Policy, n int) { p.PortTLS = n > 0 },
 	"HTTPSRedirect": func(p *signalbox.Policy, n int) { p.HTTPSRedirect = n > 0 }, "HSTS": func(p *signalbox.Policy, n int) { p.HSTS = n > 0 },

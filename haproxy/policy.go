@@ -77,7 +77,7 @@ type sounder struct {
 // forget drops what the backend's section does not hold, and tells empty lists from missing ones no more.
 func (p *sounder) forget() {
 	out := &p.out.Policy
-	out.Priority, out.Weight = 0, nil
+	out.Priority, out.Weight, out.TaskPort = 0, nil, 0
 	out.TLS, out.Passthrough, out.PortTLS, out.BindAddress, out.AcceptProxy = "", false, false, netip.Addr{}, false
 	out.RoutePatterns, out.SLO, out.Log, out.Trace, out.Owner, out.Docs = nil, signalbox.SLO{}, "", "", "", ""
 	out.Allow, out.CORS, out.Raw = some(out.Allow), some(out.CORS), some(out.Raw)

@@ -17,7 +17,7 @@ func policies() map[string]any {
 	return map[string]any{
 		"Priority": 3, "Weight": &n, "RoutePatterns": []string{"/x/{id}"}, "SLO": signalbox.SLO{Objective: .9}, "Log": "off", "Trace": "on",
 		"Owner": "me", "Docs": "https://x", "TLS": "x", "Passthrough": true, "PortTLS": true, "BindAddress": netip.MustParseAddr("10.0.0.1"),
-		"AcceptProxy": true,
+		"AcceptProxy": true, "TaskPort": 80,
 
 		"Balance": "leastconn", "Sticky": "C", "SlowStart": time.Minute, "MaxConn": 3, "Timeout": time.Minute, "ConnectTimeout": time.Second,
 		"Retries": &n, "Allow": []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
@@ -34,6 +34,7 @@ func policies() map[string]any {
 // elsewhere are the fields that other sections of the file, the maps or other rooms read.
 var elsewhere = []string{
 	"Priority", "Weight", "RoutePatterns", "SLO", "Log", "Trace", "Owner", "Docs", "TLS", "Passthrough", "PortTLS", "BindAddress", "AcceptProxy",
+	"TaskPort",
 }
 
 // What a backend's section says takes a reload, and whatever else changes does not touch the backend.

@@ -37,11 +37,12 @@ func (t *translation) serverLine(c claim, l line) (outcome, string) {
 		return unsaid, "has no address"
 	}
 	if at := w[2]; at != "{host_ipv4}:{port}" && at != "{host}:{port}" {
-		_, port, ok := strings.Cut(at, ":")
-		if _, number := parsePort(port); ok && number && (strings.HasPrefix(at, "{host_ipv4}:") || strings.HasPrefix(at, "{host}:")) {
-			return unsaid, "sends to a port that is not the task's"
+		host, port, _ := strings.Cut(at, ":")
+		number, ok := parsePort(port)
+		if !ok || host != "{host_ipv4}" && host != "{host}" {
+			return unsaid, "sends to an address that is not the task's"
 		}
-		return unsaid, "sends to an address that is not the task's"
+		t.ask(c, "task-port", strconv.Itoa(number))
 	}
 	return t.serverWords(c, w[3:])
 }

@@ -74,7 +74,7 @@ var fieldsOf = map[string][]string{
 	"backend-tls": {"verify?"}, "slow-start": {"1?s"}, "timeout": {"1?s"}, "connect-timeout": {"1?s"}, "health-interval": {"1?s"},
 	"host": {"shop.?.local", "*.?", "~?", "~[?]", "~x{?}", "a.local, ?", "~a? b.local"}, "path": {"/a/?/b", "/ok, ?", "/a%?"},
 	"bind-address": {"127.0.0.?", "::?"}, "group": {"edge, ?", "a?"}, "sticky": {"S?"}, "health": {"GET /?", "GET /x?a=?", "? /x"},
-	"health-port": {"web?", "1?"}, "tls": {"shop?", "passthrough?"}, "allow": {"10.0.0.0/8, ?", "10.0.0.?/8", "10.0.0.0/?", "all ?"},
+	"health-port": {"web?", "1?"}, "task-port": {"8?"}, "tls": {"shop?", "passthrough?"}, "allow": {"10.0.0.0/8, ?", "10.0.0.?/8", "10.0.0.0/?", "all ?"},
 	"auth": {
 		"?:ann:" + someHash, "shop:?:" + someHash, "shop:ann:?", "shop:ann:" + someHash + "?", "shop:ann:$6$?$x", "staff?",
 		"shop:ann:$1$abcdefgh$0123456789012345678901?", "shop:ann:$2y$05$01234567890123456789012345678901234567890123456789012?",

@@ -180,6 +180,7 @@ var policyChecks = map[string]func(y *signalbox.Policy) bool{
 	},
 	"HTTP2":     always,
 	"SendProxy": always,
+	"TaskPort":  func(y *signalbox.Policy) bool { return 0 <= y.TaskPort && y.TaskPort <= 65535 },
 	"Raw":       func(y *signalbox.Policy) bool { return len(y.Raw) == 0 },
 	"RoutePatterns": func(y *signalbox.Policy) bool {
 		return slices.IsSorted(y.RoutePatterns) && all(y.RoutePatterns, func(s string) bool { return safeTemplate.MatchString(s) && len(s) <= 1024 })

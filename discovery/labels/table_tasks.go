@@ -121,6 +121,11 @@ var taskLabels = []Label{
 		Doc: "Tasks are told the client's address by the PROXY protocol, version 2.", Example: "true",
 		Invalid: "false holds",
 	}, func(p *signalbox.Policy) *bool { return &p.SendProxy }),
+	scalar(Label{
+		Key: "task-port", Type: "1 to 65535", Default: "as Marathon says",
+		Doc:     "The port at which tasks answer, where each has an address of its own in a container network. On an agent's address the ports are others' too, and Marathon's word holds.",
+		Example: "80", Invalid: "the port that Marathon says holds",
+	}, func(p *signalbox.Policy) *int { return &p.TaskPort }, number(1, 65535)),
 }
 
 // parseSticky reads a boolean or the name of a cookie; "" for none.

@@ -10,6 +10,7 @@ func Codes() []signalbox.Code {
 		{Code: "SB302", Meaning: "A task has an id that Marathon would not give. It is not routed to.", Fix: "Find out what answers in place of Marathon."},
 		{Code: "SB305", Meaning: "The port speaks no TCP. It is not routed.", Fix: "Nothing, if the port is UDP on purpose."},
 		{Code: "SB308", Meaning: "The port that a health check or a label asks to probe is not one of the app's, or is not at the task's address, or is one of this machine's own control ports. The port that is routed to is probed in its place.", Fix: "Give the check a portIndex or port that the app has, or mend HAPROXY_N_BACKEND_HEALTHCHECK_PORT_INDEX."},
+		{Code: "SB309", Meaning: "The label task-port is for tasks with an address of their own, and this one answers at its agent's, where the port may be another's. The port that Marathon says is used.", Fix: "Have Marathon assign the port (portDefinitions with requirePorts, or hostPort), or run the app in a container network."},
 		{Code: "SB329", Meaning: "A label stands twice in a file that `signalbox lint` reads. Marathon takes the last one.", Fix: "Remove one of them."},
 	}
 }

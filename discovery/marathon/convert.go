@@ -192,6 +192,9 @@ func (b *builder) add(port int, e signalbox.Endpoint, places []place) {
 	if s == nil || at.none {
 		return
 	}
+	if s.Policy.TaskPort != 0 {
+		at = b.labelled(s, e.Task, at)
+	}
 	e.Addr = at.addr
 	if at.trouble == "" {
 		e.CheckPort = b.checkPort(s, e, places)
@@ -210,6 +213,20 @@ func (b *builder) add(port int, e signalbox.Endpoint, places []place) {
 		}
 	}
 	s.Endpoints = append(s.Endpoints, e)
+}
+
+// labelled is the place at the port that a label names, which must be at an address that is the task's own.
+func (b *builder) labelled(s *signalbox.Service, task string, at place) place {
+	if at.other != nil {
+		return at.other(s.Policy.TaskPort)
+	}
+	if !at.quiet {
+		b.troubles[s.Port] = append(b.troubles[s.Port], signalbox.Problem{
+			Code: "SB309", Severity: signalbox.SeverityWarning, App: b.app, Label: "task", Value: shown(task),
+			Message: fmt.Sprintf("task-port=%d is for tasks with an address of their own", s.Policy.TaskPort), Action: "the port that Marathon says is used",
+		})
+	}
+	return at
 }
 
 // checkPort returns the port of a task that is probed, 0 for the one that is routed to.

@@ -15,6 +15,8 @@ type place struct {
 	trouble string
 	quiet   bool // the trouble passes by itself: the address is not known yet
 	none    bool // the task has no such port, and none is missed
+	// other is the place at another port of the same address, where that is the task's own. Nil: it is not.
+	other func(port int) place
 }
 
 // places returns where a task of this shape answers for each of its ports.
@@ -55,6 +57,9 @@ func (s *shape) places(t *Task, o *Options) []place {
 			out[i] = place{trouble: "the port has no number, neither in the container nor on the agent"}
 		default:
 			out[i] = s.ownAddress(t, p, port, o)
+		}
+		if host == 0 || !o.PreferHostPort {
+			out[i].other = func(port int) place { return s.ownAddress(t, p, port, o) }
 		}
 	}
 	return out

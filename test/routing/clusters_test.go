@@ -39,7 +39,7 @@ var good = map[string][]string{
 	"auth": {"staff", "nobody", "r:joe:" + secretHash, "off"}, "rate-limit": {"100/s", "30/10s", "1/1h"}, "request-header": {"X-A: b", "X-A: it's \"x\" %[src]"},
 	"response-header": {"Cache-Control: no-store"}, "cors": {"*", "https://a.example.com, https://b.example.com:8443"}, "error-page": {"503=sorry", "403=sorry 504=sorry"},
 	"strip-prefix": {"true"}, "rewrite-path": {"/z", "/"}, "rewrite-host": {"z.local"}, "rewrite-location": {"/z"}, "redirect-root": {"/z/", "/z?a=b"},
-	"backend-tls": {"insecure", "verify", "off"}, "http2": {"true"}, "send-proxy": {"true"}, "accept-proxy": {"true"}, "port-tls": {"true"}, "bind-address": {"127.0.0.1", "::1"},
+	"backend-tls": {"insecure", "verify", "off"}, "http2": {"true"}, "send-proxy": {"true"}, "task-port": {"8080"}, "accept-proxy": {"true"}, "port-tls": {"true"}, "bind-address": {"127.0.0.1", "::1"},
 	"routes": {"/users/{id}"}, "slo": {"99.9% < 250ms"}, "log": {"errors"}, "trace": {"1/10"}, "owner": {"it's me"}, "docs": {"https://x.example.com/a b"},
 	"VHOST": {"a.local", "b.local,B.local, c.local"}, "PATH": {"/a", "/a /b", "-i /C"}, "GROUP": {"external"}, "ENABLED": {"true", "f"}, "MODE": {"http", "tcp"}, "PORT": {"12002"},
 	"BALANCE": {"leastconn", "source"}, "STICKY": {"true"}, "AUTH": {"r:joe:" + secretHash, "r:joe"}, "REDIRECT_TO_HTTPS": {"true"}, "USE_HSTS": {"yes"}, "SSL_CERT": {"/etc/ssl/own.pem"},
