@@ -195,15 +195,18 @@ func appendPrefixed(out []string, prefix string, lines []string) []string {
 
 // appendChanged appends the lines that only one side has. The lines of a service are distinct, so sets suffice.
 func appendChanged(out, from, to []string) []string {
-	for _, l := range from {
-		if !slices.Contains(to, l) {
-			out = append(out, "- "+l)
+	missing := func(prefix string, lines, others []string) {
+		has := make(map[string]bool, len(others))
+		for _, l := range others {
+			has[l] = true
+		}
+		for _, l := range lines {
+			if !has[l] {
+				out = append(out, prefix+l)
+			}
 		}
 	}
-	for _, l := range to {
-		if !slices.Contains(from, l) {
-			out = append(out, "+ "+l)
-		}
-	}
+	missing("- ", from, to)
+	missing("+ ", to, from)
 	return out
 }
