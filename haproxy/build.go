@@ -18,6 +18,7 @@ type made struct {
 	parts    []*part              // parts[i] is services[i]'s
 	troubled []*part              // the parts with problems
 	claims   []*claim             // sorted
+	passed   []signalbox.Standing // of the claims to server names whose TLS is passed through, sorted
 	retired  int                  // number of retired backends
 }
 

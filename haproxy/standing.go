@@ -7,7 +7,7 @@ import (
 	"signalbox"
 )
 
-// Standings returns how each claim to a route fares, in the order of names and routes. A Config that was read back from disk has none.
+// Standings returns how each claim to a route fares, in the order of names and routes; those to the TLS of hosts come last. A Config that was read back from disk has none.
 func (c *Config) Standings() []signalbox.Standing {
 	claims := c.made.claims
 	out := make([]signalbox.Standing, 0, len(claims))
@@ -19,7 +19,7 @@ func (c *Config) Standings() []signalbox.Standing {
 		out = append(out, standings(claims[i:j])...)
 		i = j
 	}
-	return out
+	return append(out, c.made.passed...)
 }
 
 // standings returns how the claims to one route fare; the one with the best right comes first.

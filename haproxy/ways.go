@@ -205,15 +205,15 @@ func sortedLike(was, entries []MapEntry) []MapEntry {
 	return entries
 }
 
-// passThrough leads server names to the services whose tasks terminate TLS themselves. Where one of them has a wildcard, the exact
-// hosts of other services below it are named too: they are nearer.
+// passThrough leads server names to the services whose tasks terminate TLS themselves. Whose a name is that several ask for, be it by
+// HTTP or by TLS, is decided as for a route: nobody gets another app's clients by asking for their TLS. Where one of the services has a
+// wildcard, the exact hosts of other services below it are named too: they are nearer.
 func (b *builder) passThrough() {
 	c := b.next
 	if c.Options == nil {
 		return
 	}
-	owner := map[string]*part{}
-	wild := false
+	asking := map[string][]*part{}
 	for _, p := range c.made.parts {
 		if !p.service.Policy.Passthrough || p.backend == nil {
 			continue
@@ -223,24 +223,21 @@ func (b *builder) passThrough() {
 			continue
 		}
 		for _, r := range p.service.Routes {
-			switch was := owner[r.Host]; {
+			switch {
 			case !sniHost(r.Host):
 				c.Problems = append(c.Problems, noPassthrough(p.service, r.Host, "a client can't ask for this host in the handshake"))
 			case r.Path != "/" || r.Match != signalbox.Prefix:
 				c.Problems = append(c.Problems, noPassthrough(p.service, r.String(), "no path is seen before TLS is terminated"))
-			case was == nil || was == p:
-				owner[r.Host] = p
-				wild = wild || strings.HasPrefix(r.Host, "*.")
-			case older(p.service, was.service):
-				owner[r.Host] = p
-				c.Problems = append(c.Problems, contestedName(was.service, p.service, r.Host)...)
-			default:
-				c.Problems = append(c.Problems, contestedName(p.service, was.service, r.Host)...)
+			case !slices.Contains(asking[r.Host], p):
+				asking[r.Host] = append(asking[r.Host], p)
 			}
 		}
 	}
+	owner := b.ownNames(asking)
+	wild := false
 	for host, p := range owner {
 		c.SNI = append(c.SNI, MapEntry{host, p.backend.Name})
+		wild = wild || strings.HasPrefix(host, "*.")
 	}
 	if wild {
 		c.SNI = append(c.SNI, b.nearer(owner)...)
@@ -248,6 +245,71 @@ func (b *builder) passThrough() {
 	c.SNI = sortedLike(b.prev.SNI, c.SNI)
 	c.Passthrough = len(c.SNI) > 0 || b.prev.Passthrough && !b.reload && len(c.Options.HTTPSBind) > 0
 	b.reload = b.reload || c.Passthrough != b.prev.Passthrough
+}
+
+// ownNames decides whose the TLS of each name is that services ask to be passed through, and returns those that get it.
+func (b *builder) ownNames(asking map[string][]*part) map[string]*part {
+	owner := make(map[string]*part, len(asking))
+	if len(asking) == 0 {
+		return owner
+	}
+	for _, p := range b.next.made.parts {
+		if p.backend == nil || p.backend.Mode == signalbox.TCP {
+			continue
+		}
+		for _, r := range p.service.Routes {
+			if rivals := asking[r.Host]; len(rivals) > 0 && !slices.Contains(rivals, p) {
+				asking[r.Host] = append(rivals, p)
+			}
+		}
+	}
+	for host, parts := range asking {
+		// An app that speaks HTTP beside TLS of its own sends its clients from the one to the other.
+		rivals := slices.DeleteFunc(slices.Clone(parts), func(p *part) bool {
+			return !p.service.Policy.Passthrough && slices.ContainsFunc(parts, func(o *part) bool {
+				return o.service.Policy.Passthrough && o.service.App == p.service.App
+			})
+		})
+		first := slices.MinFunc(rivals, func(x, y *part) int { return rightOf(x.service).right(rightOf(y.service)) })
+		if first.service.Policy.Passthrough {
+			owner[host] = first
+		}
+		b.enterNames(host, first, rivals)
+	}
+	slices.SortFunc(b.next.made.passed, func(x, y signalbox.Standing) int {
+		return cmp.Or(x.Route.Compare(y.Route), cmp.Compare(x.Service, y.Service))
+	})
+	return owner
+}
+
+// enterNames notes how those fare that ask for the TLS of one host; of the rivals, first has the best right.
+func (b *builder) enterNames(host string, first *part, rivals []*part) {
+	for _, p := range rivals {
+		if p != first && (p.service.Policy.Passthrough || first.service.Policy.Passthrough) {
+			b.next.Problems = append(b.next.Problems, contestedName(p.service, first.service, host)...)
+		}
+		if !p.service.Policy.Passthrough {
+			continue
+		}
+		s := signalbox.Standing{Service: p.service.ID, Route: signalbox.Route{Host: host, Path: "/", Match: signalbox.Prefix}, Owner: first.service.ID}
+		if p == first {
+			s.Share = 100
+		} else {
+			s.Why = rightOf(first.service).why(rightOf(p.service))
+		}
+		for _, o := range rivals {
+			if o != p {
+				s.Rivals = append(s.Rivals, o.service.ID)
+			}
+		}
+		slices.Sort(s.Rivals)
+		b.next.made.passed = append(b.next.made.passed, s)
+	}
+}
+
+// rightOf is what decides between a service and another one.
+func rightOf(s *signalbox.Service) *claim {
+	return &claim{service: s.ID, priority: s.Policy.Priority, since: s.Since}
 }
 
 // nearer returns the exact hosts of services that speak HTTP under the wildcards among owner's.
@@ -268,11 +330,6 @@ func (b *builder) nearer(owner map[string]*part) []MapEntry {
 	return out
 }
 
-// older reports whether a contested thing is a's, not o's.
-func older(a, o *signalbox.Service) bool {
-	return cmp.Or(a.Since.Compare(o.Since), cmp.Compare(a.ID, o.ID)) < 0
-}
-
 func noPassthrough(s *signalbox.Service, value, why string) signalbox.Problem {
 	return signalbox.Problem{
 		Code: "SB233", Severity: signalbox.SeverityError, App: s.App, Label: "tls", Value: cut(value),
@@ -282,15 +339,21 @@ func noPassthrough(s *signalbox.Service, value, why string) signalbox.Problem {
 
 // contestedName returns the problems of the service that loses a server name, and of the one that keeps it.
 func contestedName(loser, winner *signalbox.Service, host string) []signalbox.Problem {
+	why := rightOf(winner).why(rightOf(loser))
+	by := "under this name"
+	if !loser.Policy.Passthrough {
+		by += " by HTTPS"
+	}
 	return []signalbox.Problem{
 		{
 			Code: "SB234", Severity: signalbox.SeverityError, App: loser.App, Value: cut(host),
-			Message: fmt.Sprintf("TLS for %s is passed through to %s, which is older", host, winner.ID),
-			Action:  fmt.Sprintf("%s is not reached under this name", loser.ID),
+			Message: fmt.Sprintf("the TLS of %s belongs to %s, which %s", host, winner.ID, why),
+			Action:  fmt.Sprintf("%s is not reached %s", loser.ID, by),
 		},
 		{
 			Code: "SB234", Severity: signalbox.SeverityWarning, App: winner.App, Value: cut(host),
-			Message: fmt.Sprintf("%s asks for the TLS of %s too", loser.ID, host), Action: "it stays with this app, the older one",
+			Message: fmt.Sprintf("%s asks for the TLS of %s too", loser.ID, host),
+			Action:  fmt.Sprintf("%s keeps it, because it %s", winner.ID, why),
 		},
 	}
 }
