@@ -7,10 +7,11 @@ func Codes() []signalbox.Code {
 	return []signalbox.Code{
 		{Code: "SB202", Meaning: "Two services ask for the same service port. It belongs to the older one.", Fix: "Give one of the apps another service port."},
 		{Code: "SB203", Meaning: "Two services ask for the same host and path. They belong to the one with the higher priority, of equal ones to the older one; this app is not reached under the name.", Fix: "Change the label of one of the apps; or give both a weight, so that they share the traffic."},
-		{Code: "SB204", Meaning: "The service port is none of 1 to 65535, or it is that of one of signalbox's own entries. The service has no port of its own.", Fix: "Give the app another service port."},
+		{Code: "SB204", Meaning: "The service port is none of 1 to 65535, or it is that of one of signalbox's own entries, of the machine or of the cluster (--control-ports). The service has no port of its own.", Fix: "Give the app another service port."},
 		{Code: "SB205", Meaning: "The service's id cannot name a backend: it has characters that HAProxy's maps cannot carry, or the name is that of another service's backend. The service is not routed.", Fix: "Give the app another id."},
 		{Code: "SB206", Meaning: "A host or path cannot be given to HAProxy. A route is left out; a health check only connects.", Fix: "Write it in plain ASCII, without spaces or control characters. docs/routing.md says what a regular expression may have."},
 		{Code: "SB207", Meaning: "Another service asks for a host and path of this app, which keeps them.", Fix: "Change the label of one of the apps; or give both a weight, so that they share the traffic."},
+		{Code: "SB208", Meaning: "All apps together have more regular expressions than are tried on a request. Those of the youngest apps are not tried.", Fix: "Write plain hosts, wildcards and paths, of which there may be any number."},
 		{Code: "SB220", Meaning: "A service asks for a list of users that the operator has not given. Nobody may enter.", Fix: "Correct the name, or give the list to signalbox (--user-lists)."},
 		{Code: "SB221", Meaning: "The name of a user or the hash of a password has a form that HAProxy cannot compare with. Nobody may enter.", Fix: "Give the hash as crypt(3) writes it, for instance from `openssl passwd -6`: $5$, $6$, $2y$, $y$; not Apache's $apr1$."},
 		{Code: "SB222", Meaning: "A service asks for an error page that the operator has not given, or for a status that has none. The page is left out.", Fix: "Correct the name or the status, or give the page to signalbox (--error-pages)."},
@@ -22,7 +23,7 @@ func Codes() []signalbox.Code {
 		{Code: "SB231", Meaning: "Two services that share a host ask for different certificates. The older one's is shown.", Fix: "Give both the same certificate."},
 		{Code: "SB232", Meaning: "Another service asks for this app's service port. It stays with this app, the older one.", Fix: "Give one of the apps another service port."},
 		{Code: "SB233", Meaning: "TLS cannot be passed through to the service under a name: there is no HTTPS entry, the service does not speak TCP, or the name has what a TLS handshake does not carry, such as a path.", Fix: "Start signalbox with --https-bind, or name plain hosts and wildcards only."},
-		{Code: "SB234", Meaning: "Two services ask that the TLS of one host is passed through to them. It is passed through to the older one.", Fix: "Give one of the apps another host."},
+		{Code: "SB234", Meaning: "A service asks that the TLS of a host is passed through to it, and another app has the host too. It belongs to the one with the higher priority, of equal ones to the older one, be it that its TLS is passed through or terminated here.", Fix: "Give one of the apps another host; or give priority to the one that is meant."},
 		{Code: "SB236", Meaning: "The service port is to terminate TLS, and the certificate for it is not there. The port is not bound.", Fix: "Put NAME.pem into the directory of --certificates, or correct the label."},
 	}
 }

@@ -35,6 +35,24 @@ func (r *regexes) name(claims []*claim) {
 // path takes the regular expression of a path, whose best claim is given.
 func (r *regexes) path(best *claim, entry MapEntry) { r.paths = append(r.paths, ranked{best, entry}) }
 
+// maxExpressions bounds the expressions of each kind. All of them are tried, one after the other, for a request that only the last one
+// matches, in the thread that serves everybody: a microsecond each.
+const maxExpressions = 1024
+
+// bound takes out what is too much of each kind, the youngest first, and returns it.
+func (r *regexes) bound() (left []ranked) {
+	for _, list := range []*[]ranked{&r.hosts, &r.paths} {
+		if len(*list) > maxExpressions {
+			slices.SortFunc(*list, func(x, y ranked) int {
+				return cmp.Or(x.best.since.Compare(y.best.since), cmp.Compare(x.best.service, y.best.service), cmp.Compare(x.entry.Key, y.entry.Key))
+			})
+			left = append(left, (*list)[maxExpressions:]...)
+			*list = (*list)[:maxExpressions]
+		}
+	}
+	return left
+}
+
 // entries returns both lists in the order in which they are tried.
 func (r *regexes) entries() (hosts, paths []MapEntry) {
 	for _, list := range [][]ranked{r.hosts, r.paths} {

@@ -99,7 +99,7 @@ func (b *builder) resolveRoutes() {
 	c := b.next
 	if b.claimsStand() {
 		c.made.claims, c.Routes = b.prev.made.claims, b.prev.Routes
-		b.takeProblems("SB203", "SB207")
+		b.takeProblems("SB203", "SB207", "SB208")
 		return
 	}
 	claims := b.mergeClaims()
@@ -113,6 +113,12 @@ func (b *builder) resolveRoutes() {
 		}
 		b.resolveName(claims[i:j], &regexes)
 		i = j
+	}
+	for _, r := range regexes.bound() {
+		c.Problems = append(c.Problems, signalbox.Problem{
+			Code: "SB208", Severity: signalbox.SeverityError, App: r.best.app, Value: cut(r.best.route.String()),
+			Message: fmt.Sprintf("there are more than %d regular expressions, of older apps", maxExpressions), Action: "this one is not tried",
+		})
 	}
 	c.HostRegexes, c.PathRegexes = regexes.entries()
 	for _, m := range []*[]MapEntry{&c.Hosts, &c.Exact, &c.Splits, &c.Paths} {

@@ -2,6 +2,7 @@ package haproxy
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -249,5 +250,35 @@ func TestRegularExpressionsAreFast(t *testing.T) {
 				t.Errorf("%s on %s… took %s", expr, path[:8], fastest)
 			}
 		}
+	}
+}
+
+// All apps together can't slow requests down by their regular expressions: those of the older ones are tried, and no more.
+func TestRegularExpressionsAreBounded(t *testing.T) {
+	var all []*signalbox.Service
+	for i := range 20 {
+		s := service(fmt.Sprintf("/app%02d", i), "")
+		s.Since = time.Unix(int64(i), 0)
+		for j := range 60 {
+			s.Routes = append(s.Routes, signalbox.Route{Host: fmt.Sprintf("~h%d-%d[a-z]", i, j), Path: "/"},
+				signalbox.Route{Host: "x.local", Path: fmt.Sprintf("/%d/%d[0-9]", i, j), Match: signalbox.Regex})
+		}
+		s.Policy.Priority = i // decides who comes first, not who stays
+		all = append(all, s)
+	}
+	o := testOptions("/d")
+	c := Build(tableOf(all...), o, nil)
+	if len(c.HostRegexes) != maxExpressions || len(c.PathRegexes) != maxExpressions {
+		t.Errorf("%d expressions of hosts and %d of paths, want %d", len(c.HostRegexes), len(c.PathRegexes), maxExpressions)
+	}
+	told := map[string]int{}
+	for _, p := range c.Problems {
+		told[p.Code+p.App]++
+	}
+	if want := map[string]int{"SB208/app17": 2 * 56, "SB208/app18": 2 * 60, "SB208/app19": 2 * 60}; !maps.Equal(told, want) {
+		t.Errorf("problems %v, want %v", told, want)
+	}
+	if again := Build(tableOf(all...), o, c); !slices.Equal(again.Problems, c.Problems) {
+		t.Error("problems get lost")
 	}
 }

@@ -105,7 +105,8 @@ A port that nobody asks a way in for is no service. With ` + "`--strict`" + ` on
 
 - Keys are written in lower case, with hyphens. White space around a value is left out, and so are characters that cannot be seen.
 - A bool is ` + "`true`, `false`, `on`, `off`, `yes`, `no`, `1` or `0`" + `.
-- Items of a list are separated by commas or spaces, at most 256 in 32 KiB.
+- Items of a list are separated by commas or spaces, at most 256 in 32 KiB. An app has at most 4,096 routes, each of its hosts with each
+  of its paths, and 64 regular expressions.
 - A time is a number with a unit, ` + "`250ms`, `30s`, `5m`, `1h30m`" + `, in whole milliseconds.
 - A host name is written as in a URL, in any case, international names too. ` + "`*.x`" + ` holds for every name one level below x.
 - A path starts with a slash and can be read in one way only: no empty and no dot segments, no encoded slashes, dots or controls.

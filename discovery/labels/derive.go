@@ -1,6 +1,7 @@
 package labels
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -107,7 +108,66 @@ func (p *PortResult) routes() []signalbox.Route {
 		}
 	}
 	slices.SortFunc(all, signalbox.Route.Compare)
-	return slices.Compact(all)
+	kept, left := p.room.take(slices.Compact(all))
+	if left > 0 {
+		key := "host"
+		if !p.asks(key) {
+			key = "path"
+		}
+		p.complain(key, "SB106", signalbox.SeverityError, fmt.Sprintf(
+			"gives, together with the paths, more than the %d routes, or %d regular expressions, that an app may have", maxRoutes, maxExpressions),
+			count(left, "route")+" of the service are left out")
+	}
+	return kept
+}
+
+// room is how much more an app may ask for.
+type room struct{ routes, expressions int }
+
+// The bounds of what one app may ask for: every slave carries it, and tries the expressions in the thread that serves everybody.
+const (
+	maxRoutes      = 4096
+	maxExpressions = 64
+)
+
+// take returns the routes that fit, of sorted ones, and how many do not.
+func (r room) take(routes []signalbox.Route) (kept []signalbox.Route, left int) {
+	kept = make([]signalbox.Route, 0, min(len(routes), r.routes))
+	hosts := map[string]bool{} // regular expressions of hosts that fit
+	for _, route := range routes {
+		cost := 0
+		if strings.HasPrefix(route.Host, "~") && !hosts[route.Host] {
+			cost++
+		}
+		if route.Match == signalbox.Regex {
+			cost++
+		}
+		if len(kept) == r.routes || cost > r.expressions {
+			left++
+			continue
+		}
+		if r.expressions -= cost; strings.HasPrefix(route.Host, "~") {
+			hosts[route.Host] = true
+		}
+		kept = append(kept, route)
+	}
+	return kept, left
+}
+
+// less returns the room that is left beside some routes.
+func (r room) less(routes []signalbox.Route) room {
+	last := ""
+	for _, route := range routes {
+		r.routes--
+		if route.Match == signalbox.Regex {
+			r.expressions--
+		}
+		if strings.HasPrefix(route.Host, "~") && route.Host != last {
+			r.expressions--
+		}
+		last = route.Host
+	}
+	return r
 }
 
 // deriveMode chooses the mode. A service of mode tcp has routes only where the tasks terminate TLS themselves: they are told apart

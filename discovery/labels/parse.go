@@ -77,6 +77,7 @@ type PortResult struct {
 	port    Port
 	ports   []Port // all of the app
 	options *Options
+	room    room // for its routes
 	foreign bool // the app has labels of marathon-lb
 	values  values
 	claims  []claim          // the strongest to each key first
@@ -116,9 +117,10 @@ func Parse(app string, meta map[string]string, ports []Port, o Options) Result {
 	if o.reads(marathonLB) {
 		member = deployment(meta, &r.Problems)
 	}
+	left := room{maxRoutes, maxExpressions}
 	for i := range r.Ports {
 		p := &r.Ports[i]
-		p.foreign, p.Deployment = foreign, member
+		p.foreign, p.Deployment, p.room = foreign, member, left
 		for _, c := range readAll(p.port.Labels, &o, &p.fixed) {
 			if c.rank != rankApp {
 				left, action := stray(c.native()), "it is ignored"
@@ -133,6 +135,7 @@ func Parse(app string, meta map[string]string, ports []Port, o Options) Result {
 			claims[i] = append(claims[i], c)
 		}
 		p.settle(claims[i])
+		left = left.less(p.Routes)
 	}
 	for i := range r.Problems {
 		r.Problems[i].App = app
