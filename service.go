@@ -36,7 +36,7 @@ type Service struct {
 	Port     int       // index of the port within the app
 	PortName string    // name of the port within the app, or ""
 	Version  string    // version of the app's definition, as the source words it
-	Since    time.Time // when the app's definition last changed; the older of two claims keeps a contested name
+	Since    time.Time // since when it asks for what it asks for; the older of two claims keeps a contested name
 
 	Mode   Mode
 	Routes []Route // sorted; empty: reached only by Listen

@@ -37,7 +37,7 @@ type WhyService struct {
 	Port     int            `json:"port"`
 	PortName string         `json:"portName,omitempty"`
 	Mode     signalbox.Mode `json:"mode"`
-	Since    time.Time      `json:"since,omitzero"` // when its definition last changed
+	Since    time.Time      `json:"since,omitzero"` // since when it asks for what it asks for
 	Version  string         `json:"version,omitempty"`
 	Groups   []string       `json:"groups,omitempty"`
 	Check    string         `json:"check"`

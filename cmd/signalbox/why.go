@@ -111,7 +111,7 @@ func (p *program) printWhyService(s admin.WhyService, now time.Time) error {
 		head += ", for " + strings.Join(s.Groups, ", ")
 	}
 	if !s.Since.IsZero() {
-		head += ", defined " + admin.Ago(s.Since, now)
+		head += ", claims from " + admin.Ago(s.Since, now)
 	}
 	if !s.LastHit.IsZero() {
 		head += ", last request " + admin.Ago(s.LastHit, now)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"signalbox"
+	"signalbox/discovery"
 	"signalbox/discovery/labels"
 )
 
@@ -138,6 +139,7 @@ func newBuilder(app, version string, since time.Time, ports []portSpec, meta map
 			ID: id, Source: source, App: app, Port: p.Index, PortName: p.Name, Version: version, Since: since,
 			Mode: p.Mode, Routes: p.Routes, Listen: p.Listen, Groups: p.Groups, Policy: p.Policy, Problems: p.Problems, Deployment: p.Deployment,
 		}
+		s.Since = discovery.ClaimedSince(b.before[p.Index], s)
 		b.probes[p.Index] = b.chooseProbe(s, ports, &p)
 		s.Check = p.Check(b.probes[p.Index].check)
 		if 1 <= spec.service && spec.service <= 65535 {
