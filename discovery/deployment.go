@@ -3,6 +3,7 @@ package discovery
 import (
 	"cmp"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -70,9 +71,19 @@ func (d *deployments) merge(services []*signalbox.Service) ([]*signalbox.Service
 			continue
 		}
 		m, ok := d.merged[id]
+		members, strangers := ofOneFolder(members, m.members)
+		for _, s := range strangers {
+			problems = append(problems, signalbox.Problem{
+				Code: "SB309", Severity: signalbox.SeverityError, App: s.App, Label: "deployment group", Value: s.Deployment.Group,
+				Message: "the deployment group is one of apps in " + path.Dir(members[0].App), Action: "the app is a service of its own",
+			})
+		}
+		out = append(out, strangers...)
 		if !ok || !slices.Equal(m.members, members) {
+			was := d.merged[id]
 			m = mergedService{members, mergeDeployment(id, members)}
-			if was, ok := d.merged[id]; ok && was.service.Equal(m.service) {
+			m.service.Since = ClaimedSince(was.service, m.service)
+			if was.service != nil && was.service.Equal(m.service) {
 				m.service = was.service
 			}
 		}
@@ -83,6 +94,31 @@ func (d *deployments) merge(services []*signalbox.Service) ([]*signalbox.Service
 	slices.SortFunc(out, func(a, b *signalbox.Service) int { return cmp.Compare(a.ID, b.ID) })
 	slices.SortFunc(problems, signalbox.Problem.Compare)
 	return out, slices.Compact(problems)
+}
+
+// ofOneFolder parts members from those that are not in the same folder: whoever may deploy elsewhere gets no share of a service by
+// naming its group. The folder is that of the members before, or else the group's own, or that of the oldest.
+func ofOneFolder(all, before []*signalbox.Service) (members, strangers []*signalbox.Service) {
+	oldest := slices.MinFunc(all, func(a, b *signalbox.Service) int { return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.App, b.App)) })
+	folders := []string{path.Dir(all[0].Deployment.Group), path.Dir(oldest.App)}
+	if len(before) > 0 {
+		folders = slices.Insert(folders, 0, path.Dir(before[0].App))
+	}
+	folder := ""
+	in := func(s *signalbox.Service) bool { return path.Dir(s.App) == folder }
+	for _, folder = range folders {
+		if slices.ContainsFunc(all, in) {
+			break
+		}
+	}
+	for _, s := range all {
+		if in(s) {
+			members = append(members, s)
+		} else {
+			strangers = append(strangers, s)
+		}
+	}
+	return members, strangers
 }
 
 // mergeDeployment makes one service of the members of a group at one port.

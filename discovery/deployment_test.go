@@ -134,6 +134,43 @@ func TestDeploymentGroupWithAnAppsID(t *testing.T) {
 	}
 }
 
+// Whoever may deploy elsewhere gets no share of a group by naming it, whatever he says of its age.
+func TestDeploymentGroupsAreOfOneFolder(t *testing.T) {
+	blue, green := member("/team/nginx-blue", "2026-11-25T10:00", 2, 2, 0), member("/team/nginx-green", "2026-11-25T11:00", 2, 0, 1)
+	evil, root := member("/evil/nginx", "1999-01-01T00:00", 1, 1, 0), member("/nginx-root", "1999-01-01T00:00", 1, 1, 0)
+	at := func(second int64, s *signalbox.Service) *signalbox.Service { s.Since = time.Unix(second, 0); return s }
+	at(1, blue)
+	at(2, evil)
+	at(3, green)
+	at(4, root)
+	d := new(deployments)
+	decide := func(all ...*signalbox.Service) string {
+		table := d.of(signalbox.NewTable(all, nil))
+		var out []string
+		for _, s := range table.Services {
+			out = append(out, fmt.Sprintf("%s(%s)", s.ID, shares(s)))
+		}
+		for _, p := range table.Problems {
+			out = append(out, p.Code+" "+p.App)
+		}
+		return strings.Join(out, ", ")
+	}
+	for _, c := range []struct {
+		name, want string
+		members    []*signalbox.Service
+	}{
+		{"the oldest one's folder", "/evil/nginx:0( up 1), /nginx:0(/team/nginx-blue up 2, /team/nginx-green down 1), SB309 /evil/nginx", []*signalbox.Service{blue, green, evil}},
+		{"that of the members before", "/evil/nginx:0( up 1), /nginx:0(/team/nginx-green down 1), SB309 /evil/nginx", []*signalbox.Service{green, evil}},
+		{"nor the group's own", "/nginx-root:0( up 1), /nginx:0(/team/nginx-green down 1), SB309 /nginx-root", []*signalbox.Service{green, root}},
+		{"that of whoever is left", "/nginx:0(/nginx-root up 1)", []*signalbox.Service{root}},
+		{"the group's own", "/evil/nginx:0( up 1), /nginx:0(/nginx-root up 1), SB309 /evil/nginx", []*signalbox.Service{evil, root}},
+	} {
+		if got := decide(c.members...); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+}
+
 // Whatever joins a group: every task of every member is in exactly one service, members of one group lie in services of its id, a
 // deployment never drains a task for which no healthy one is there, the order of the input says nothing, the input is not changed,
 // and what did not change keeps its pointer.
