@@ -106,6 +106,7 @@ type Options struct {
 	AppIDBind    []string      // addresses of the entry by X-Marathon-App-Id; empty: there is none
 	HealthBind   []string      // addresses that answer marathon-lb's health check; empty: there are none
 	OtherPorts   []int         // ports of this program's own listeners, sorted
+	ClusterPorts []int         // ports of the machine and the cluster, which no service gets even while nobody listens there, sorted
 	// TrustedProxies may say who the client is that they speak for. ProxyProtocolFrom are the proxies that begin each connection with
 	// the PROXY protocol, and thereby always say so.
 	TrustedProxies, ProxyProtocolFrom []netip.Prefix

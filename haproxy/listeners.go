@@ -168,6 +168,9 @@ func entryPorts(o *Options) map[int]string {
 	if o == nil {
 		return ports
 	}
+	for _, port := range o.ClusterPorts {
+		ports[port] = "the machine or the cluster"
+	}
 	for _, port := range o.OtherPorts {
 		ports[port] = "signalbox itself"
 	}

@@ -171,11 +171,12 @@ func TestPortsThatListenForThemselves(t *testing.T) {
 func TestClashesOfPortsAreSeenByBoth(t *testing.T) {
 	o := testOptions("/d")
 	o.HTTPSBind, o.AppIDBind, o.HealthBind, o.OtherPorts = []string{":443"}, []string{":9091"}, []string{":9090"}, []int{9901}
+	o.ClusterPorts = []int{22}
 	o.ServicePorts = PortRange{10000, 10009}
 	older, younger := at(service("/older", ""), 10005), at(service("/younger", ""), 10005)
 	older.Since, younger.Since = time.Unix(1, 0), time.Unix(2, 0)
 	all := []*signalbox.Service{younger, older}
-	for i, port := range []int{443, 9090, 9091, 9901, 18000} {
+	for i, port := range []int{443, 9090, 9091, 9901, 18000, 22} {
 		all = append(all, at(service(fmt.Sprintf("/entry%d", i), ""), port))
 	}
 	c := Build(tableOf(all...), o, nil)
@@ -189,6 +190,7 @@ func TestClashesOfPortsAreSeenByBoth(t *testing.T) {
 		"SB204 error /entry2 this service port is that of the app id entry",
 		"SB204 error /entry3 this service port is that of signalbox itself",
 		"SB204 error /entry4 this service port is that of the HTTP entry",
+		"SB204 error /entry5 this service port is that of the machine or the cluster",
 		"SB232 warning /older /younger:0 asks for this service port too",
 		"SB202 error /younger this service port belongs to /older:0, which is older",
 	}
@@ -335,6 +337,73 @@ func TestWhatCannotBePassedThrough(t *testing.T) {
 	want := []string{"SB233 /a ", "SB233 /a y.local/path", "SB233 /a ~x", "SB234 /a x.local", "SB234 /b x.local"}
 	if got := codes(Build(tableOf(b, a), o, nil)); !slices.Equal(got, want) {
 		t.Errorf("problems %q, want %q", got, want)
+	}
+}
+
+// Whoever asks for the TLS of a host gets the clients of nobody who has the host already, whichever way that one speaks; and no less
+// than its own, if it was there first.
+func TestTLSOfAnotherAppIsNotTaken(t *testing.T) {
+	o := testOptions("/d")
+	o.HTTPSBind = []string{":443"}
+	at := func(second int64, app, hosts string, through bool) *signalbox.Service {
+		s := service(app, hosts)
+		s.Since = time.Unix(second, 0)
+		if s.Policy.Passthrough = through; through {
+			s.Mode = signalbox.TCP
+		}
+		return s
+	}
+	decide := func(all ...*signalbox.Service) string {
+		c := Build(tableOf(all...), o, nil)
+		var out []string
+		for _, e := range c.SNI {
+			out = append(out, e.Key+"="+e.Value)
+		}
+		for _, p := range c.Problems {
+			out = append(out, fmt.Sprintf("%s %s %s", p.Code, p.Severity, p.App))
+		}
+		for _, s := range c.Standings() {
+			if s.Lost() {
+				out = append(out, fmt.Sprintf("%s lost to %s: %s", s.Service, s.Owner, s.Why))
+			}
+		}
+		return strings.Join(out, ", ")
+	}
+	shop, evil := at(1, "/shop", "shop.local/cart *.shop.local/", false), at(2, "/evil", "shop.local/ *.shop.local/", true)
+	want := "SB234 error /evil, SB234 error /evil, SB234 warning /shop, SB234 warning /shop, /evil:0 lost to /shop:0: is older, /evil:0 lost to /shop:0: is older"
+	if got := decide(shop, evil); got != want {
+		t.Errorf("the younger one got %s", got)
+	}
+	evil.Since = time.Unix(0, 0)
+	want = "*.shop.local=evil:0, shop.local=evil:0, SB234 warning /evil, SB234 warning /evil, SB234 error /shop, SB234 error /shop"
+	if got := decide(shop, evil); got != want {
+		t.Errorf("the older one got %s", got)
+	}
+	shop.Policy.Priority = 1
+	if got := decide(shop, evil); strings.Contains(got, "=") || !strings.Contains(got, "has the higher priority") {
+		t.Errorf("against a higher priority it got %s", got)
+	}
+
+	shop.Policy.Priority, shop.Since = 0, time.Unix(3, 0)
+	c := Build(tableOf(shop, evil), o, nil)
+	for host, want := range map[string]string{"shop.local": "/evil:0", "a.shop.local": "/evil:0"} {
+		a := c.Match(Request{Host: host, TLS: true})
+		if a.Status != 0 || a.Route == nil || len(a.Destinations) != 1 || string(a.Destinations[0].Service) != want || len(a.Claims) != 1 || !a.Claims[0].Wins {
+			t.Errorf("by TLS %s is answered by %+v", host, a)
+		}
+	}
+	if a := c.Match(Request{Host: "shop.local", Path: "/cart"}); len(a.Destinations) != 1 || a.Destinations[0].Service != "/shop:0" {
+		t.Errorf("without TLS shop.local is answered by %+v", a)
+	}
+
+	// An app that answers by HTTP too contests nothing, and does not stand for the other one either.
+	own, plain := at(3, "/own", "own.local/", true), at(1, "/own", "own.local/", false)
+	plain.ID, plain.Port = "/own:1", 1
+	if got := decide(own, plain); got != "own.local=own:0" {
+		t.Errorf("beside its own HTTP: %s", got)
+	}
+	if got := decide(own, plain, at(2, "/third", "own.local/", false)); !strings.Contains(got, "/own:0 lost to /third:0") {
+		t.Errorf("a part of the app that is older got it the TLS of an older app: %s", got)
 	}
 }
 

@@ -27,6 +27,16 @@ func (s *settings) forbidden() func(netip.AddrPort) bool {
 	}
 }
 
+// clusterPorts is controlPorts, sorted.
+func (s *settings) clusterPorts() []int {
+	var out []int
+	for _, port := range s.controlPorts() {
+		out = append(out, int(port))
+	}
+	slices.Sort(out)
+	return out
+}
+
 // controlPorts returns the ports of agents that are no tasks'.
 func (s *settings) controlPorts() []uint16 {
 	var ports []uint16

@@ -43,7 +43,7 @@ func (s *settings) options(dir string) (o *haproxy.Options, warning string, err 
 	o = &haproxy.Options{
 		UserLists: given.userLists, ErrorPages: given.errorPages, Prefer: given.prefer, Node: given.node,
 		Dir: dir, HTTPBind: s.HTTPBind, HTTPSBind: s.httpsBind(), AppIDBind: s.AppIDBind, HealthBind: s.HealthBind,
-		ServiceBind: s.ServiceBind, ServicePorts: ports, OtherPorts: s.adminPorts(),
+		ServiceBind: s.ServiceBind, ServicePorts: ports, OtherPorts: s.adminPorts(), ClusterPorts: s.clusterPorts(),
 		TrustedProxies: trusted, ProxyProtocolFrom: proxies,
 		StatsSocket: filepath.Join(dir, "stats.sock"), LogSocket: filepath.Join(dir, "log.sock"),
 		LogFormat: metrics.LogFormat, LogFormatTCP: metrics.LogFormatTCP,

@@ -92,7 +92,7 @@ func defaults() settings {
 		Health:          "all",
 		Labels:          labels.Dialects(),
 		ServicePorts:    "labelled",
-		ControlPorts:    []string{"2181", "5050", "5051"},
+		ControlPorts:    []string{"22", "2181", "5050", "5051"},
 		Settle:          2 * time.Millisecond,
 		QuarantineTasks: 0.5,
 		QuarantineApps:  0.2,
@@ -139,7 +139,7 @@ var settingTable = []setting{
 	{"Routes", "group", "only apps of these `groups` (signalbox.group, HAPROXY_GROUP); empty or * for every app", func(s *settings) pflag.Value { return listOf(&s.Group) }},
 	{"Routes", "service-ports", "which service ports are bound, `all|labelled|off`: all, those that a label asks for, none", func(s *settings) pflag.Value { return oneOf(&s.ServicePorts, "all", "labelled", "off") }},
 	{"Routes", "allow-loopback", "accept tasks with loopback addresses, as a cluster on one machine has them", func(s *settings) pflag.Value { return boolOf(&s.AllowLoopback) }},
-	{"Routes", "control-ports", "`ports` of agents on which the cluster itself listens and no task: ZooKeeper, Mesos' master and agent", func(s *settings) pflag.Value { return listOf(&s.ControlPorts) }},
+	{"Routes", "control-ports", "`ports` of agents that are no task's and no service's: of ssh, ZooKeeper, Mesos' master and agent", func(s *settings) pflag.Value { return listOf(&s.ControlPorts) }},
 	{"Routes", "static", "`file`, YAML or JSON, with services that live outside the cluster; it is followed", func(s *settings) pflag.Value { return textOf(&s.Static) }},
 	{"Routes", "prefer-host-port", "reach tasks that have an address of their own at their agent, where they have a port there", func(s *settings) pflag.Value { return boolOf(&s.PreferHostPort) }},
 
