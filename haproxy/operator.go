@@ -20,6 +20,9 @@ type User struct {
 // maxPage is how large an error page may be: HAProxy keeps it in one buffer.
 const maxPage = 12 << 10
 
+// maxGiven is how large a file of the operator's may be.
+const maxGiven = 1 << 20
+
 // ReadUserLists reads a directory of lists of users: each file is a list under its name, each line "user:hash". A file that cannot
 // be used is an error: whoever relies on it would lock out everybody.
 func ReadUserLists(dir string) (map[string][]User, error) {
@@ -130,6 +133,10 @@ func readEach(dir string, f func(name string, data []byte) error) error {
 			return err
 		case !validName(e.Name()):
 			return fmt.Errorf("%q: a name has letters, digits, dots, dashes and underscores only", path)
+		case !info.Mode().IsRegular():
+			return fmt.Errorf("%s: it is no regular file", path)
+		case info.Size() > maxGiven:
+			return fmt.Errorf("%s: it is larger than %d bytes", path, maxGiven)
 		}
 		data, err := os.ReadFile(path)
 		if err != nil {

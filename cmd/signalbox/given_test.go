@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"signalbox/haproxy"
@@ -52,6 +53,26 @@ func TestWhatTheOperatorGives(t *testing.T) {
 		write(pages, "bad", text)
 		if _, err := readGiven(s); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.20q: %v", text, err)
+		}
+	}
+	for _, dir := range []string{lists, pages} {
+		odd := filepath.Join(dir, "odd")
+		if err := syscall.Mkfifo(odd, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		write(pages, "bad", "good")
+		if _, err := readGiven(s); err == nil || !strings.Contains(err.Error(), "no regular file") {
+			t.Errorf("a pipe: %v", err)
+		}
+		if err := os.Remove(odd); err != nil {
+			t.Fatal(err)
+		}
+		write(dir, "odd", strings.Repeat("#", 2<<20))
+		if _, err := readGiven(s); err == nil || !strings.Contains(err.Error(), "larger") {
+			t.Errorf("a large file: %v", err)
+		}
+		if err := os.Remove(odd); err != nil {
+			t.Fatal(err)
 		}
 	}
 	if _, err := readGiven(&settings{UserLists: filepath.Join(lists, "none")}); err == nil {

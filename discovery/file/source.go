@@ -220,7 +220,13 @@ func (s *Source) look(ctx context.Context, atOnce bool) *discovery.Update {
 	return s.convert(ctx, "file "+filepath.Base(s.cfg.Path), began)
 }
 
+// readBounded reads a regular file. Nothing else is opened: a pipe would hold up everything until somebody writes to it.
 func readBounded(path string) ([]byte, error) {
+	if info, err := os.Stat(path); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, errors.New("it is no regular file")
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

@@ -152,6 +152,26 @@ func TestSourceWaitsForItsFile(t *testing.T) {
 	f.expect("/a=1", "following")
 }
 
+// A pipe in the file's place holds nothing up.
+func TestSourceOpensNoPipe(t *testing.T) {
+	t.Parallel()
+	f := followFile(t, "services:\n"+service("a", "10.0.0.1:80"), "")
+	f.expect("/a=1", "following")
+	pipe := filepath.Join(filepath.Dir(f.path), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(pipe, f.path); err != nil {
+		t.Fatal(err)
+	}
+	f.expect("/a=1", "no regular file", "SB310")
+	if err := os.Remove(f.path); err != nil {
+		t.Fatal(err)
+	}
+	f.write("services: []\n")
+	f.expect("", "following")
+}
+
 func TestConfigIsChecked(t *testing.T) {
 	if _, err := New(Config{Path: "static.yaml"}); err == nil {
 		t.Error("a path that depends on the working directory is taken")
