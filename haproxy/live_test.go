@@ -69,13 +69,20 @@ func shortDir(tb testing.TB) string {
 // freePort returns a port of 127.0.0.1 that was free a moment ago.
 func freePort(tb testing.TB) int {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			tb.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		_ = l.Close()
+		if _, given := givenPorts.LoadOrStore(port, true); !given { // it is free again until somebody listens
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
+
+var givenPorts sync.Map
 
 // start runs a HAProxy for a table until the test ends.
 func start(t *testing.T, table *signalbox.Table) *live {
