@@ -387,8 +387,8 @@ func TestTLSOfAnotherAppIsNotTaken(t *testing.T) {
 	shop.Policy.Priority, shop.Since = 0, time.Unix(3, 0)
 	c := Build(tableOf(shop, evil), o, nil)
 	for host, want := range map[string]string{"shop.local": "/evil:0", "a.shop.local": "/evil:0"} {
-		a := c.Match(Request{Host: host, TLS: true})
-		if a.Status != 0 || a.Route == nil || len(a.Destinations) != 1 || string(a.Destinations[0].Service) != want || len(a.Claims) != 1 || !a.Claims[0].Wins {
+		a := c.Ask(443, Request{Host: host, TLS: true})
+		if a.Status != 0 || len(a.Destinations) != 1 || string(a.Destinations[0].Service) != want || len(a.Claims) != 1 || !a.Claims[0].Wins {
 			t.Errorf("by TLS %s is answered by %+v", host, a)
 		}
 	}

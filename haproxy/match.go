@@ -122,9 +122,6 @@ func (c *Config) Match(r Request) *Answer {
 		a.Status, a.Reason = 400, "the Host is none"
 		return a
 	}
-	if r.TLS && c.passed(a) {
-		return a
-	}
 	name := c.tryNames(a)
 	value, key := c.lookUp(name, a.Path)
 	a.Claims = append(c.weigh(a, name, value, key), c.hidden(a, name)...)
@@ -146,39 +143,6 @@ func (c *Config) Match(r Request) *Answer {
 	c.reach(a, value)
 	c.effects(r, a)
 	return a
-}
-
-// passed answers for a host whose TLS is passed through, where nothing is seen but the name that the client asks for, and reports
-// whether it is one.
-func (c *Config) passed(a *Answer) bool {
-	kind, name := HostName, a.Host
-	value := lookup(c.SNI, name)
-	if value == "" {
-		kind, name = WildcardName, wildcardOf(a.Host)
-		value = lookup(c.SNI, name)
-	}
-	b := c.Backend(value)
-	if b == nil {
-		return false
-	}
-	a.Names = []NameTried{{kind, name, true}}
-	a.Destinations = []Destination{c.destination(b, buckets)}
-	for _, s := range c.made.passed {
-		if s.Route.Host == name {
-			cl := Claim{Route: s.Route, Service: s.Service, Wins: s.Service == b.Service, Why: "its TLS is passed through"}
-			if p := c.partOf(s.Service); p != nil {
-				cl.App = p.service.App
-			}
-			if s.Lost() {
-				cl.Why = fmt.Sprintf("%s has its TLS and %s", s.Owner, s.Why)
-			} else {
-				a.Route = &s.Route
-			}
-			a.Claims = append(a.Claims, cl)
-		}
-	}
-	slices.SortStableFunc(a.Claims, func(x, y Claim) int { return count(y.Wins) - count(x.Wins) })
-	return true
 }
 
 // hostOf returns the host as routing reads it: in lower case, without port and dots at its end.
