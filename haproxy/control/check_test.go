@@ -119,3 +119,12 @@ func TestMaxConnFitsTheLimit(t *testing.T) {
 		}
 	}
 }
+
+// A range of service ports takes a descriptor for each, and at most half of them.
+func TestListenerRoomFitsTheLimit(t *testing.T) {
+	for limit, want := range map[uint64]int{0: 0, reservedFDs: 0, 1024: 412, 20_000: 9900, 1 << 40: (1<<31 - reservedFDs) / 2} {
+		if got := ListenerRoom(limit); got != want {
+			t.Errorf("ListenerRoom(%d) = %d, want %d", limit, got, want)
+		}
+	}
+}

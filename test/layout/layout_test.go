@@ -181,6 +181,9 @@ func files(t *testing.T, visit func(path string, content []byte)) {
 			}
 			return nil
 		}
+		if d.Name() == ".git" { // of a work tree beside the repository
+			return nil
+		}
 		if !d.Type().IsRegular() {
 			return nil
 		}
