@@ -139,7 +139,7 @@ func (c *Checker) TryCertificate(ctx context.Context, pem []byte) error {
 	for i, data := range [][]byte{[]byte(config), pem} {
 		f, err := memFile(fmt.Sprintf("try-%d", i))
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errUntried, err)
 		}
 		defer f.Close()
 		if _, err := f.Write(data); err != nil {
@@ -156,8 +156,8 @@ func (c *Checker) TryCertificate(ctx context.Context, pem []byte) error {
 	if !errors.As(err, &exit) || !exit.Exited() {
 		return fmt.Errorf("%w: %w", errUntried, err)
 	}
-	for _, r := range parseCheck(string(out), nil).Rejections {
-		return fmt.Errorf("HAProxy says: %s", cut(r.Message, 300))
+	if r := parseCheck(string(out), nil).Rejections; len(r) > 0 {
+		return fmt.Errorf("HAProxy says: %s", cut(r[0].Message, 300))
 	}
 	return fmt.Errorf("HAProxy does not load it: %s", cut(strings.TrimSpace(string(out)), 300))
 }

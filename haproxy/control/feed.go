@@ -99,7 +99,10 @@ func (f *LogFeed) follow(ctx context.Context, pid int) error {
 		flags = "-nw"
 	}
 	f.tried[pid] = true
-	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() {
+		_ = c.conn.SetDeadline(time.Unix(1, 0))
+		_ = to.SetDeadline(time.Now().Add(commandTimeout)) // for what was read
+	})
 	defer stop()
 	if err := c.conn.SetDeadline(time.Time{}); err != nil {
 		return err
@@ -122,28 +125,36 @@ func (f *LogFeed) follow(ctx context.Context, pid int) error {
 	return nil
 }
 
-// frame copies lines as octet-counted messages, until one of both ends.
+// frame copies lines as octet-counted messages, until one of both ends. It waits for no more while it holds a message back.
 func frame(to io.Writer, from io.Reader) error {
-	in, out := bufio.NewReaderSize(from, 64<<10), bufio.NewWriterSize(to, 64<<10)
+	out := bufio.NewWriterSize(to, 64<<10)
+	in := bufio.NewReaderSize(flushing{from, out}, 64<<10)
 	for {
 		line, err := in.ReadSlice('\n')
 		if errors.Is(err, io.EOF) {
 			return nil // the worker has ended
 		}
 		if err != nil {
-			return fmt.Errorf("reading the log: %w", err)
+			return fmt.Errorf("carrying the log: %w", err)
 		}
 		if line = line[:len(line)-1]; len(line) == 0 || line[0] != '<' {
 			continue // no message of a log: each begins with its priority
 		}
 		if _, err := fmt.Fprintf(out, "%d %s", len(line), line); err != nil {
-			return fmt.Errorf("handing the log on: %w", err)
-		}
-		if in.Buffered() > 0 {
-			continue
-		}
-		if err := out.Flush(); err != nil {
-			return fmt.Errorf("handing the log on: %w", err)
+			return fmt.Errorf("carrying the log: %w", err)
 		}
 	}
+}
+
+// flushing reads once out is empty.
+type flushing struct {
+	io.Reader
+	out *bufio.Writer
+}
+
+func (f flushing) Read(p []byte) (int, error) {
+	if err := f.out.Flush(); err != nil {
+		return 0, err
+	}
+	return f.Reader.Read(p)
 }
