@@ -42,7 +42,7 @@ func Build(t *signalbox.Table, o *Options, prev *Config) *Config {
 		prev = &Config{}
 	}
 	b := builder{prev: prev, next: &Config{Options: o}, floor: floor(o, len(t.Services))}
-	b.reload = prev.Options == nil || !prev.Options.equal(o)
+	b.reload = prev.Options == nil || !prev.Options.loadsAs(o)
 	b.rejudge = prev.Options != nil && !prev.Options.judgesAs(o)
 	b.near = o.neighbourhood()
 	b.readParts(t)

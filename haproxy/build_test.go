@@ -181,6 +181,31 @@ func TestAfterReloadGatesOnlyNewTasks(t *testing.T) {
 }
 
 // A controller that starts anew reads its Config back, and changes nothing.
+func TestReloadForARegexIsUsed(t *testing.T) {
+	o := testOptions("/d")
+	shop, cart := service("/shop", "shop.local/", tasks(2)...), service("/cart", "cart.local/", tasks(2)...)
+	before := Build(tableOf(shop), o, Build(tableOf(shop, cart), o, nil))
+	wider := service("/shop", "shop.local/ ~[a-z]+/", tasks(2)...)
+	if p := Diff(before, Build(tableOf(wider), o, before)); !slices.Equal(p.Reasons, []Reason{BackendRemoved, RegexesChanged}) {
+		t.Errorf("reasons %v", p.Reasons)
+	}
+}
+
+// What this machine is called, or has for ports of its own, is nothing that HAProxy loads: the weights of tasks say what follows.
+func TestAnotherNodeNeedsNoReload(t *testing.T) {
+	here := testOptions("/d")
+	here.Prefer, here.Node = PreferLocal, []string{"10.0.0.9"}
+	retired := service("/gone", "gone.local/", tasks(2)...)
+	shop := service("/shop", "shop.local/", tasks(13)...)
+	before := Build(tableOf(shop), here, Build(tableOf(retired, shop), here, nil))
+	there := *here
+	there.Node, there.OtherPorts = []string{"10.0.0.9", shop.Endpoints[0].Addr.Addr().String()}, []int{7000}
+	p := Diff(before, Build(tableOf(shop), &there, before))
+	if len(p.Reasons) != 0 || len(p.Commands) == 0 {
+		t.Errorf("%v", p)
+	}
+}
+
 func TestAConfigSurvivesAsJSON(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o, now := testOptions("/d"), make(map[int]*signalbox.Service)

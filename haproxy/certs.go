@@ -1,6 +1,7 @@
 package haproxy
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
@@ -161,10 +162,10 @@ func (b *builder) chooseCertificates() {
 	if c.Options == nil || !c.Options.tls() {
 		return
 	}
-	byName := make(map[string]*chosen)
+	byName := make(map[string]*signalbox.Service) // whose label says which certificate
 	for _, p := range c.made.parts {
 		if s := p.service; s.Policy.TLS != "" && p.backend != nil && s.Mode != signalbox.TCP {
-			b.choose(byName, p)
+			b.choose(byName, s)
 		}
 	}
 	uses := map[string]*CertificateUse{}
@@ -177,13 +178,13 @@ func (b *builder) chooseCertificates() {
 		}
 		uses[cert.Name] = use
 	}
-	for h, x := range byName {
-		if use := uses[x.name]; use != nil {
+	for h, s := range byName {
+		if use := uses[s.Policy.TLS]; use != nil {
 			use.Hosts = append(use.Hosts, h)
 		}
 	}
-	for h, x := range byName {
-		if uses[x.name] != nil {
+	for h, s := range byName {
+		if uses[s.Policy.TLS] != nil {
 			continue
 		}
 		for _, use := range uses {
@@ -208,15 +209,8 @@ func (b *builder) chooseCertificates() {
 	b.reload = b.reload || !same
 }
 
-// chosen is the certificate that a label asks for.
-type chosen struct {
-	name    string
-	service *signalbox.Service
-}
-
-// choose notes the certificate of a service for its hosts; the oldest service decides about a host that several have.
-func (b *builder) choose(byName map[string]*chosen, p *part) {
-	s := p.service
+// choose notes that a service asks for its certificate for its hosts; the oldest service decides about a host that several have.
+func (b *builder) choose(byName map[string]*signalbox.Service, s *signalbox.Service) {
 	known := b.next.Options.certificate(s.Policy.TLS)
 	if !known && slices.ContainsFunc(s.Routes, func(r signalbox.Route) bool { return sniHost(r.Host) }) {
 		b.next.Problems = append(b.next.Problems, unknownCertificate(s, "its hosts have no certificate but the default one, which no client trusts"))
@@ -225,17 +219,20 @@ func (b *builder) choose(byName map[string]*chosen, p *part) {
 		if !sniHost(r.Host) {
 			continue
 		}
-		was := byName[r.Host]
-		switch {
-		case was == nil || was.service == s || was.name == s.Policy.TLS:
-		case was.service.Since.Before(s.Since) || was.service.Since.Equal(s.Since) && was.service.ID < s.ID:
-			b.next.Problems = append(b.next.Problems, otherCertificate(s, r.Host, was.service))
-			continue
-		default:
-			b.next.Problems = append(b.next.Problems, otherCertificate(was.service, r.Host, s))
+		keeps, loses := s, byName[r.Host]
+		if loses != nil && older(loses, s) {
+			keeps, loses = loses, s
 		}
-		byName[r.Host] = &chosen{s.Policy.TLS, s}
+		if loses != nil && loses.Policy.TLS != keeps.Policy.TLS {
+			b.next.Problems = append(b.next.Problems, otherCertificate(loses, r.Host, keeps))
+		}
+		byName[r.Host] = keeps
 	}
+}
+
+// older reports whether what both ask for is a's, not o's.
+func older(a, o *signalbox.Service) bool {
+	return cmp.Or(a.Since.Compare(o.Since), cmp.Compare(a.ID, o.ID)) < 0
 }
 
 func unknownCertificate(s *signalbox.Service, action string) signalbox.Problem {
@@ -281,13 +278,14 @@ func (c Certificate) equal(o Certificate) bool {
 	return c.Name == o.Name && slices.Equal(c.Hosts, o.Hosts)
 }
 
-// equalBut reports whether two sets of options are the same, their certificates aside.
-func (o *Options) equalBut(p *Options) bool {
+// loadsAs reports whether HAProxy loads the same for two sets of options, their certificates aside. Which tasks are nearby is said by
+// weights, and ports that are taken decide about listeners.
+func (o *Options) loadsAs(p *Options) bool {
 	if o == p || p == nil {
 		return o == p
 	}
 	c := *p
-	c.Certificates = o.Certificates
+	c.Certificates, c.Node, c.OtherPorts, c.ClusterPorts = o.Certificates, o.Node, o.OtherPorts, o.ClusterPorts
 	return o.equal(&c)
 }
 

@@ -15,7 +15,7 @@ func Diff(running, want *Config) Plan {
 		return Plan{Reasons: []Reason{FirstConfig}}
 	}
 	d := differ{running: running, want: want, reasons: make(map[Reason]bool)}
-	d.reason(OptionsChanged, !running.Options.equalBut(want.Options))
+	d.reason(OptionsChanged, !running.Options.loadsAs(want.Options))
 	d.reason(CertificatesChanged, !running.sameCertificates(want))
 	d.backends()
 	d.listeners()

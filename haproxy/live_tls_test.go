@@ -164,6 +164,19 @@ func TestOlderServiceChoosesTheCertificate(t *testing.T) {
 	}
 }
 
+// A third service that agrees with the oldest does not let a younger one decide.
+func TestOldestServiceChoosesTheCertificate(t *testing.T) {
+	first, second, third := service("/1", "shop.local/"), service("/2", "shop.local/b"), service("/3", "shop.local/c")
+	first.Since, second.Since, third.Since = time.Unix(1, 0), time.Unix(3, 0), time.Unix(2, 0)
+	first.Policy.TLS, second.Policy.TLS, third.Policy.TLS = "a", "a", "b"
+	o := testOptions("/d")
+	o.HTTPSBind, o.Certificates = []string{":443"}, []Certificate{{Name: "a"}, {Name: "b"}}
+	c := Build(tableOf(first, second, third), o, nil)
+	if len(c.Certificates) != 1 || c.Certificates[0].Name != "a" || len(c.Problems) != 1 || c.Problems[0].App != "/3" {
+		t.Errorf("%v, %v", c.Certificates, c.Problems)
+	}
+}
+
 // What leads to a reload, and what does not.
 func TestCertificatesThatComeAndGo(t *testing.T) {
 	o := testOptions("/d")

@@ -130,6 +130,7 @@ func (b *builder) resolveRoutes() {
 			*m = *was[i]
 		}
 	}
+	b.reload = b.reload || !sameSlice(c.HostRegexes, b.prev.HostRegexes) || !sameSlice(c.PathRegexes, b.prev.PathRegexes)
 }
 
 // claimsStand reports whether the changed services claim what they claimed before.
