@@ -148,7 +148,11 @@ func (p *Policy) String() string {
 	}
 	add("allow", len(p.Allow) > 0, join(p.Allow))
 	if a := p.Auth; a != nil {
-		add("auth", true, a.Realm+":"+a.List+a.User) // never the hash
+		if a.List != "" {
+			add("auth", true, a.List)
+		} else {
+			add("auth", true, a.Realm+":"+a.User) // never the hash
+		}
 	}
 	add("rate-limit", p.RateLimit != RateLimit{}, p.RateLimit)
 	add("refused", p.Refused != "", p.Refused)

@@ -38,7 +38,10 @@ type Problem struct {
 func (p Problem) String() string {
 	s := p.Code + " " + p.App
 	if p.Label != "" {
-		s += fmt.Sprintf(" %s=%q", p.Label, p.Value)
+		s += " " + p.Label
+		if p.Value != "" { // one that is never shown is left out too
+			s += fmt.Sprintf("=%q", p.Value)
+		}
 	}
 	s += ": " + p.Message
 	if p.Action != "" {

@@ -13,8 +13,9 @@ type Why struct {
 	APIVersion string       `json:"apiVersion"`
 	App        string       `json:"app"`
 	At         time.Time    `json:"at"`
-	Labels     []Label      `json:"labels"`     // by port, then key; the one in force before those that it overrides
-	LabelsRead bool         `json:"labelsRead"` // false: the source has not been read since the program started
+	Labels     []Label      `json:"labels"`            // by port, then key; the one in force before those that it overrides
+	Members    []string     `json:"members,omitempty"` // the apps of a deployment group; the labels are theirs
+	LabelsRead bool         `json:"labelsRead"`        // false: the source has not been read since the program started
 	Problems   []Problem    `json:"problems"`
 	Services   []WhyService `json:"services"`
 	History    []Moment     `json:"history"` // oldest first

@@ -41,10 +41,14 @@ func (b *builder) bindListeners() {
 			refusal.Code, refusal.Message = "SB204", "this service port is that of "+taken[port]
 		case owner[port] != nil:
 			winner := owner[port].service
-			refusal.Message = fmt.Sprintf("this service port belongs to %s, which is older", winner.ID)
+			right := "is as old and comes first by its id"
+			if winner.Since.Before(s.Since) {
+				right = "is older"
+			}
+			refusal.Message = fmt.Sprintf("this service port belongs to %s, which %s", winner.ID, right)
 			c.Problems = append(c.Problems, signalbox.Problem{
 				Code: "SB232", Severity: signalbox.SeverityWarning, App: winner.App, Value: refusal.Value,
-				Message: fmt.Sprintf("%s asks for this service port too", s.ID), Action: "it stays with this app, the older one",
+				Message: fmt.Sprintf("%s asks for this service port too", s.ID), Action: "it stays with this app, which " + right,
 			})
 		case s.Policy.PortTLS && !c.Options.canShow(s.Policy.TLS):
 			refusal.Code, refusal.Message = "SB236", fmt.Sprintf("there is no certificate %q for this service port", s.Policy.TLS)

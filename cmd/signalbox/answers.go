@@ -44,6 +44,9 @@ func (c *controller) why(app string) (admin.Why, error) {
 	}
 	standings, hits := c.standings(), c.aggregator.LastHits()
 	for _, s := range services {
+		if s.App == app && s.Deployment != nil {
+			out.Members = s.Deployment.Members
+		}
 		w := whyService(s)
 		w.Ways = waysOf(s, standings[s.ID], c.listener(s))
 		w.LastHit = hits[string(s.ID)]

@@ -37,7 +37,7 @@ labels ask the operator for: lists of users, pages, certificates. It ends with 1
   signalbox explain http://127.0.0.1:8000/ -H 'Host: shop.local' --src 10.1.2.3
   signalbox explain --apps apps.json https://shop.local/     by the apps of a file, or of a directory`,
 		GroupID: groupLook,
-		Args:    cobra.ExactArgs(1),
+		Args:    arguments(1, 1, "one URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q.URL, q.Source = args[0], src
 			var origin, intended string

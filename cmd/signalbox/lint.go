@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,7 +36,7 @@ labels will do. It asks nobody, and needs no controller; --against adds conflict
   signalbox lint --against running apps/              conflicts with what the controller of this machine routes
   signalbox lint --against http://10.0.0.1:8080 -     the same with what Marathon runs, for apps from standard input`,
 		GroupID: groupCheck,
-		Args:    cobra.MinimumNArgs(1),
+		Args:    arguments(1, math.MaxInt, "files, directories, or - for standard input"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			documents, err := p.documents(args)
 			if err != nil {
@@ -149,6 +150,9 @@ func (p *program) surroundings(cmd *cobra.Command, s *settings, against string) 
 		s.Marathon, s.AllowLoopback = []string{against}, true // how tasks are reached is nobody's concern here
 		var err error
 		if around.running, err = askMarathon(cmd.Context(), s); err != nil {
+			if failed := (*exitError)(nil); errors.As(err, &failed) {
+				failed.try = "--against with the address of one that runs, or running for the controller of this machine"
+			}
 			return around, err
 		}
 	}
@@ -156,7 +160,7 @@ func (p *program) surroundings(cmd *cobra.Command, s *settings, against string) 
 		return around, &exitError{code: exitUsage, err: err, try: "signalbox config"}
 	}
 	around.labels = s.labelOptions()
-	around.options = &haproxy.Options{HTTPBind: s.HTTPBind}
+	around.options = &haproxy.Options{HTTPBind: s.HTTPBind, HTTPSBind: []string{":443"}} // what else it has is not known
 	return around, nil
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -42,7 +43,7 @@ With -o json it prints the apps that change as a list for PATCH /v2/apps, each w
   curl -s http://10.0.0.1:8080/v2/apps | signalbox migrate -
   signalbox migrate -o json apps/ | curl -X PATCH -d @- http://10.0.0.1:8080/v2/apps`,
 		GroupID: groupCheck,
-		Args:    cobra.MinimumNArgs(1),
+		Args:    arguments(1, math.MaxInt, "files, directories, or - for standard input"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := s.validate(); err != nil {
 				return &exitError{code: exitUsage, err: err, try: "signalbox config"}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -24,6 +25,20 @@ func addOutput(cmd *cobra.Command, to *string) {
 func addOutputs(cmd *cobra.Command, to *string, forms ...string) {
 	*to = forms[0]
 	cmd.Flags().VarP(oneOf(to, forms...), "output", "o", "form of the output: `"+strings.Join(forms, "|")+"`")
+}
+
+// arguments bounds how many words a verb takes; what says which, for people.
+func arguments(least, most int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if least <= len(args) && len(args) <= most {
+			return nil
+		}
+		text := fmt.Sprintf("%s takes %s", cmd.Name(), what)
+		if len(args) > 0 {
+			text += ", not " + strings.Join(args, " ")
+		}
+		return &exitError{code: exitUsage, err: errors.New(text), try: cmd.CommandPath() + " --help"}
+	}
 }
 
 // printJSON prints what machines read.

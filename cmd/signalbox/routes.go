@@ -23,7 +23,7 @@ func newRoutesCommand(p *program) *cobra.Command {
 		Long: `Lists the routes of the running controller; with a text, those with the text in host, path or app. The last hit is that of the service
 since the controller started, by whichever way it came; with -o wide, what labels ask for is listed too.`,
 		GroupID: groupLook,
-		Args:    cobra.MaximumNArgs(1),
+		Args:    arguments(0, 1, "one text at most"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := p.client(&s)
 			if err != nil {

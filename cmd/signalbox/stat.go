@@ -18,7 +18,7 @@ func newStatCommand(p *program) *cobra.Command {
 		Short:   "Requests, latencies and errors of each service",
 		Long:    "Lists what the running controller has counted since it started; with a text, for services with the text in their name.",
 		GroupID: groupLook,
-		Args:    cobra.MaximumNArgs(1),
+		Args:    arguments(0, 1, "one text at most"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := p.client(&s)
 			if err != nil {

@@ -24,7 +24,7 @@ func newWhyCommand(p *program) *cobra.Command {
 others, which tasks take traffic, what is wrong, and what happened lately.`,
 		Example: "  signalbox why /shop/cart",
 		GroupID: groupLook,
-		Args:    cobra.ExactArgs(1),
+		Args:    arguments(1, 1, "one app"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := p.client(&s)
 			if err != nil {
@@ -64,6 +64,8 @@ func (p *program) printWhy(w admin.Why) error {
 		fmt.Fprint(p.stdout, "\nnot routed: no port of it is a service\n")
 	}
 	switch {
+	case !w.LabelsRead && len(w.Members) > 0:
+		fmt.Fprintf(p.stdout, "\nlabels: those of the apps that make it up, %s\n", clean(strings.Join(w.Members, " and ")))
 	case !w.LabelsRead:
 		fmt.Fprint(p.stdout, "\nlabels: not read since the controller started; what is routed comes from its last good state\n")
 	case len(w.Labels) == 0:
@@ -73,8 +75,11 @@ func (p *program) printWhy(w admin.Why) error {
 		t := newTable(p.stdout, "  PORT", "LABEL", "VALUE", "STATE")
 		for _, l := range w.Labels {
 			state := l.State
-			if l.By != "" {
+			switch {
+			case l.By != "":
 				state += " by " + l.By
+			case l.Key != "" && strings.HasPrefix(l.Form, "HAPROXY"):
+				state += ", as " + l.Key
 			}
 			port := "-"
 			if l.Port >= 0 {

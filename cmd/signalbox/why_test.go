@@ -28,12 +28,15 @@ func sampleWhy(status *signalbox.Status, app string) (admin.Why, error) {
 		w.Labels = []admin.Label{
 			{Label: "signalbox.0.host", Value: "shop.local", Key: "host", Form: "signalbox.N.key", State: "in force"},
 			{Label: "HAPROXY_0_VHOST", Value: "old.local\x1b[2J", Key: "host", Form: "HAPROXY_N_X", State: "overridden", By: "signalbox.0.host"},
+			{Label: "HAPROXY_0_STICKY", Value: "mesosphere_server_id", Key: "sticky", Form: "HAPROXY_N_X", State: "in force"},
 		}
 		w.Problems = []admin.Problem{{Code: "SB203", Severity: signalbox.SeverityError, App: app, Value: "shop.local/cart", Message: "shop.local/cart belongs to /legacy/cart:0, which is older", Action: "/shop/cart:0 is not reached under this name"}}
 		w.History = []admin.Moment{
 			{Time: status.At.Add(-time.Hour), What: admin.MomentApp, Text: "port 0 became a service"},
 			{Time: status.At.Add(-time.Minute), What: admin.MomentTask, Text: "1 task down: 10.0.0.7:31544 (its check fails)"},
 		}
+	case "/green":
+		w.LabelsRead, w.Members = false, []string{"/green-blue", "/green-green"}
 	case "/stored":
 		w.LabelsRead = false
 	default:

@@ -15,7 +15,7 @@ import (
 
 // The reasons for a reload that this package adds to those of haproxy.Diff.
 const (
-	ReasonStart      haproxy.Reason = "HAProxy does not run"
+	ReasonStart      haproxy.Reason = "HAProxy did not run"
 	ReasonUnknown    haproxy.Reason = "running configuration unknown"
 	ReasonUnexpected haproxy.Reason = "unexpected answer"
 	ReasonShape      haproxy.Reason = "running shape differs"
