@@ -27,10 +27,11 @@ const maxGiven = 1 << 20
 // be used is an error: whoever relies on it would lock out everybody.
 func ReadUserLists(dir string) (map[string][]User, error) {
 	lists := make(map[string][]User)
-	err := readEach(dir, func(name string, data []byte) error {
-		users, err := parseUsers(data)
-		lists[name] = users
-		return err
+	err := EachFile(dir, func(name string, data []byte, err error) error {
+		if err == nil {
+			lists[name], err = ParseUserList(data)
+		}
+		return inFile(dir, name, err)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading the lists of users: %w", err)
@@ -38,7 +39,8 @@ func ReadUserLists(dir string) (map[string][]User, error) {
 	return lists, nil
 }
 
-func parseUsers(data []byte) ([]User, error) {
+// ParseUserList reads one list of users. No error shows what stands in it.
+func ParseUserList(data []byte) ([]User, error) {
 	users := []User{}
 	lines := bufio.NewScanner(bytes.NewReader(data))
 	for n := 1; lines.Scan(); n++ {
@@ -77,15 +79,20 @@ func validUser(u User) bool {
 // on, or its body alone.
 func ReadErrorPages(dir string) (map[string][]byte, error) {
 	pages := make(map[string][]byte)
-	err := readEach(dir, func(name string, data []byte) error {
-		pages[name] = data
-		return validPage(data)
+	err := EachFile(dir, func(name string, data []byte, err error) error {
+		if err == nil {
+			pages[name], err = ParseErrorPage(data)
+		}
+		return inFile(dir, name, err)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading the error pages: %w", err)
 	}
 	return pages, nil
 }
+
+// ParseErrorPage returns the page that a file holds, or why HAProxy would not load it.
+func ParseErrorPage(data []byte) ([]byte, error) { return data, validPage(data) }
 
 // validPage reports what HAProxy would not load.
 func validPage(data []byte) error {
@@ -117,8 +124,9 @@ func pageType(name string) Word {
 	return "text/html"
 }
 
-// readEach calls f for each file of a directory; hidden ones and directories are passed over.
-func readEach(dir string, f func(name string, data []byte) error) error {
+// EachFile calls f for each file of a directory of the operator's, by name, with what it holds or why it cannot be used; hidden ones and
+// directories are passed over. It ends with the first error of f.
+func EachFile(dir string, f func(name string, data []byte, err error) error) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
@@ -126,25 +134,30 @@ func readEach(dir string, f func(name string, data []byte) error) error {
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
 		info, err := os.Stat(path) // through links, which a directory of secrets is made of
+		var data []byte
 		switch {
 		case strings.HasPrefix(e.Name(), "."), errors.Is(err, fs.ErrNotExist), err == nil && info.IsDir():
 			continue
 		case err != nil:
-			return err
 		case !validName(e.Name()):
-			return fmt.Errorf("%q: a name has letters, digits, dots, dashes and underscores only", path)
+			err = errors.New("a name has letters, digits, dots, dashes and underscores only")
 		case !info.Mode().IsRegular():
-			return fmt.Errorf("%s: it is no regular file", path)
+			err = errors.New("it is no regular file")
 		case info.Size() > maxGiven:
-			return fmt.Errorf("%s: it is larger than %d bytes", path, maxGiven)
+			err = fmt.Errorf("it is larger than %d bytes", maxGiven)
+		default:
+			data, err = os.ReadFile(path)
 		}
-		data, err := os.ReadFile(path)
-		if err != nil {
+		if err := f(e.Name(), data, err); err != nil {
 			return err
 		}
-		if err := f(e.Name(), data); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
+	}
+	return nil
+}
+
+func inFile(dir, name string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", filepath.Join(dir, name), err)
 	}
 	return nil
 }

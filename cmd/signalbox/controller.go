@@ -29,7 +29,7 @@ import (
 // The times of the controller's own rounds.
 const (
 	sampleEvery = 2 * time.Second // between two looks at the program's own metrics, for health
-	readEvery   = 5 * time.Second // between two looks at the directory of certificates
+	readEvery   = 5 * time.Second // between two looks at the operator's directories: certificates, lists of users, error pages
 	historyKept = 10 * time.Minute
 )
 
@@ -45,9 +45,11 @@ type controller struct {
 	node     string // this machine's name
 
 	watcher      *discovery.Watcher
-	options      *haproxy.Options
+	options      *haproxy.Options // at the start; current has what the operator has changed since
+	current      atomic.Pointer[haproxy.Options]
 	template     *haproxy.Template
 	certificates *control.Certificates
+	given        *control.Given
 	applier      *control.Applier
 	supervisor   *control.Supervisor // nil: HAProxy is somebody else's
 	history      *metrics.History
@@ -170,6 +172,8 @@ func (c *controller) haproxy(dir string, life lifetime) error {
 		return err
 	}
 	c.options.Certificates = c.certificates.List()
+	c.given = control.NewGiven(s.UserLists, s.ErrorPages, c.options, log)
+	c.current.Store(c.options)
 	version, err := control.CheckBinary(context.Background(), s.HAProxyBin)
 	c.options.LogPulled = err == nil && !version.SendsRings()
 	if s.HAProxy == "supervise" {

@@ -79,3 +79,12 @@ func TestWhatTheOperatorGives(t *testing.T) {
 		t.Error("a directory that is not there was read")
 	}
 }
+
+// What the admin API says of lists of users are their names.
+func TestStateHasNoHashes(t *testing.T) {
+	o := &haproxy.Options{UserLists: map[string][]haproxy.User{"staff": {{Name: "ann", Hash: "$6$a$b"}}}}
+	public := withoutHashes(o)
+	if len(public.UserLists["staff"]) != 0 || public.UserLists["staff"] == nil || len(o.UserLists["staff"]) != 1 {
+		t.Errorf("%v of %v", public.UserLists, o.UserLists)
+	}
+}

@@ -132,6 +132,7 @@ func (c *controller) run(ctx context.Context) error {
 	g.Go(func() error { return c.watcher.Run(ctx, changes) })
 	g.Go(func() error { c.follow(ctx, running, changes); return nil })
 	g.Go(func() error { return c.certificates.Run(ctx, readEvery) })
+	g.Go(func() error { return c.given.Run(ctx, readEvery) })
 	g.Go(func() error { return c.applier.Run(ctx) })
 	g.Go(func() error { return c.admin.Run(ctx) })
 	g.Go(func() error { c.account(ctx); return nil })
@@ -174,11 +175,12 @@ func (c *controller) follow(ctx context.Context, running *haproxy.Config, change
 		case <-storedIsDue:
 			change = stored
 		case <-c.certificates.Changed():
-			fresh := *options
-			fresh.Certificates = c.certificates.List()
-			options = &fresh
+		case <-c.given.Changed():
+		}
+		if change == nil { // it is what the operator gives that has changed
+			options = c.renew(options)
 			if c.wanted.Load() == nil || storedIsDue != nil {
-				continue // the next table comes with them
+				continue // the next table comes with it
 			}
 			change = &discovery.Change{Table: table}
 		}
@@ -192,6 +194,15 @@ func (c *controller) follow(ctx context.Context, running *haproxy.Config, change
 		wait := c.applier.Submit(prev)
 		applying.Go(func() { c.applied(ctx, change, apps, wait) })
 	}
+}
+
+// renew returns options with what the operator gives now.
+func (c *controller) renew(options *haproxy.Options) *haproxy.Options {
+	fresh := *options
+	fresh.Certificates = c.certificates.List()
+	c.given.Put(&fresh)
+	c.current.Store(&fresh)
+	return &fresh
 }
 
 // applied waits until HAProxy does what follows from a change of some apps.

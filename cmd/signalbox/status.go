@@ -94,6 +94,7 @@ func (c *controller) allProblems() []signalbox.Problem {
 	}
 	all = append(all, c.applier.Problems()...)
 	all = append(all, c.certificates.Problems()...)
+	all = append(all, c.given.Problems()...)
 	slices.SortFunc(all, signalbox.Problem.Compare)
 	return slices.Compact(all)
 }
@@ -108,8 +109,18 @@ func (c *controller) state() (admin.State, error) {
 	s := admin.State{APIVersion: admin.APIVersion, Generation: c.applier.Status().Generation, Table: c.watcher.Table()}
 	var errs [2]error
 	s.Labels, errs[0] = json.Marshal(c.settings.labelOptions())
-	s.Options, errs[1] = json.Marshal(c.options)
+	s.Options, errs[1] = json.Marshal(withoutHashes(c.current.Load()))
 	return s, errors.Join(errs[:]...)
+}
+
+// withoutHashes returns options in which the lists of users have their names only: who asks wants to know which there are.
+func withoutHashes(o *haproxy.Options) *haproxy.Options {
+	public := *o
+	public.UserLists = map[string][]haproxy.User{}
+	for name := range o.UserLists {
+		public.UserLists[name] = []haproxy.User{}
+	}
+	return &public
 }
 
 // errNothingYet says that the controller has no configuration.
