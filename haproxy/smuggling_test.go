@@ -156,7 +156,7 @@ func exchange(t *testing.T, addr, bytes string, answers int) string {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 	_, _ = io.WriteString(c, bytes) // HAProxy may have closed it
 	in := bufio.NewReader(c)
 	var out []string

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is how long a test waits for what has to happen.
-const patience = 12 * time.Second
+const patience = 30 * time.Second
 
 // rig is a directory, ports, an Applier and, while it runs, a real HAProxy.
 type rig struct {
