@@ -284,7 +284,7 @@ func drawTable(t *rapid.T) *signalbox.Table {
 // drawRequest draws a host and a path, often near to those of a route.
 func drawRequest(t *rapid.T) (host, path string) {
 	host = rapid.SampledFrom(someAsked).Draw(t, "asked")
-	path = drawPath(t, someSegments[:rapid.SampledFrom([]int{7, 7, 7, len(someSegments) - 1}).Draw(t, "segments")])
+	path = drawPath(t, someSegments[:rapid.SampledFrom([]int{7, 7, 7, len(someSegments)}).Draw(t, "segments")])
 	switch rapid.IntRange(0, 20).Draw(t, "odd") {
 	case 0:
 		path += "/"

@@ -158,6 +158,8 @@ func hostOf(header string) string {
 func (c *Config) refuse(name, path string) (status int, why string) {
 	how := lookup(c.Paths, name)
 	switch {
+	case strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return 400, "the path has a character that is sent as %XX only"
 	case strings.Contains(path, "#"):
 		return 400, "the path has a fragment"
 	case climbs.MatchString(path):

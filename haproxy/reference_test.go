@@ -43,7 +43,8 @@ func refer(table *signalbox.Table, header, path string) verdict {
 		segment, _, _ = strings.Cut(segment, ";")
 		bad, dot = bad || segment == "..", dot || segment == "."
 	}
-	if bad || strings.Contains(path, "%00") || strings.Contains(path, "#") {
+	unsent := func(r rune) bool { return r <= 0x20 || r >= 0x7f }
+	if bad || strings.Contains(path, "%00") || strings.Contains(path, "#") || strings.ContainsFunc(path, unsent) {
 		return verdict{status: 400}
 	}
 
