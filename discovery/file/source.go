@@ -181,9 +181,6 @@ func (s *Source) look(ctx context.Context, atOnce bool) *discovery.Update {
 		s.seen, s.read, s.content = stamp{}, stamp{}, nil
 		return s.fail(ctx, err)
 	}
-	if !info.Mode().IsRegular() {
-		return s.fail(ctx, errors.New("it is no regular file")) // a pipe would never be read to its end
-	}
 	now := stamp{info}
 	settled := atOnce || now.same(s.seen)
 	s.seen = now
