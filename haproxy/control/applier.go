@@ -23,7 +23,7 @@ const (
 
 // Settings are what an Applier needs. Dir, the two sockets, and Template or Render are required.
 type Settings struct {
-	Dir          string // absolute; holds haproxy.cfg, hosts.map, paths.map, names.map and the persisted state
+	Dir          string // absolute; holds what HAProxy loads and the persisted state
 	StatsSocket  string
 	MasterSocket string
 

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"signalbox/haproxy"
 )
 
@@ -229,6 +231,9 @@ func TestOccupiedPortCostsThatPortOnly(t *testing.T) {
 	r.answers("cart.local", "one")
 	if p := r.proc(); p.Failed != 0 {
 		t.Errorf("HAProxy was made to try: %+v", p)
+	}
+	if n := testutil.ToFloat64(r.app.met.checks.WithLabelValues("accepted")); n != 2 {
+		t.Errorf("%v checks for two configurations that were loaded", n)
 	}
 }
 

@@ -110,9 +110,16 @@ func (a *Applier) startReload(ctx context.Context, now time.Time) {
 	})
 }
 
-// reload renders, checks, publishes, makes HAProxy load the files and proves it.
+// reload renders, checks, publishes, makes HAProxy load the files and proves it. Ports are looked at first: one that nobody can bind is
+// tried again and again, and a check costs more than all of them.
 func (a *Applier) reload(ctx context.Context, config, loaded *haproxy.Config) (r jobResult) {
 	r.config = config
+	_, masterErr := a.master.Proc(ctx)
+	if loaded != nil || masterErr != nil {
+		if r.occupied = occupied(config, loaded); len(r.occupied) > 0 {
+			return r
+		}
+	}
 	if r.files, r.err = a.cfg.Render(config); r.err != nil {
 		r.err = fmt.Errorf("rendering: %w", r.err)
 		return r
@@ -120,12 +127,6 @@ func (a *Applier) reload(ctx context.Context, config, loaded *haproxy.Config) (r
 	r.verdict, r.err = a.check.Check(ctx, r.files, false)
 	if r.err != nil || len(r.verdict.Rejections) > 0 {
 		return r
-	}
-	_, masterErr := a.master.Proc(ctx)
-	if loaded != nil || masterErr != nil {
-		if r.occupied = occupied(config, loaded); len(r.occupied) > 0 {
-			return r
-		}
 	}
 	if r.err = a.pub.write(markName, []byte("reloading\n")); r.err != nil {
 		return r
