@@ -7,6 +7,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -150,8 +153,23 @@ func invokeWith(t *testing.T, stdin string, args ...string) (code int, stdout, s
 	return code, out.String(), errs.String()
 }
 
-// Each file is one command line: what it prints, and how it ends. $ADMIN stands for the fake controller's address; what is called
-// in/x is a file x of the directory in which it runs.
+// fakeMarathon answers that a cluster has these apps.
+func fakeMarathon(t *testing.T, apps string) (url string) {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if r.URL.Path != "/v2/apps" {
+			http.Error(w, `{"message":"it does not exist"}`, http.StatusNotFound)
+			return
+		}
+		_, _ = io.WriteString(w, apps)
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// Each file is one command line: what it prints, and how it ends. $ADMIN stands for the fake controller's address, $MARATHON for that of
+// a Marathon with the apps of the part "marathon"; what is called in/x is a file x of the directory in which it runs.
 func TestVerbs(t *testing.T) {
 	files, err := filepath.Glob("testdata/verbs/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -161,6 +179,7 @@ func TestVerbs(t *testing.T) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			clearEnvironment(t)
 			socket, _ := fakeController(t)
+			names := []string{"$ADMIN", socket}
 			file, err := filepath.Abs(file)
 			if err != nil {
 				t.Fatal(err)
@@ -172,7 +191,12 @@ func TestVerbs(t *testing.T) {
 			t.Chdir(t.TempDir())
 			input := map[string]string{}
 			for _, f := range a.Files {
-				input[f.Name] = strings.ReplaceAll(string(f.Data), "$ADMIN", socket)
+				if f.Name == "marathon" {
+					names = append(names, "$MARATHON", fakeMarathon(t, string(f.Data)))
+				}
+			}
+			for _, f := range a.Files {
+				input[f.Name] = strings.NewReplacer(names...).Replace(string(f.Data))
 				if name, ok := strings.CutPrefix(f.Name, "in/"); ok {
 					if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, f.Data, 0o644)); err != nil {
 						t.Fatal(err)
@@ -188,7 +212,7 @@ func TestVerbs(t *testing.T) {
 			if *update {
 				a.Files = a.Files[:len(a.Files)-len(a.Files[inputs(a):])]
 				for _, name := range []string{"code", "stdout", "stderr"} {
-					a.Files = append(a.Files, txtar.File{Name: name, Data: []byte(strings.ReplaceAll(got[name], socket, "$ADMIN"))})
+					a.Files = append(a.Files, txtar.File{Name: name, Data: []byte(strings.NewReplacer(backwards(names)...).Replace(got[name]))})
 				}
 				if err := os.WriteFile(file, txtar.Format(a), 0o644); err != nil {
 					t.Fatal(err)
@@ -202,6 +226,13 @@ func TestVerbs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// backwards returns pairs with their sides exchanged.
+func backwards(pairs []string) []string {
+	out := slices.Clone(pairs)
+	slices.Reverse(out)
+	return out
 }
 
 // inputs returns how many files of a golden are its input.

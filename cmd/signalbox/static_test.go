@@ -1,8 +1,6 @@
 package main
 
 import (
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
@@ -10,21 +8,12 @@ import (
 
 // A static service stands beside the apps, and before one that has its id.
 func TestStaticServicesStandBesideApps(t *testing.T) {
-	marathon := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		if r.URL.Path != "/v2/apps" {
-			http.Error(w, `{"message":"it does not exist"}`, http.StatusNotFound)
-			return
-		}
-		app := func(id string) string {
-			return `{"id":"` + id + `","labels":{"signalbox.port":"15432","signalbox.enable":"true"},"networks":[{"mode":"host"}],"portDefinitions":[{"port":10001}],
-				"tasks":[{"id":"x.1","host":"10.0.0.1","ports":[31000],"state":"TASK_RUNNING"}]}`
-		}
-		_, _ = w.Write([]byte(`{"apps":[` + app("/db") + "," + app("/shop") + `]}`))
-	}))
-	defer marathon.Close()
+	app := func(id string) string {
+		return `{"id":"` + id + `","labels":{"signalbox.port":"15432","signalbox.enable":"true"},"networks":[{"mode":"host"}],"portDefinitions":[{"port":10001}],
+			"tasks":[{"id":"x.1","host":"10.0.0.1","ports":[31000],"state":"TASK_RUNNING"}]}`
+	}
 	s := defaults()
-	s.Marathon = []string{marathon.URL}
+	s.Marathon = []string{fakeMarathon(t, `{"apps":[`+app("/db")+","+app("/shop")+`]}`)}
 	s.Strict = true // what the operator wrote needs no label to say that it is meant
 	s.Static = filepath.Join(t.TempDir(), "static.yaml")
 	content := "services: [{name: /db, labels: {signalbox.port: 5432}, addresses: [10.0.0.9:5432]}]\n"
