@@ -2,7 +2,9 @@ package haproxy
 
 import (
 	"fmt"
+	"io"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -106,6 +108,26 @@ func TestEveryKindOfNameAndPath(t *testing.T) {
 }
 
 // Services that share a route, each with a weight, split its traffic; a change of weights or tasks needs no reload.
+// No path at all is "/", also for a name whose paths are told apart in every way.
+func TestNoPathIsTheRoot(t *testing.T) {
+	rest := routed("/rest", "shop.local/", `~shop.local/x[0-9]`, "=exact.local/", `~exact.local/x[0-9]`)
+	rest.Endpoints = append(rest.Endpoints, task(t, "rest"))
+	l := start(t, tableOf(rest))
+	for _, line := range []string{"OPTIONS *", "GET http://%s", "OPTIONS http://%s", "GET /"} {
+		for _, host := range []string{"shop.local", "exact.local"} {
+			c, err := net.Dial("tcp", l.options.HTTPBind[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			fmt.Fprintf(c, "%s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", strings.ReplaceAll(line, "%s", host), host)
+			if answer, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 200") {
+				t.Errorf("%s at %s: %.60q %v", line, host, answer, err)
+			}
+		}
+	}
+}
+
 func TestWeightsSplitTraffic(t *testing.T) {
 	one, two := task(t, "one"), task(t, "two")
 	table := func(a, b int, tasks ...signalbox.Endpoint) *signalbox.Table {
