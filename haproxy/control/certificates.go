@@ -101,8 +101,14 @@ func (c *Certificates) Read(now time.Time) error {
 	defer c.mu.Unlock()
 	before := c.listed()
 	problems := map[string]signalbox.Problem{}
+	if len(c.held) == 0 && c.source != "" && len(files) == 0 {
+		c.recallAll()
+	}
+	if err == nil && len(files) == 0 && len(c.listed()) > 0 {
+		err = errors.New("it is empty") // a volume that is not mounted looks like that
+	}
 	if err != nil {
-		// The directory is gone or can't be read: what was there stays.
+		// The directory is gone or can't be read: what was there stays, or the copies of an earlier run.
 		problems[c.source] = problem(c.source, err, "the certificates stay as they were")
 		for name, p := range c.problems {
 			problems[name] = cmp.Or(problems[name], p)
@@ -222,6 +228,24 @@ func (c *Certificates) recall(name string) {
 	}
 }
 
+// recallAll takes the own copies of all certificates for what the operator's directory held. The caller holds the lock.
+func (c *Certificates) recallAll() {
+	entries, err := os.ReadDir(c.own)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		name, ok := haproxy.CertificateIn(e.Name())
+		if !ok {
+			continue
+		}
+		c.recall(name)
+		if h := c.held[name]; h != nil {
+			h.listed = name != haproxy.DefaultCertificate || !slices.Equal(h.Hosts, []string{ownName})
+		}
+	}
+}
+
 func problem(file string, why error, action string) signalbox.Problem {
 	return signalbox.Problem{
 		Code: "SB235", Severity: signalbox.SeverityError, Label: "certificates", Value: cut(file, 200),
@@ -242,6 +266,9 @@ func readBounded(path string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
+// ownName is the name that a default certificate of our own is made out to.
+const ownName = "signalbox"
+
 // defaultLife is how long a default certificate of our own lives; it is replaced when less than a tenth is left.
 const defaultLife = 10 * 365 * 24 * time.Hour
 
@@ -255,7 +282,7 @@ func (c *Certificates) defaultCertificate(now time.Time) error {
 	if h != nil && (h.listed || h.NotAfter.Sub(now) > defaultLife/10) {
 		return nil
 	}
-	raw, err := selfSigned("signalbox", now, defaultLife)
+	raw, err := selfSigned(ownName, now, defaultLife)
 	if err != nil {
 		return err
 	}

@@ -248,6 +248,53 @@ func TestCertificatesThatAreGoneForAWhile(t *testing.T) {
 	}
 }
 
+// A start while the directory is gone or empty, as when a volume is not mounted yet, takes no certificate from anybody.
+func TestCertificatesOfAnEarlierRunStay(t *testing.T) {
+	source, own := t.TempDir(), t.TempDir()
+	names := func(c *Certificates) (out []string) {
+		for _, cert := range c.List() {
+			out = append(out, cert.Name)
+		}
+		return out
+	}
+	read := func(source string) *Certificates {
+		t.Helper()
+		c := NewCertificates(source, own, testLog(t))
+		if err := c.Read(time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	put(t, source, "a", pemFor(t, "a.local", time.Hour))
+	first := read(source)
+	for _, f := range first.files(&haproxy.Options{HTTPSBind: []string{":443"}, Certificates: first.List()}) {
+		if err := os.WriteFile(filepath.Join(own, f.Name), f.Data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone := filepath.Join(source, "gone")
+	for _, state := range []string{"gone", "empty"} {
+		if c := read(gone); !slices.Equal(names(c), []string{"a"}) || len(c.Problems()) != 1 {
+			t.Errorf("while the directory is %s there are %v, with problems %v", state, names(c), c.Problems())
+		}
+		_ = os.Mkdir(gone, 0o700)
+	}
+	put(t, gone, "b", pemFor(t, "b.local", time.Hour))
+	if c := read(gone); !slices.Equal(names(c), []string{"b"}) || len(c.Problems()) != 0 {
+		t.Errorf("with another one there are %v, with problems %v", names(c), c.Problems())
+	}
+	if got := names(read("")); len(got) != 0 {
+		t.Errorf("without any directory asked for there are %v", got)
+	}
+	put(t, source, "default", pemFor(t, "default.local", time.Hour))
+	if err := os.WriteFile(filepath.Join(own, haproxy.CertificateFile("default")), pemFor(t, "default.local", time.Hour), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(read(filepath.Join(source, "none"))); !slices.Equal(got, []string{"a", "default"}) {
+		t.Errorf("with a default of the operator's there are %v", got)
+	}
+}
+
 func TestExpiryIsVisibleInTime(t *testing.T) {
 	dir := t.TempDir()
 	now := time.Now()
