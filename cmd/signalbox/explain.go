@@ -80,7 +80,7 @@ labels ask the operator for: lists of users, pages, certificates. It ends with 1
 			if output == "json" {
 				err = printJSON(p.stdout, answer)
 			} else {
-				err = p.printExplanation(answer)
+				err = p.folding(func() error { return p.printExplanation(answer) })
 			}
 			if err == nil && !arrives(answer) {
 				err = errFindings

@@ -35,7 +35,7 @@ is failing, and with 3 if no controller answers.`,
 			if output == "json" {
 				err = printJSON(p.stdout, h)
 			} else {
-				err = p.printHealth(h)
+				err = p.folding(func() error { return p.printHealth(h) })
 			}
 			if err != nil {
 				return err

@@ -50,7 +50,7 @@ labels will do. It asks nobody, and needs no controller; --against adds conflict
 			if output == "json" {
 				err = printJSON(p.stdout, report)
 			} else {
-				err = p.printLint(report)
+				err = p.folding(func() error { return p.printLint(report) })
 			}
 			if err == nil && (report.Errors > 0 || warnings && report.Warnings > 0) {
 				err = errFindings

@@ -135,7 +135,7 @@ func plural(n int, noun string) string {
 
 // onTerminal reports whether something is a terminal that shows colours to somebody who wants them.
 func onTerminal(w any) bool {
-	f, ok := w.(*os.File)
+	f, ok := w.(interface{ Fd() uintptr })
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 

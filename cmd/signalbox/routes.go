@@ -37,7 +37,7 @@ since the controller started, by whichever way it came; with -o wide, what label
 			if output == "json" {
 				return printJSON(p.stdout, routes)
 			}
-			return p.printRoutes(routes, output == "wide")
+			return p.folding(func() error { return p.printRoutes(routes, output == "wide") })
 		},
 	}
 	addOutputs(cmd, &output, "table", "wide", "json")
@@ -121,6 +121,6 @@ func (p *program) printProblems(problems []admin.Problem) {
 	}
 	fmt.Fprintf(p.stdout, "\n%s:\n", plural(len(problems), "problem"))
 	for _, problem := range problems {
-		fmt.Fprintf(p.stdout, "  %-7s %s\n", problem.Severity, clean(problem.String()))
+		fmt.Fprintf(p.stdout, "  %-7s  %s\n", problem.Severity, clean(problem.String()))
 	}
 }

@@ -37,7 +37,7 @@ others, which tasks take traffic, what is wrong, and what happened lately.`,
 			if output == "json" {
 				return printJSON(p.stdout, answer)
 			}
-			return p.printWhy(answer)
+			return p.folding(func() error { return p.printWhy(answer) })
 		},
 	}
 	addOutput(cmd, &output)
