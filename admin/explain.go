@@ -31,7 +31,8 @@ type Explanation struct {
 	Status int    `json:"status,omitempty"` // of HAProxy's own answer; 0: a task is asked
 	Reason string `json:"reason,omitempty"` // why it answers itself
 
-	Names        []ExplainedName  `json:"names"` // in the order in which they were tried
+	Names        []ExplainedName  `json:"names"`          // in the order in which they were tried
+	Near         []string         `json:"near,omitempty"` // hosts that are written almost like one that nobody has, the nearest first
 	Claims       []ExplainedClaim `json:"claims"`
 	Destinations []Destination    `json:"destinations"`
 	Effects      []Effect         `json:"effects"` // what labels do with the request on its way, in order

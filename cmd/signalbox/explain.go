@@ -190,6 +190,10 @@ func (p *program) printExplanation(e admin.Explanation) error {
 		}
 		t.row(step(), n.Name, n.Kind, text)
 	}
+	step = heading("  near")
+	for _, host := range e.Near {
+		t.row(step(), host, "host", "is written almost alike")
+	}
 	step = heading("  path")
 	lost := 0
 	for _, cl := range e.Claims {

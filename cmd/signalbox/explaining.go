@@ -1,7 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -70,6 +73,9 @@ func explain(c *haproxy.Config, a asked, now time.Time) admin.Explanation {
 	for _, n := range answer.Names {
 		out.Names = append(out.Names, admin.ExplainedName{Kind: string(n.Kind), Name: n.Name, Holds: n.Holds})
 	}
+	if answer.Status == http.StatusNotFound && !slices.ContainsFunc(answer.Names, func(n haproxy.NameTried) bool { return n.Holds }) {
+		out.Near = nearHosts(c, answer.Host)
+	}
 	for _, cl := range answer.Claims {
 		route := cl.Route.String()
 		if cl.Route == (signalbox.Route{}) { // by none of its names
@@ -91,6 +97,24 @@ func explain(c *haproxy.Config, a asked, now time.Time) admin.Explanation {
 		out.Effects = append(out.Effects, admin.Effect(e))
 	}
 	return out
+}
+
+// The bounds of what counts as written almost alike.
+const (
+	nearLetters = 2 // that differ
+	nearNames   = 3
+)
+
+// nearHosts returns the hosts of services that are written almost like another one, the nearest first.
+func nearHosts(c *haproxy.Config, host string) []string {
+	far := map[string]int{}
+	for _, s := range c.Standings() {
+		if d := editDistance(host, s.Route.Host); s.Route.Host != "" && d <= nearLetters {
+			far[s.Route.Host] = d
+		}
+	}
+	near := slices.SortedFunc(maps.Keys(far), func(a, b string) int { return cmp.Or(cmp.Compare(far[a], far[b]), cmp.Compare(a, b)) })
+	return near[:min(len(near), nearNames)]
 }
 
 // explain answers where a request would go now.
