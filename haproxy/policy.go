@@ -249,7 +249,7 @@ func (p *sounder) headers() {
 	out := &p.out.Policy
 	out.RequestHeaders = p.fields("request-header", out.RequestHeaders)
 	out.ResponseHeaders = p.fields("response-header", out.ResponseHeaders)
-	out.CORS = p.kept("cors", out.CORS, validOrigin)
+	out.CORS = kept(p, "cors", out.CORS, validOrigin, strings.Clone)
 }
 
 // validOrigin reports whether a browser may say that it comes from there, or o is "*".
@@ -263,22 +263,7 @@ func (p *sounder) fields(key string, fields []signalbox.Header) []signalbox.Head
 		p.leave("SB223", key, fmt.Sprint(len(fields)), fmt.Sprintf("there are more than %d headers", maxHeaders), "the rest is left out")
 		fields = fields[:maxHeaders]
 	}
-	return p.keptHeaders(key, fields)
-}
-
-func (p *sounder) keptHeaders(key string, fields []signalbox.Header) []signalbox.Header {
-	if !slices.ContainsFunc(fields, func(h signalbox.Header) bool { return !validHeader(h) }) {
-		return fields
-	}
-	var good []signalbox.Header
-	for _, h := range fields {
-		if validHeader(h) {
-			good = append(good, h)
-			continue
-		}
-		p.unwritable(key, h.String())
-	}
-	return good
+	return kept(p, key, fields, validHeader, signalbox.Header.String)
 }
 
 // framing are the headers by which both sides find where a message ends and whom it is for: they are HAProxy's own.
@@ -291,18 +276,18 @@ func validHeader(h signalbox.Header) bool {
 	return h.Value != "" && len(h.Value) <= maxHeader && !strings.ContainsFunc(h.Value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
 }
 
-// kept returns the values that are sound.
-func (p *sounder) kept(key string, values []string, sound func(string) bool) []string {
-	if !slices.ContainsFunc(values, func(v string) bool { return !sound(v) }) {
+// kept returns the values that are sound; the others are unwritable.
+func kept[T any](p *sounder, key string, values []T, sound func(T) bool, text func(T) string) []T {
+	if !slices.ContainsFunc(values, func(v T) bool { return !sound(v) }) {
 		return values
 	}
-	var good []string
+	var good []T
 	for _, v := range values {
 		if sound(v) {
 			good = append(good, v)
 			continue
 		}
-		p.unwritable(key, v)
+		p.unwritable(key, text(v))
 	}
 	return good
 }
