@@ -185,7 +185,7 @@ func ParseTemplate(name, text string) (*Template, error) {
 		return nil, fmt.Errorf("reading the template: %w", err)
 	}
 	t := &Template{text: parsed}
-	tried, err := t.render(Sample())
+	tried, err := t.render(sample())
 	if err != nil {
 		return nil, fmt.Errorf("trying the template: %w", err)
 	}

@@ -119,7 +119,7 @@ func TestUnchangedBackendsKeepTheirBytes(t *testing.T) {
 }
 
 func TestVerifySeesEveryCut(t *testing.T) {
-	f, err := Render(DefaultTemplate(), Sample())
+	f, err := Render(DefaultTemplate(), sample())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 	"signalbox"
 )
 
-// Identity tells templates apart: it is another one as soon as a word of a definition is, or what is made of Sample. HAProxy has to load
+// Identity tells templates apart: it is another one as soon as a word of a definition is, or what is made of the sample. HAProxy has to load
 // anew what an earlier program, or another template, has made.
 func (t *Template) Identity() string {
 	var texts []string
@@ -23,7 +23,7 @@ func (t *Template) Identity() string {
 	slices.Sort(texts)
 	sum := sha256.New()
 	sum.Write([]byte(strings.Join(texts, "")))
-	made, err := Render(&Template{text: t.text}, Sample())
+	made, err := Render(&Template{text: t.text}, sample())
 	if err != nil {
 		fmt.Fprint(sum, err)
 	} else {
@@ -32,8 +32,8 @@ func (t *Template) Identity() string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// Sample is a Config in which every label that a backend's section knows is asked for, and every way in is open.
-func Sample() *Config {
+// sample is a Config in which every label that a backend's section knows is asked for, and every way in is open.
+func sample() *Config {
 	networks := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	o := &Options{
 		Dir: "/run/signalbox", HTTPBind: []string{":80"}, HTTPSBind: []string{":443"}, AppIDBind: []string{":9091"},

@@ -32,7 +32,7 @@ func TestTemplatesAreToldApart(t *testing.T) {
 
 // What is made of the sample shows every change of what signalbox makes of labels.
 func TestSampleAsksForEverything(t *testing.T) {
-	c := Sample()
+	c := sample()
 	if len(c.Problems) > 0 {
 		t.Errorf("problems: %v", c.Problems)
 	}
