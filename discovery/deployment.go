@@ -74,7 +74,7 @@ func (d *deployments) merge(services []*signalbox.Service) ([]*signalbox.Service
 		members, strangers := ofOneFolder(members, m.members)
 		for _, s := range strangers {
 			problems = append(problems, signalbox.Problem{
-				Code: "SB309", Severity: signalbox.SeverityError, App: s.App, Label: "deployment group", Value: s.Deployment.Group,
+				Code: "SB313", Severity: signalbox.SeverityError, App: s.App, Label: "deployment group", Value: s.Deployment.Group,
 				Message: "the deployment group is one of apps in " + path.Dir(members[0].App), Action: "the app is a service of its own",
 			})
 		}

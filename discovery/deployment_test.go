@@ -159,11 +159,11 @@ func TestDeploymentGroupsAreOfOneFolder(t *testing.T) {
 		name, want string
 		members    []*signalbox.Service
 	}{
-		{"the oldest one's folder", "/evil/nginx:0( up 1), /nginx:0(/team/nginx-blue up 2, /team/nginx-green down 1), SB309 /evil/nginx", []*signalbox.Service{blue, green, evil}},
-		{"that of the members before", "/evil/nginx:0( up 1), /nginx:0(/team/nginx-green down 1), SB309 /evil/nginx", []*signalbox.Service{green, evil}},
-		{"nor the group's own", "/nginx-root:0( up 1), /nginx:0(/team/nginx-green down 1), SB309 /nginx-root", []*signalbox.Service{green, root}},
+		{"the oldest one's folder", "/evil/nginx:0( up 1), /nginx:0(/team/nginx-blue up 2, /team/nginx-green down 1), SB313 /evil/nginx", []*signalbox.Service{blue, green, evil}},
+		{"that of the members before", "/evil/nginx:0( up 1), /nginx:0(/team/nginx-green down 1), SB313 /evil/nginx", []*signalbox.Service{green, evil}},
+		{"nor the group's own", "/nginx-root:0( up 1), /nginx:0(/team/nginx-green down 1), SB313 /nginx-root", []*signalbox.Service{green, root}},
 		{"that of whoever is left", "/nginx:0(/nginx-root up 1)", []*signalbox.Service{root}},
-		{"the group's own", "/evil/nginx:0( up 1), /nginx:0(/nginx-root up 1), SB309 /evil/nginx", []*signalbox.Service{evil, root}},
+		{"the group's own", "/evil/nginx:0( up 1), /nginx:0(/nginx-root up 1), SB313 /evil/nginx", []*signalbox.Service{evil, root}},
 	} {
 		if got := decide(c.members...); got != c.want {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
