@@ -19,6 +19,7 @@ type Status struct {
 
 	Standings []Standing              // of the claims to routes
 	LastHits  map[ServiceID]time.Time // when each service last had a request or a connection
+	Nearby    map[ServiceID]int       // how many tasks of each service are on this machine; nil where it prefers none
 }
 
 // Level is a verdict about one part.

@@ -32,6 +32,7 @@ type Route struct {
 	Mode     signalbox.Mode `json:"mode"`
 	Up       int            `json:"up"`
 	Tasks    int            `json:"tasks"`
+	Near     *int           `json:"near,omitempty"`   // of Tasks, those on this machine; nil where it prefers none
 	Weight   *int           `json:"weight,omitempty"` // that a label gives the service among those with the same route
 	Share    int            `json:"share"`            // percent of the requests that it gets
 	LastHit  time.Time      `json:"lastHit,omitzero"` // of the service, by whichever way
@@ -79,6 +80,10 @@ func RoutesOf(s signalbox.Status) Routes {
 	for _, svc := range s.Table.Services {
 		row := rowOf(svc, byApp[svc.App])
 		row.LastHit = s.LastHits[svc.ID]
+		if s.Nearby != nil {
+			near := s.Nearby[svc.ID]
+			row.Near = &near
+		}
 		for _, r := range svc.Routes {
 			named := row
 			named.Host, named.Path, named.Match = cmp.Or(r.Host, "*"), r.Path, string(r.Match)

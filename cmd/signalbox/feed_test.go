@@ -36,5 +36,8 @@ func TestHistoryKnowsWhoIsNearby(t *testing.T) {
 				t.Errorf("preferring %q: %s is %q, want %q", c.options.Prefer, addr, got.Locality, want)
 			}
 		}
+		if got := nearby(table, c.options.Nearby()); c.options.Prefer == "" && got != nil || c.options.Prefer != "" && got["/a:0"] != 2 {
+			t.Errorf("preferring %q: %v of the tasks are near", c.options.Prefer, got)
+		}
 	}
 }

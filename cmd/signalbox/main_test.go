@@ -115,6 +115,7 @@ func sampleStatus() *signalbox.Status {
 			{Service: "/shop/cart:0", Route: signalbox.Route{Host: "shop.local", Path: "/cart"}, Owner: "/shop/cart:0", Share: 90},
 			{Service: "/api:0", Route: signalbox.Route{Host: "api.local", Path: "/"}, Owner: "/old/api:0", Why: "is older"},
 		},
+		Nearby:   map[signalbox.ServiceID]int{"/shop/cart:0": 2, "/shop/legacy:0": 1},
 		LastHits: map[signalbox.ServiceID]time.Time{"/shop/cart:0": noon.Add(-2 * time.Second), "/api:0": noon.Add(-26 * time.Hour)},
 		Version:  "0.1.ab41cde", Started: noon.Add(-90 * time.Minute), At: noon,
 		Sources: []signalbox.SourceStatus{{

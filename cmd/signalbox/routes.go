@@ -21,7 +21,8 @@ func newRoutesCommand(p *program) *cobra.Command {
 		Use:   "routes [TEXT]",
 		Short: "What is reached under which name, and what is wrong with it",
 		Long: `Lists the routes of the running controller; with a text, those with the text in host, path or app. The last hit is that of the service
-since the controller started, by whichever way it came; with -o wide, what labels ask for is listed too.`,
+since the controller started, by whichever way it came; with -o wide, what labels ask for is listed too, and
+with --prefer local how many of the tasks are on this machine.`,
 		GroupID: groupLook,
 		Args:    arguments(0, 1, "one text at most"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -61,6 +62,10 @@ func selectRoutes(r admin.Routes, text string, all bool) admin.Routes {
 func (p *program) printRoutes(r admin.Routes, wide bool) error {
 	colour := wantsColour(p.stdout)
 	header := []string{"HOST", "PATH", "APP", "PORT", "TASKS", "WEIGHT", "LAST HIT", "STATE"}
+	near := wide && slices.ContainsFunc(r.Routes, func(row admin.Route) bool { return row.Near != nil })
+	if near {
+		header = slices.Insert(header, slices.Index(header, "TASKS")+1, "NEAR")
+	}
 	if wide {
 		header = slices.Insert(header, len(header)-1, "POLICY")
 	}
@@ -83,10 +88,15 @@ func (p *program) printRoutes(r admin.Routes, wide bool) error {
 		if row.Match != "" {
 			path += " (" + row.Match + ")"
 		}
-		cells := []string{host, path, row.App, strconv.Itoa(row.Port), fmt.Sprintf("%d/%d", row.Up, row.Tasks), weightText(row), hitText(row, r.At), state}
-		if wide {
-			cells = slices.Insert(cells, len(cells)-1, cmp.Or(row.Policy, "-"))
+		cells := []string{host, path, row.App, strconv.Itoa(row.Port), fmt.Sprintf("%d/%d", row.Up, row.Tasks)}
+		if near {
+			cells = append(cells, nearText(row))
 		}
+		cells = append(cells, weightText(row), hitText(row, r.At))
+		if wide {
+			cells = append(cells, cmp.Or(row.Policy, "-"))
+		}
+		cells = append(cells, state)
 		t.painted(colour, string(row.State), cells...)
 	}
 	if err := t.flush(); err != nil {
@@ -94,6 +104,14 @@ func (p *program) printRoutes(r admin.Routes, wide bool) error {
 	}
 	p.printProblems(r.Problems)
 	return nil
+}
+
+// nearText is how many of the tasks are on the machine.
+func nearText(row admin.Route) string {
+	if row.Near == nil {
+		return "-"
+	}
+	return strconv.Itoa(*row.Near)
 }
 
 // weightText is the weight of a service and what it comes to.

@@ -27,10 +27,27 @@ func (c *controller) status() signalbox.Status {
 	if wanted := c.wanted.Load(); wanted != nil {
 		s.Standings = wanted.Standings()
 	}
+	s.Nearby = nearby(s.Table, c.options.Nearby())
 	for service, at := range c.aggregator.LastHits() {
 		s.LastHits[signalbox.ServiceID(service)] = at
 	}
 	return s
+}
+
+// nearby counts the tasks of each service that are on this machine, nil where it prefers none.
+func nearby(t *signalbox.Table, near func(*signalbox.Endpoint) bool) map[signalbox.ServiceID]int {
+	if near == nil {
+		return nil
+	}
+	counts := map[signalbox.ServiceID]int{}
+	for _, s := range t.Services {
+		for i := range s.Endpoints {
+			if near(&s.Endpoints[i]) {
+				counts[s.ID]++
+			}
+		}
+	}
+	return counts
 }
 
 // silentAfter is for how long HAProxy may leave a question open that it is asked each second.
