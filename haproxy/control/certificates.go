@@ -47,10 +47,10 @@ type Certificates struct {
 	mu       sync.Mutex
 	held     map[string]*heldCertificate // by name
 	problems map[string]signalbox.Problem
-	refusals map[string]refusal // by name
-	version  uint64             // counts the changes of held
+	version  uint64 // counts the changes of held
 
-	changed chan struct{}
+	refusals map[string]refusal // by name; Read's own
+	changed  chan struct{}
 }
 
 // refusal is a content that HAProxy does not load: it is not tried again.
@@ -97,6 +97,10 @@ func (c *Certificates) Run(ctx context.Context, every time.Duration) error {
 // Read looks at every file. What it can't take becomes a problem; the error is only of making the default certificate.
 func (c *Certificates) Read(now time.Time) error {
 	files, err := c.list()
+	found := make([]foundCertificate, len(files))
+	for i, path := range files { // without the lock: HAProxy is asked about each new one, and who wants to reload would wait
+		found[i] = c.look(path)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := c.listed()
@@ -117,11 +121,12 @@ func (c *Certificates) Read(now time.Time) error {
 		for _, h := range c.held {
 			h.listed = false
 		}
-		for _, path := range files {
-			name := strings.TrimSuffix(filepath.Base(path), ".pem")
-			if err := c.take(name, path); err != nil {
-				problems[name] = c.refused(name, path, err)
+		for _, f := range found {
+			if f.err != nil {
+				problems[f.name] = c.refused(f.name, f.path, f.err)
+				continue
 			}
+			c.hold(f.pair, f.raw, true)
 		}
 	}
 	for name, p := range problems {
@@ -159,35 +164,49 @@ func (c *Certificates) list() ([]string, error) {
 	return out, nil
 }
 
-// take reads one file. The caller holds the lock.
-func (c *Certificates) take(name, path string) error {
-	raw, err := readBounded(path)
-	if err != nil {
-		return err
+// foundCertificate is what one file of the operator's directory holds, or why it can't be taken.
+type foundCertificate struct {
+	name, path string
+	raw        []byte
+	pair       *haproxy.KeyPair
+	err        error
+}
+
+// look reads one file. What is in it is judged once.
+func (c *Certificates) look(path string) foundCertificate {
+	f := foundCertificate{name: strings.TrimSuffix(filepath.Base(path), ".pem"), path: path}
+	if f.raw, f.err = readBounded(path); f.err != nil {
+		return f
 	}
-	was := c.held[name]
-	if was != nil && bytes.Equal(was.raw, raw) {
-		was.listed = true
+	c.mu.Lock()
+	was := c.held[f.name]
+	c.mu.Unlock()
+	if was != nil && was.raw != nil && bytes.Equal(was.raw, f.raw) {
+		f.pair = &was.KeyPair
+		return f
+	}
+	if f.pair, f.err = haproxy.ParseKeyPair(f.name, f.raw); f.err == nil && (was == nil || !bytes.Equal(was.PEM, f.pair.PEM)) {
+		f.err = c.try(f.pair)
+	}
+	return f
+}
+
+// try asks HAProxy about a certificate, once for each that it refuses.
+func (c *Certificates) try(pair *haproxy.KeyPair) error {
+	if c.Try == nil {
 		return nil
 	}
-	pair, err := haproxy.ParseKeyPair(name, raw)
-	if err != nil {
-		return err
+	if r := c.refusals[pair.Name]; r.err != nil && bytes.Equal(r.pem, pair.PEM) {
+		return r.err
 	}
-	if c.Try != nil && (was == nil || !bytes.Equal(was.PEM, pair.PEM)) {
-		if r := c.refusals[name]; r.err != nil && bytes.Equal(r.pem, pair.PEM) {
-			return r.err
-		}
-		if err := c.Try(pair.PEM); err != nil {
-			if !errors.Is(err, errUntried) {
-				c.refusals[name] = refusal{pair.PEM, err}
-			}
-			return err
-		}
-		delete(c.refusals, name)
+	err := c.Try(pair.PEM)
+	switch {
+	case err == nil:
+		delete(c.refusals, pair.Name)
+	case !errors.Is(err, errUntried):
+		c.refusals[pair.Name] = refusal{pair.PEM, err}
 	}
-	c.hold(pair, raw, true)
-	return nil
+	return err
 }
 
 // hold keeps a certificate. The caller holds the lock.

@@ -357,6 +357,38 @@ func TestCertificatesAreTried(t *testing.T) {
 	}
 }
 
+// Who wants to know the certificates, a reload above all, does not wait while HAProxy is asked about a new one.
+func TestCertificatesAreKnownWhileOneIsTried(t *testing.T) {
+	source := t.TempDir()
+	c := NewCertificates(source, t.TempDir(), testLog(t))
+	put(t, source, "shop", pemFor(t, "shop.local", time.Hour))
+	if err := c.Read(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	asked, answer, read := make(chan bool), make(chan error), make(chan error)
+	c.Try = func([]byte) error {
+		close(asked)
+		return <-answer
+	}
+	put(t, source, "cart", pemFor(t, "cart.local", time.Hour))
+	go func() { read <- c.Read(time.Now()) }()
+	<-asked
+	known := make(chan int, 1)
+	go func() { known <- len(c.List()) }()
+	select {
+	case n := <-known:
+		if n != 1 {
+			t.Errorf("%d certificates", n)
+		}
+	case <-time.After(patience):
+		t.Error("nobody gets to know them")
+	}
+	answer <- nil
+	if err := <-read; err != nil || len(c.List()) != 2 {
+		t.Errorf("then there are %v, %v", c.List(), err)
+	}
+}
+
 // A check as another user sees no key.
 func TestChecksSeeNoKeys(t *testing.T) {
 	secret := File{haproxy.CertificateFile("shop"), []byte("no certificate at all")}
