@@ -211,6 +211,25 @@ func (p *Publisher) Keep() error {
 	return p.disk.SyncDir(p.dir)
 }
 
+// Published returns the names of the files that were last published in a directory, sorted; none before there are any.
+func Published(dir string) ([]string, error) {
+	list, err := os.ReadFile(filepath.Join(dir, manifest))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading which files are published: %w", err)
+	}
+	var names []string
+	for line := range strings.Lines(string(list)) {
+		if _, name, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "  "); ok && name == filepath.Base(name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
 // Load returns the published set if it is whole, sorted by name. The error wraps fs.ErrNotExist when there is none, ErrTorn when
 // its files do not belong together.
 func (p *Publisher) Load() ([]File, error) { return p.load(p.dir) }
