@@ -29,22 +29,46 @@ func (c *Config) Ask(port int, r Request) *Answer {
 // MatchPort is Match for a request to a service port, where names count for nothing. Nil: the port is no service's, and none of the
 // range.
 func (c *Config) MatchPort(port int, r Request) *Answer {
-	name := strconv.Itoa(port)
-	a := &Answer{Host: hostOf(r.Host), Path: cmp.Or(r.Path, "/"), Names: []NameTried{{Kind: PortName, Name: ":" + name, Holds: true}}}
-	if i := slices.IndexFunc(c.Listeners, func(l *Listener) bool { return l.Port == port }); i >= 0 {
-		l := c.Listeners[i]
+	a := &Answer{Host: hostOf(r.Host), Path: cmp.Or(r.Path, "/"), Names: []NameTried{{Kind: PortName, Name: ":" + strconv.Itoa(port), Holds: true}}}
+	if l := c.listener(port); l != nil {
 		c.lead(r, a, l.Backend, l.Service, "the service port is its own")
 		return a
 	}
 	if c.Options == nil || !c.Options.ServicePorts.Has(port) {
 		return nil
 	}
-	if _, backend, ok := strings.Cut(lookup(c.Ports, name), "/"); ok {
+	if backend := c.rangePort(port); backend != "" {
 		c.lead(r, a, backend, "", "the service port is its own, of the range")
 		return a
 	}
 	a.Names[0].Holds, a.Reason = false, "the connection is closed: no service has this port of the range"
 	return a
+}
+
+// listener returns the service port that listens for itself at a port, or nil.
+func (c *Config) listener(port int) *Listener {
+	i := slices.IndexFunc(c.Listeners, func(l *Listener) bool { return l.Port == port })
+	if i < 0 {
+		return nil
+	}
+	return c.Listeners[i]
+}
+
+// PortOwner returns the service that is reached by a service port, be it of the range or not; "" for none.
+func (c *Config) PortOwner(port int) signalbox.ServiceID {
+	if l := c.listener(port); l != nil {
+		return l.Service
+	}
+	if b := c.Backend(c.rangePort(port)); b != nil {
+		return b.Service
+	}
+	return ""
+}
+
+// rangePort returns the backend that has a port of the range, or "".
+func (c *Config) rangePort(port int) string {
+	_, backend, _ := strings.Cut(lookup(c.Ports, strconv.Itoa(port)), "/")
+	return backend
 }
 
 // matchApp is Match for a request to the entry that asks for the id of an app. Nil: the port is none of that entry.

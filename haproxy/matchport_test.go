@@ -31,6 +31,9 @@ sticky: the cookie TASK keeps a client at its task`
 	if a := c.MatchPort(3306, Request{}); a == nil || len(a.Destinations) != 1 || a.Destinations[0].Service != "/db:0" || len(a.Effects) != 0 {
 		t.Errorf("a TCP service: %+v", a)
 	}
+	if owner := c.PortOwner(3306); owner != "/db:0" {
+		t.Errorf("port 3306 is that of %q", owner)
+	}
 	if a := c.MatchPort(80, Request{Host: "shop.local"}); a != nil {
 		t.Errorf("nobody's port: %+v", a)
 	}
@@ -49,6 +52,11 @@ func TestAskFollowsEveryWayIn(t *testing.T) {
 	own := routed("/own", "own.local/", "*.own.local/")
 	own.Mode, own.Endpoints, own.Policy.Passthrough = signalbox.TCP, tasks(1), true
 	c := Build(signalbox.NewTable([]*signalbox.Service{shop, db, own}, nil), o, nil)
+	for port, want := range map[int]signalbox.ServiceID{10001: "/shop:0", 10002: "/db:0", 10003: "", 80: ""} {
+		if got := c.PortOwner(port); got != want {
+			t.Errorf("port %d is that of %q, want %q", port, got, want)
+		}
+	}
 	for _, q := range []struct {
 		port int
 		r    Request

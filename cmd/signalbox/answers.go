@@ -48,7 +48,7 @@ func (c *controller) why(app string) (admin.Why, error) {
 			out.Members = s.Deployment.Members
 		}
 		w := whyService(s)
-		w.Ways = waysOf(s, standings[s.ID], c.listener(s))
+		w.Ways = waysOf(s, standings[s.ID], c.portOwner(s.Listen))
 		w.LastHit = hits[string(s.ID)]
 		out.Services = append(out.Services, w)
 	}
@@ -73,14 +73,10 @@ func (c *controller) standings() map[signalbox.ServiceID][]signalbox.Standing {
 	return out
 }
 
-// listener returns the service that has the service port of s, or "".
-func (c *controller) listener(s *signalbox.Service) signalbox.ServiceID {
+// portOwner returns the service that is reached by a service port, or "".
+func (c *controller) portOwner(port int) signalbox.ServiceID {
 	if wanted := c.wanted.Load(); wanted != nil {
-		for _, l := range wanted.Listeners {
-			if l.Port == s.Listen {
-				return l.Service
-			}
-		}
+		return wanted.PortOwner(port)
 	}
 	return ""
 }
