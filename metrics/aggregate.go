@@ -150,7 +150,7 @@ func (a *Aggregator) record(r *Record, b *Batch) {
 	a.lastRecord = b.At
 	s, ok := a.services[string(r.Service)]
 	if !ok {
-		s = a.service(string(r.Service))
+		s = a.service(serviceName(r))
 	}
 	s.seen = b.At
 	s.count(r)

@@ -2,8 +2,9 @@ package metrics
 
 import "bytes"
 
-// Parse reads one line into r, whose former content is lost. The line may bear the header of any of HAProxy's ring and syslog
-// formats. It returns a Reason as its error, the same as in r. It allocates nothing.
+// Parse reads one line into r, whose former content is lost: one of LogFormat, LogFormatTCP, or HAProxy's own httplog, httpslog and
+// tcplog. The line may bear the header of any of HAProxy's ring and syslog formats, and of the files and exports into which
+// syslog daemons write. It returns a Reason as its error, the same as in r. It allocates nothing.
 //
 // A line is only ever what its beginning says it is: text further in can't make it another one.
 func Parse(line []byte, r *Record) error {
@@ -35,6 +36,9 @@ func parse(line []byte, r *Record) Reason {
 		return ReasonTooLong
 	}
 	if len(line) < 6 || line[0] != 'S' || line[1] != 'B' || !digit(line[2]) || line[3] != ' ' {
+		if i := clientEnd(line); i > 0 {
+			return parseStandard(line, i, r)
+		}
 		return parseNotice(line, r)
 	}
 	if line[2] != mark[2] {
@@ -65,6 +69,9 @@ func parseNotice(line []byte, r *Record) Reason {
 	}
 	if bytes.HasPrefix(line, []byte(mark[:2])) && len(line) < 8 {
 		return ReasonTruncated
+	}
+	if tellsNothing(line) {
+		return ReasonFormat
 	}
 	r.Kind, r.Text = KindNotice, line
 	return ReasonNone
@@ -359,73 +366,3 @@ var plain = func() (t [256]bool) {
 }()
 
 func digit(c byte) bool { return c-'0' < 10 }
-
-// cutHeader returns the line without its syslog header, if it has one: a priority, and RFC 5424's or 3164's fields. It goes by
-// position, never by search, so that a message can't pass for a header.
-func cutHeader(line []byte, r *Record) []byte {
-	if len(line) > 0 && line[0] == 'S' {
-		return line
-	}
-	if len(line) < 3 || line[0] != '<' {
-		return line
-	}
-	i, pri := 1, 0
-	for i < len(line) && i < 4 && digit(line[i]) {
-		pri = pri*10 + int(line[i]-'0')
-		i++
-	}
-	if i == 1 || i >= len(line) || line[i] != '>' {
-		return line
-	}
-	r.Severity = int8(pri & 7)
-	line = line[i+1:]
-	if len(line) > 0 && line[0] == 'S' {
-		return line
-	}
-	if rest, ok := cut5424(line); ok {
-		return rest
-	}
-	if rest, ok := cut3164(line); ok {
-		return rest
-	}
-	return line
-}
-
-// cut5424 cuts "1 TIME HOST APP PID MSGID - ".
-func cut5424(line []byte) ([]byte, bool) {
-	if len(line) < 24 || line[0] != '1' || line[1] != ' ' || line[6] != '-' || line[9] != '-' || line[12] != 'T' {
-		return nil, false
-	}
-	rest := line[2:]
-	for range 5 {
-		i := bytes.IndexByte(rest, ' ')
-		if i < 1 {
-			return nil, false
-		}
-		rest = rest[i+1:]
-	}
-	if len(rest) < 2 || rest[0] != '-' || rest[1] != ' ' {
-		return nil, false
-	}
-	return rest[2:], true
-}
-
-// cut3164 cuts "Mmm dd hh:mm:ss [HOST ]TAG[PID]: ".
-func cut3164(line []byte) ([]byte, bool) {
-	if len(line) < 17 || line[3] != ' ' || line[6] != ' ' || line[9] != ':' || line[12] != ':' || line[15] != ' ' {
-		return nil, false
-	}
-	rest := line[16:]
-	for range 2 {
-		i := bytes.IndexByte(rest, ' ')
-		if i < 1 {
-			return nil, false
-		}
-		word := rest[:i]
-		rest = rest[i+1:]
-		if word[i-1] == ':' {
-			return rest, true
-		}
-	}
-	return nil, false
-}

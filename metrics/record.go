@@ -13,7 +13,8 @@ const (
 	KindTCP
 	// KindDropped is the ring's own word that it had no room for Record.Dropped lines.
 	KindDropped
-	// KindNotice is anything else that HAProxy logs: a server is down, a proxy stopped, a TLS handshake failed.
+	// KindNotice is anything else that HAProxy logs: a server is down, a proxy stopped. If it has a Client, then a connection of
+	// that client failed before there was a request: a TLS handshake, a PROXY protocol header.
 	KindNotice
 )
 
@@ -29,10 +30,11 @@ const (
 	ReasonTruncated        // cut before the service was known
 	ReasonField            // a field that is not what it must be
 	ReasonControl          // raw control characters or bytes beyond ASCII, which HAProxy never writes
+	ReasonFormat           // one of HAProxy's formats that say too little: without "option httplog" or "tcplog", or with "clf"
 	reasons
 )
 
-var reasonNames = [reasons]string{"ok", "empty", "too_long", "version", "truncated", "field", "control"}
+var reasonNames = [reasons]string{"ok", "empty", "too_long", "version", "truncated", "field", "control", "format"}
 
 // String returns the word that the metric's label uses.
 func (r Reason) String() string {
@@ -53,8 +55,12 @@ type Record struct {
 	Reason Reason // why the line could not be read; the rest may be incomplete then
 	// Accounted says that Source and Seq are set: the line counts in the account of losses, even if Reason is set.
 	Accounted bool
-	// Truncated says that the line was cut behind the service's name; fields behind the cut have their empty value.
+	// Truncated says that the line was cut, or could not be trusted any further, behind the service's name; fields behind that
+	// have their empty value.
 	Truncated bool
+	// Standard says that the line was of one of HAProxy's own formats: Service is the backend's name, and times are on the local
+	// clock of the machine that wrote the line, taken for UTC.
+	Standard bool
 	// Redispatched says that a retry went to another server.
 	Redispatched bool
 
@@ -70,7 +76,7 @@ type Record struct {
 	Service     []byte  // empty: no route led to one
 	Backend     []byte
 	Server      []byte
-	ServerAddr  []byte // "10.0.0.1:31000"; empty if none was chosen
+	ServerAddr  []byte // "10.0.0.1:31000"; empty if none was chosen; the server's name in HAProxy's own formats, which have no address
 	Client      []byte // "10.0.0.9:51234"
 
 	Accepted  int64 // when the connection (or the wait for this request on it) began, ms since the epoch
@@ -90,7 +96,7 @@ type Record struct {
 	Retries                   uint64
 	ServerQueue, BackendQueue uint64
 
-	TLSVersion, TLSCipher []byte // empty without TLS
+	TLSVersion, TLSCipher []byte // empty without TLS; version "TLS" where only that is known
 
 	Method  []byte
 	Version []byte // "HTTP/1.1"; "HTTP/0.9" also where a long URI was cut
@@ -99,6 +105,8 @@ type Record struct {
 
 	Dropped uint64 // KindDropped: lines that the ring had no room for
 	Text    []byte // KindNotice: the message
+
+	pair []byte // "backend/server" as it stands in a Standard line
 }
 
 // Duration returns how long the request was active, or the connection lived, in microseconds. It takes the microsecond clock

@@ -1,0 +1,347 @@
+package metrics
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ReplayConfig says how a log is read. The zero value takes the defaults.
+type ReplayConfig struct {
+	Workers int // 0: as many as there are processors for the program
+	// Block is how many bytes a worker takes at a time, and the longest line; 0: 256 KiB.
+	Block int
+}
+
+// Replay counts the records of a log that has been written. Any number of workers read it block by block, each into totals of its
+// own; these merge exactly, so that the figures do not depend on who read what. It keeps no account of losses: a file says
+// nothing about lines that are not in it.
+type Replay struct {
+	cfg   ReplayConfig
+	lines atomic.Uint64
+}
+
+// Replayed is what a log came to.
+type Replayed struct {
+	Snapshot *Snapshot
+	Lines    uint64
+	Requests uint64 // Lines that were requests, or connections of TCP services
+	// Truncated are the Requests of whose lines the end was missing, or could not be trusted.
+	Truncated uint64
+	Notices   uint64 // lines in which HAProxy, or somebody else, speaks about itself
+	Failed    uint64 // connections that failed before there was a request, in the TLS handshake for instance
+	// Dropped are lines of which the log says that they were lost before they got into it.
+	Dropped uint64
+	// Bad counts the lines that could not be read, by reason.
+	Bad map[Reason]uint64
+	// From and To are when the first request was accepted and the last one ended, on the clock that wrote the log; zero without any.
+	From, To time.Time
+}
+
+// NewReplay returns one for one log.
+func NewReplay(cfg ReplayConfig) *Replay {
+	if cfg.Workers <= 0 {
+		cfg.Workers = runtime.GOMAXPROCS(0)
+	}
+	if cfg.Block <= 0 {
+		cfg.Block = 256 << 10
+	}
+	return &Replay{cfg: cfg}
+}
+
+// Lines returns how many lines have been read up to now. It may be called while Run does.
+func (p *Replay) Lines() uint64 { return p.lines.Load() }
+
+// Run reads a log to its end. An error of the reader ends it, with what was counted up to there.
+func (p *Replay) Run(ctx context.Context, log io.Reader) (*Replayed, error) {
+	source := &blocks{log: log}
+	tallies := make([]*tally, p.cfg.Workers)
+	var working sync.WaitGroup
+	for i := range tallies {
+		t := newTally()
+		tallies[i] = t
+		working.Go(func() {
+			buf := make([]byte, p.cfg.Block)
+			for ctx.Err() == nil {
+				block, long, ok := source.next(buf)
+				before := t.out.Lines
+				t.block(block, source.journal)
+				if long {
+					t.out.Lines++
+					t.out.Bad[ReasonTooLong]++
+				}
+				p.lines.Add(t.out.Lines - before)
+				if !ok {
+					return
+				}
+			}
+		})
+	}
+	working.Wait()
+	out := merged(tallies)
+	if err := ctx.Err(); err != nil {
+		return out, fmt.Errorf("reading the log: %w", err)
+	}
+	return out, source.err
+}
+
+// blocks cuts a log into blocks of whole lines, for one worker after the other.
+type blocks struct {
+	mu      sync.Mutex
+	log     io.Reader
+	rest    []byte // begun line that belongs to the next block
+	begun   bool
+	journal bool // the log is a journal's export; set before the first block is handed out
+	skip    bool // within a line that is too long
+	done    bool
+	err     error
+}
+
+// next fills buf and returns what of it are whole lines; the last block of a log may end without a newline. Long says that a line
+// was left out because it does not fit; ok is false with the last block.
+func (b *blocks) next(buf []byte) (block []byte, long, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.done {
+		return nil, false, false
+	}
+	n := copy(buf, b.rest)
+	b.rest = b.rest[:0]
+	for {
+		m, err := fill(b.log, buf[n:])
+		n += m
+		if err != nil {
+			b.done = true
+			if !errors.Is(err, io.EOF) {
+				b.err = fmt.Errorf("reading the log: %w", err)
+			}
+		}
+		if !b.begun {
+			b.begun, b.journal = true, bytes.HasPrefix(buf[:n], []byte("__CURSOR="))
+		}
+		block = buf[:n]
+		if b.skip {
+			i := bytes.IndexByte(block, '\n')
+			if i < 0 && !b.done {
+				n = 0
+				continue
+			}
+			b.skip = i < 0
+			block = block[i+1:]
+			if b.skip {
+				block = nil
+			}
+		}
+		if b.done {
+			return block, long, false
+		}
+		i := bytes.LastIndexByte(block, '\n')
+		if i < 0 && len(block) == len(buf) {
+			b.skip, long = true, true
+			return nil, long, true
+		}
+		b.rest = append(b.rest, block[i+1:]...)
+		return block[:i+1], long, true
+	}
+}
+
+// fill reads until buf is full or the reader ends.
+func fill(r io.Reader, buf []byte) (n int, err error) {
+	for n < len(buf) && err == nil {
+		var m int
+		m, err = r.Read(buf[n:])
+		n += m
+	}
+	return n, err
+}
+
+// The limits of a replay are such that no log of a sane HAProxy reaches them: what exceeds one depends on who read what.
+const (
+	replayServices = 1 << 16
+	replayTasks    = 1 << 16
+)
+
+// tally is what one worker has counted.
+type tally struct {
+	agg    *Aggregator
+	seed   maphash.Seed
+	places []*place // by hash of the pair, open addressing; a power of two
+	used   int
+	// fronts are names under which a request was logged that reached no server, and that is its frontend's as well.
+	fronts   map[string]bool
+	from, to int64 // ms
+	out      Replayed
+	record   Record
+}
+
+// place is where the records of a "backend/server" count.
+type place struct {
+	hash    uint64
+	pair    string
+	service *service
+	task    *task // nil: no server
+}
+
+func newTally() *tally {
+	return &tally{
+		agg:  NewAggregator(AggregatorConfig{MaxServices: replayServices, MaxTasks: replayTasks}),
+		seed: maphash.MakeSeed(), places: make([]*place, 256), fronts: map[string]bool{}, from: 1<<63 - 1,
+		out: Replayed{Bad: map[Reason]uint64{}},
+	}
+}
+
+// block counts the lines of a block.
+func (t *tally) block(block []byte, journal bool) {
+	for len(block) > 0 {
+		line := block
+		if i := bytes.IndexByte(block, '\n'); i >= 0 {
+			line, block = block[:i], block[i+1:]
+		} else {
+			block = nil
+		}
+		if journal && !bytes.HasPrefix(line, []byte("MESSAGE=")) {
+			continue // another field of the entry
+		}
+		t.line(line)
+	}
+}
+
+func (t *tally) line(line []byte) {
+	r := &t.record
+	t.out.Lines++
+	if Parse(line, r) != nil {
+		t.out.Bad[r.Reason]++
+		return
+	}
+	switch r.Kind {
+	case KindDropped:
+		t.out.Dropped += r.Dropped
+		return
+	case KindNotice:
+		if len(r.Client) > 0 {
+			t.out.Failed++
+		} else {
+			t.out.Notices++
+		}
+		return
+	}
+	t.out.Requests++
+	if r.Truncated {
+		t.out.Truncated++
+	}
+	if r.Accepted > 0 {
+		t.from = min(t.from, r.Accepted)
+		t.to = max(t.to, r.Accepted+max(r.Handshake, 0)+max(r.Idle, 0)+max(r.Total, 0))
+	}
+	if r.Standard && len(r.Service) > 0 {
+		at := t.place(r)
+		at.service.count(r)
+		if at.task != nil {
+			at.task.count(r, time.Time{})
+		}
+		return
+	}
+	s, ok := t.agg.services[string(r.Service)]
+	if !ok {
+		s = t.agg.service(serviceName(r))
+	}
+	s.count(r)
+	if len(r.ServerAddr) > 0 {
+		t.agg.task(s, r, time.Time{}).count(r, time.Time{})
+	}
+}
+
+// place returns where a record of one of HAProxy's own formats counts.
+func (t *tally) place(r *Record) *place {
+	hash := maphash.Bytes(t.seed, r.pair)
+	mask := uint64(len(t.places) - 1)
+	i := hash & mask
+	for ; t.places[i] != nil; i = (i + 1) & mask {
+		if at := t.places[i]; at.hash == hash && at.pair == string(r.pair) {
+			if at.task == nil {
+				t.front(at.service, r)
+			}
+			return at
+		}
+	}
+	at := &place{hash: hash, pair: string(r.pair), service: t.agg.service(serviceName(r))}
+	if len(r.ServerAddr) > 0 {
+		at.task = at.service.taskOf(t.agg, string(r.ServerAddr))
+	} else {
+		t.front(at.service, r)
+	}
+	t.places[i] = at
+	if t.used++; 2*t.used > len(t.places) {
+		t.grow()
+	}
+	return at
+}
+
+// front notes that a request was logged under its frontend's name: no backend was chosen, unless it is a listen section.
+func (t *tally) front(s *service, r *Record) {
+	if bytes.Equal(r.Backend, r.Frontend) && !t.fronts[s.name] {
+		t.fronts[s.name] = true
+	}
+}
+
+func (t *tally) grow() {
+	places := make([]*place, 2*len(t.places))
+	mask := uint64(len(places) - 1)
+	for _, at := range t.places {
+		if at == nil {
+			continue
+		}
+		i := at.hash & mask
+		for places[i] != nil {
+			i = (i + 1) & mask
+		}
+		places[i] = at
+	}
+	t.places = places
+}
+
+// merged adds the workers' totals up. What was logged under the name of a frontend from which no request ever reached a server
+// belongs to no service; a listen section's name is a service's.
+func merged(tallies []*tally) *Replayed {
+	sum := &Replayed{Snapshot: &Snapshot{}, Bad: map[Reason]uint64{}}
+	fronts := map[string]bool{}
+	from, to := int64(1<<63-1), int64(0)
+	for _, t := range tallies {
+		sum.Snapshot = sum.Snapshot.Merge(t.agg.Snapshot(time.Time{}))
+		sum.Lines += t.out.Lines
+		sum.Requests += t.out.Requests
+		sum.Truncated += t.out.Truncated
+		sum.Notices += t.out.Notices
+		sum.Failed += t.out.Failed
+		sum.Dropped += t.out.Dropped
+		for reason, n := range t.out.Bad {
+			sum.Bad[reason] += n
+		}
+		for name := range t.fronts {
+			fronts[name] = true
+		}
+		from, to = min(from, t.from), max(to, t.to)
+	}
+	if to > 0 {
+		sum.From, sum.To = time.UnixMilli(from).UTC(), time.UnixMilli(to).UTC()
+		sum.Snapshot.At = sum.To
+	}
+	var services, none []ServiceTotals
+	for _, s := range sum.Snapshot.Services {
+		if fronts[s.Service] && len(s.Tasks) == 0 {
+			s.Service = NoService
+			none = mergeSorted(none, []ServiceTotals{s}, func(t ServiceTotals) string { return t.Service }, mergeService)
+		} else {
+			services = append(services, s)
+		}
+	}
+	sum.Snapshot.Services = mergeSorted(services, none, func(t ServiceTotals) string { return t.Service }, mergeService)
+	return sum
+}

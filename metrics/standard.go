@@ -1,0 +1,483 @@
+package metrics
+
+import (
+	"bytes"
+	"encoding/binary"
+)
+
+// HAProxy's own formats, each from the client's address on:
+//
+//	httplog   CLIENT [ACCEPTED] FRONTEND BACKEND/SERVER TR/Tw/Tc/Tr/Ta STATUS BYTES COOKIE COOKIE STATE a/f/b/s/RETRIES SQ/BQ {…} {…} "REQUEST"
+//	httpslog  the same, and behind it ERRORS SNI/VERSION/CIPHER
+//	tcplog    CLIENT [ACCEPTED] FRONTEND BACKEND/SERVER Tw/Tc/Tt BYTES STATE a/f/b/s/RETRIES SQ/BQ
+//	errors    CLIENT [ACCEPTED] FRONTEND/LISTENER: MESSAGE
+//
+// Up to BYTES HAProxy alone has written; what clients say stands behind. In captured headers and in the request HAProxy writes
+// quotes, braces and bytes that are not plain as #XX; captured cookies it writes as they are. So a line counts as soon as BYTES is
+// complete, and what stands behind it is taken only as far as it fits the grammar that then has one reading.
+
+// dateLength is that of "[25/Nov/2026:23:46:30.074]".
+const dateLength = 26
+
+// clientEnd returns where the client's address ends if a line begins with one and an accept date, else 0.
+func clientEnd(line []byte) int {
+	i := bytes.IndexByte(line[:min(len(line), 128)], ' ')
+	if i < 1 || i+1 >= len(line) || line[i+1] != '[' {
+		return 0
+	}
+	return i
+}
+
+// tellsNothing reports whether a line is a request or connection in a format from which nothing can be counted: HAProxy's default
+// one, which names no backend, and CLF.
+func tellsNothing(line []byte) bool {
+	if bytes.HasPrefix(line, []byte("Connect from ")) {
+		return true
+	}
+	i := bytes.IndexByte(line, ' ')
+	return i > 0 && bytes.HasPrefix(line[i:], []byte(" - - ["))
+}
+
+// parseStandard reads a line whose client's address ends at i.
+func parseStandard(line []byte, i int, r *Record) Reason {
+	if !allPlain(line[:i]) {
+		return ReasonControl
+	}
+	date := line[i+1:]
+	if len(date) <= dateLength {
+		return ReasonTruncated
+	}
+	accepted, ok := acceptDate(date)
+	if !ok || date[dateLength] != ' ' {
+		return ReasonField
+	}
+	r.Standard, r.Client, r.Accepted = true, line[:i:i], accepted
+
+	pos := i + 1 + dateLength + 1
+	end := bytes.IndexByte(line[pos:], ' ')
+	if end < 0 {
+		return ReasonTruncated
+	}
+	end += pos
+	frontend := line[pos:end:end]
+	switch {
+	case len(frontend) == 0:
+		return ReasonField
+	case !allPlain(frontend):
+		return ReasonControl
+	case frontend[len(frontend)-1] == ':':
+		frontend, _, _ = bytes.Cut(frontend, []byte("/"))
+		r.Kind, r.Frontend, r.Text = KindNotice, frontend, line
+		return ReasonNone
+	case frontend[len(frontend)-1] == '~':
+		frontend = frontend[:len(frontend)-1]
+		r.TLSVersion = someTLS
+	}
+	r.Frontend = frontend
+
+	pos = end + 1
+	if end = bytes.IndexByte(line[pos:], ' '); end < 0 {
+		return ReasonTruncated
+	}
+	end += pos
+	pair := line[pos:end:end]
+	slash := bytes.IndexByte(pair, '/')
+	switch {
+	case slash < 1 || slash == len(pair)-1:
+		return ReasonField
+	case !allPlain(pair):
+		return ReasonControl
+	}
+	r.pair, r.Backend, r.Server = pair, pair[:slash:slash], pair[slash+1:]
+	if r.Server[0] != '<' {
+		r.ServerAddr = r.Server
+	}
+	return parseTimers(line, end+1, r)
+}
+
+// someTLS is the version of TLS where a format says only that there is some.
+var someTLS = []byte("TLS")
+
+// parseTimers reads what stands behind the server's name.
+func parseTimers(line []byte, pos int, r *Record) Reason {
+	var g numbers
+	pos = g.read(line, pos)
+	if pos < 0 {
+		return g.reason
+	}
+	switch g.n {
+	case 5:
+		r.Kind = KindHTTP
+		r.Read, r.Queue, r.Connect, r.Response, r.Total = g.v[0], g.v[1], g.v[2], g.v[3], g.v[4]
+		if pos = g.read(line, pos); pos < 0 {
+			return g.reason
+		}
+		if g.n != 1 {
+			return ReasonField
+		}
+		r.Status = int16(min(g.v[0], 999))
+	case 3:
+		r.Kind = KindTCP
+		r.Queue, r.Connect, r.Total = g.v[0], g.v[1], g.v[2]
+	default:
+		return ReasonField
+	}
+	if pos = g.read(line, pos); pos < 0 {
+		return g.reason
+	}
+	if g.n != 1 {
+		return ReasonField
+	}
+	r.BytesOut = uint64(max(g.v[0], 0))
+	r.Service = r.Backend
+	r.Termination = [4]byte{'-', '-', '-', '-'}
+	r.Truncated = !standardTail(line, pos, r)
+	if bytes.Equal(r.Method, badRequest) && bytes.Equal(r.Backend, r.Frontend) && r.Server[0] == '<' {
+		r.Service = nil
+	}
+	return ReasonNone
+}
+
+var badRequest = []byte("<BADREQ>")
+
+// standardTail reads what stands behind the bytes, and reports whether all of it was as it must be.
+func standardTail(line []byte, pos int, r *Record) bool {
+	cookies := false
+	if r.Kind == KindHTTP {
+		if pos+4 <= len(line) && line[pos] == '-' && line[pos+1] == ' ' && line[pos+2] == '-' && line[pos+3] == ' ' {
+			pos += 4
+		} else {
+			cookies = true
+			for range 2 {
+				i := bytes.IndexByte(line[pos:], ' ')
+				if i < 1 {
+					return false
+				}
+				pos += i + 1
+			}
+		}
+	}
+	state := pos
+	if r.Kind == KindHTTP {
+		pos += 4
+	} else {
+		pos += 2
+	}
+	if pos >= len(line) || line[pos] != ' ' {
+		return false
+	}
+	end := r.Termination
+	for i, c := range line[state:pos] {
+		if !plain[c] || c == ' ' {
+			return false
+		}
+		end[i] = c
+	}
+	var g numbers
+	if pos = g.read(line, pos+1); pos < 0 || g.n != 5 {
+		return false
+	}
+	retries, redispatched := uint64(max(g.v[4], 0)), g.plus
+	if pos = g.last(line, pos); pos < 0 || g.n != 2 || r.Kind == KindHTTP && pos > len(line) {
+		return false
+	}
+	serverQueue, backendQueue := uint64(max(g.v[0], 0)), uint64(max(g.v[1], 0))
+	cut := false
+	if r.Kind == KindHTTP {
+		var request, rest []byte
+		if request, rest, cut = findRequest(line[pos:], cookies); cut && cookies {
+			return false
+		}
+		if !readRequest(request, cut, r) {
+			cut = true
+		}
+		if len(rest) > 0 {
+			readTLS(rest, r)
+		}
+	}
+	r.Termination, r.Retries, r.Redispatched = end, retries, redispatched
+	r.ServerQueue, r.BackendQueue = serverQueue, backendQueue
+	return !cut
+}
+
+// findRequest returns what stands between the quotes of the request, and what behind them. Behind the queues there are captured
+// headers, in none of which there is a quote. With captured cookies, which may hold anything, only one reading is accepted: braces
+// around what has none, the request, and at most httpslog's two words behind it.
+func findRequest(line []byte, strict bool) (request, rest []byte, cut bool) {
+	i := bytes.IndexByte(line, '"')
+	if i < 0 {
+		return nil, nil, true
+	}
+	if strict && !onlyCaptures(line[:i]) {
+		return nil, nil, true
+	}
+	line = line[i+1:]
+	// The request ends the line in httplog.
+	if n := len(line); n > 0 && line[n-1] == '"' && bytes.IndexByte(line[:n-1], '"') < 0 {
+		return line[:n-1], nil, false
+	}
+	if i = bytes.IndexByte(line, '"'); i < 0 {
+		return line, nil, true
+	}
+	request, rest = line[:i], line[i+1:]
+	if len(rest) > 0 && rest[0] != ' ' || strict && bytes.Count(rest, []byte(" ")) > 2 {
+		return nil, nil, true
+	}
+	return request, rest, false
+}
+
+func onlyCaptures(line []byte) bool {
+	for len(line) > 0 {
+		i := bytes.IndexByte(line, '}')
+		if line[0] != '{' || i < 0 || i+1 >= len(line) || line[i+1] != ' ' || bytes.IndexByte(line[1:i], '{') >= 0 {
+			return false
+		}
+		line = line[i+2:]
+	}
+	return true
+}
+
+// readRequest reads "GET /path?query HTTP/1.1" and reports whether it is whole. Of a cut one, it takes what is complete.
+func readRequest(request []byte, cut bool, r *Record) bool {
+	if bytes.Equal(request, badRequest) {
+		r.Method, r.Version, r.Path = badRequest, badRequest, badRequest
+		return true
+	}
+	if !allPlain(request) {
+		return false
+	}
+	i := bytes.IndexByte(request, ' ')
+	if i < 0 {
+		return false
+	}
+	method, target := request[:i:i], request[i+1:]
+	r.Method = method
+	j := bytes.IndexByte(target, ' ')
+	if j < 0 {
+		// HAProxy cuts a long target, and the version with it, at tune.http.logurilen.
+		if cut {
+			return false
+		}
+		j = len(target)
+	} else if !cut {
+		r.Version = target[j+1:]
+	}
+	target = target[:j:j]
+	if k := bytes.IndexByte(target, '?'); k >= 0 {
+		target = target[:k:k]
+	}
+	if len(target) > 0 && target[0] != '/' {
+		if k := bytes.Index(target, []byte("://")); k > 0 {
+			target = target[k+3:]
+			if k = bytes.IndexByte(target, '/'); k < 0 {
+				k = len(target)
+			}
+			r.Host, target = target[:k:k], target[k:]
+		}
+	}
+	r.Path = target
+	return true
+}
+
+// readTLS reads httpslog's last two words, from their end: the server's name that the client asks for stands before.
+func readTLS(rest []byte, r *Record) {
+	if len(rest) < 12 || !allPlain(rest) {
+		return
+	}
+	words := bytes.IndexByte(rest[1:], ' ')
+	if words < 0 || bytes.Count(rest[1:words+1], []byte("/")) != 4 {
+		return
+	}
+	i := bytes.LastIndexByte(rest, '/')
+	j := bytes.LastIndexByte(rest[:max(i, 0)], '/')
+	if j < words+2 {
+		return
+	}
+	version, cipher := rest[j+1:i:i], rest[i+1:]
+	if !bytes.HasPrefix(version, []byte("TLSv")) && !bytes.HasPrefix(version, []byte("SSLv")) || bytes.IndexByte(cipher, ' ') >= 0 {
+		return
+	}
+	r.TLSVersion, r.TLSCipher = version, cipher
+}
+
+// numbers are up to five numbers with slashes between them: "0/-1/12". The last one may have a plus.
+type numbers struct {
+	v      [5]int64
+	n      int
+	plus   bool
+	reason Reason
+}
+
+// read reads the numbers that begin at pos and returns the position behind the space that follows them, or -1.
+func (g *numbers) read(line []byte, pos int) int {
+	end := g.last(line, pos)
+	if end > len(line) {
+		g.reason = ReasonTruncated
+		return -1
+	}
+	return end
+}
+
+// last is read for what may end the line; it then returns a position beyond it.
+func (g *numbers) last(line []byte, pos int) int {
+	g.n, g.plus, g.reason = 0, false, ReasonField
+	for {
+		v, minus := int64(0), false
+		if pos < len(line) && (line[pos] == '-' || line[pos] == '+') {
+			minus, g.plus = line[pos] == '-', line[pos] == '+'
+			pos++
+		}
+		start := pos
+		for pos < len(line) && line[pos]-'0' < 10 {
+			v = v*10 + int64(line[pos]-'0')
+			pos++
+		}
+		if pos-start > 12 {
+			return -1
+		}
+		if minus {
+			v = -1
+		}
+		if pos == len(line) {
+			if pos == start {
+				g.reason = ReasonTruncated
+				return -1
+			}
+			g.v[g.n] = v
+			g.n++
+			return pos + 1
+		}
+		if pos == start || g.n == len(g.v) {
+			return -1
+		}
+		g.v[g.n] = v
+		g.n++
+		switch line[pos] {
+		case ' ':
+			return pos + 1
+		case '/':
+			pos++
+			if g.n == len(g.v) {
+				return -1
+			}
+		default:
+			return -1
+		}
+	}
+}
+
+// acceptDate reads "[25/Nov/2026:23:46:30.074]" into milliseconds since the epoch, as if it were UTC.
+func acceptDate(b []byte) (ms int64, ok bool) {
+	_ = b[dateLength-1]
+	if b[3] != '/' || b[7] != '/' || b[12] != ':' || b[15] != ':' || b[18] != ':' || b[21] != '.' || b[25] != ']' {
+		return 0, false
+	}
+	bad := byte(0)
+	two := func(i int) int64 {
+		hi, lo := b[i]-'0', b[i+1]-'0'
+		bad = max(bad, hi, lo)
+		return int64(hi)*10 + int64(lo)
+	}
+	day, year, hour, minute, second := two(1), two(8)*100+two(10), two(13), two(16), two(19)
+	milli := two(22)*10 + int64(b[24]-'0')
+	bad = max(bad, b[24]-'0')
+	month := monthOf(b[4], b[5], b[6])
+	if bad > 9 || month == 0 || day < 1 || day > 31 || hour > 23 || minute > 59 || second > 60 || year < 1970 {
+		return 0, false
+	}
+	return ((days(year, month, day)*24+hour)*60+minute)*60_000 + second*1000 + milli, true
+}
+
+func monthOf(a, b, c byte) int64 {
+	switch uint32(a)<<16 | uint32(b)<<8 | uint32(c) {
+	case 'J'<<16 | 'a'<<8 | 'n':
+		return 1
+	case 'F'<<16 | 'e'<<8 | 'b':
+		return 2
+	case 'M'<<16 | 'a'<<8 | 'r':
+		return 3
+	case 'A'<<16 | 'p'<<8 | 'r':
+		return 4
+	case 'M'<<16 | 'a'<<8 | 'y':
+		return 5
+	case 'J'<<16 | 'u'<<8 | 'n':
+		return 6
+	case 'J'<<16 | 'u'<<8 | 'l':
+		return 7
+	case 'A'<<16 | 'u'<<8 | 'g':
+		return 8
+	case 'S'<<16 | 'e'<<8 | 'p':
+		return 9
+	case 'O'<<16 | 'c'<<8 | 't':
+		return 10
+	case 'N'<<16 | 'o'<<8 | 'v':
+		return 11
+	case 'D'<<16 | 'e'<<8 | 'c':
+		return 12
+	}
+	return 0
+}
+
+// days returns how many days a date of the years from 1970 on is after 1970-01-01.
+func days(year, month, day int64) int64 {
+	if month <= 2 {
+		year--
+		month += 12
+	}
+	return 365*year + year/4 - year/100 + year/400 + (153*month-457)/5 + day - 719469
+}
+
+// allPlain reports whether every byte is printable ASCII and no quote: eight at a time, with those that differ seen to singly.
+func allPlain(b []byte) bool {
+	for len(b) >= 8 {
+		x := binary.LittleEndian.Uint64(b)
+		const ones, highs = 0x0101010101010101, 0x8080808080808080
+		low := x - ones*' '         // borrows where a byte is below a space
+		del := x + ones             // 0x7f gets its high bit
+		quote := x ^ ones*'"'       // zero where a byte is a quote
+		zero := (quote - ones) &^ quote
+		if (x|low|del|zero)&highs != 0 {
+			return eachPlain(b)
+		}
+		b = b[8:]
+	}
+	return eachPlain(b)
+}
+
+func eachPlain(b []byte) bool {
+	for _, c := range b {
+		if !plain[c] {
+			return false
+		}
+	}
+	return true
+}
+
+// serviceOf returns the service id for a backend's name if it is one that signalbox gives ("shop_cart:0" is "/shop/cart:0"), else
+// the name itself: marathon-lb's "shop_cart_10000" tells no id.
+func serviceOf(backend []byte) string {
+	colon := bytes.LastIndexByte(backend, ':')
+	if colon < 1 || colon == len(backend)-1 || bytes.IndexByte(backend[:colon], ':') >= 0 {
+		return string(backend)
+	}
+	for _, c := range backend[colon+1:] {
+		if !digit(c) {
+			return string(backend)
+		}
+	}
+	id := append([]byte{'/'}, backend...)
+	for i, c := range id {
+		if c == '_' {
+			id[i] = '/'
+		}
+	}
+	return string(id)
+}
+
+// serviceName returns the name under which a record counts.
+func serviceName(r *Record) string {
+	if r.Standard {
+		return serviceOf(r.Service)
+	}
+	return string(r.Service)
+}
