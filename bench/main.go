@@ -1,5 +1,6 @@
 // Command bench measures the whole program on this machine: a Marathon with many apps, the controller as its own process, a real
-// HAProxy, and requests through it; and whether many hosts are routed as fast as few. It prints tables, and writes the same as JSON.
+// HAProxy, and requests through it; whether many hosts are routed as fast as few; and how much a line of a log costs. It prints
+// tables, and writes the same as JSON.
 package main
 
 import (
@@ -38,18 +39,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	defer stop()
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	only := flags.String("only", "", "one of the benchmarks: scale or hosts; all of them without")
+	only := flags.String("only", "", "one of the benchmarks: scale, hosts or replay; all of them without")
 	sizes := flags.String("sizes", "100,1000,5000", "scale: numbers of apps, by comma")
 	b := bench{progress: stderr}
 	flags.IntVar(&b.tasks, "tasks", 3, "scale: tasks of each app")
 	flags.IntVar(&b.changes, "changes", 100, "scale: how many apps are scaled by one task, one after the other")
 	flags.IntVar(&b.newApps, "new-apps", 5, "scale: how many apps are added, one after the other")
 	flags.DurationVar(&b.pause, "pause", 200*time.Millisecond, "scale: time between two changes")
-	flags.StringVar(&b.binary, "binary", "bin/signalbox", "scale: the program")
+	flags.StringVar(&b.binary, "binary", "bin/signalbox", "scale, replay: the program")
 	h := hostsBench{progress: stderr}
 	counts := flags.String("hosts", "10,10000", "hosts: numbers of hosts, by comma; ratios are to the first")
 	flags.IntVar(&h.rounds, "rounds", 40, "hosts: how often each number of hosts is loaded")
 	flags.DurationVar(&h.span, "span", 500*time.Millisecond, "hosts: how long each time")
+	l := replayBench{progress: stderr}
+	flags.IntVar(&l.lines, "lines", 5_000_000, "replay: lines of the log, of about 316 bytes")
+	flags.IntVar(&l.rounds, "log-rounds", 9, "replay: how often each program reads it")
 	out := flags.String("out", "bench/results", "folder for the figures as JSON")
 	if err := flags.Parse(args); err != nil {
 		return 2
@@ -71,11 +75,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	here, command, at := thisMachine(ctx), append([]string{"bench"}, args...), time.Now().UTC().Format(time.RFC3339)
 	switch *only {
-	case "", "scale", "hosts":
+	case "", "scale", "hosts", "replay":
 	default:
 		return fail(2, fmt.Errorf("--only: there is no benchmark %q", *only))
 	}
-	if *only != "hosts" {
+	if *only == "" || *only == "scale" {
 		r := results{Machine: here, Command: command, At: at, Tasks: b.tasks, Changes: b.changes, Pause: b.pause.Seconds()}
 		for _, n := range apps {
 			one, err := b.size(ctx, n)
@@ -88,12 +92,23 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			return fail(4, err)
 		}
 	}
-	if *only != "scale" {
+	if *only == "" || *only == "hosts" {
 		r := hostsResults{Machine: here, Command: command, At: at, Rounds: h.rounds, Span: h.span.Seconds()}
 		if r.Results, err = h.run(ctx); err != nil {
 			return fail(4, err)
 		}
 		if err := report(stdout, filepath.Join(*out, "hosts.json"), &r); err != nil {
+			return fail(4, err)
+		}
+	}
+	if *only == "" || *only == "replay" {
+		l.binary = b.binary
+		r, err := l.run(ctx)
+		if err != nil {
+			return fail(4, err)
+		}
+		r.Machine, r.Command, r.At = here, command, at
+		if err := report(stdout, filepath.Join(*out, "replay.json"), &r); err != nil {
 			return fail(4, err)
 		}
 	}

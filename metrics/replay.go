@@ -21,8 +21,8 @@ type ReplayConfig struct {
 }
 
 // Replay counts the records of a log that has been written. Any number of workers read it block by block, each into totals of its
-// own; these merge exactly, so that the figures do not depend on who read what. It keeps no account of losses: a file says
-// nothing about lines that are not in it.
+// own; these merge exactly, so that the figures do not depend on who read what. It keeps no account of losses, because a file says
+// nothing about lines that are not in it, and of tasks only the numbers of requests.
 type Replay struct {
 	cfg   ReplayConfig
 	lines atomic.Uint64
@@ -244,7 +244,7 @@ func (t *tally) line(line []byte) {
 		at := t.place(r)
 		at.service.count(r)
 		if at.task != nil {
-			at.task.count(r, time.Time{})
+			at.task.classes[classIndex(r)]++
 		}
 		return
 	}
@@ -254,7 +254,7 @@ func (t *tally) line(line []byte) {
 	}
 	s.count(r)
 	if len(r.ServerAddr) > 0 {
-		t.agg.task(s, r, time.Time{}).count(r, time.Time{})
+		t.agg.task(s, r, time.Time{}).classes[classIndex(r)]++
 	}
 }
 

@@ -31,7 +31,7 @@ func clientEnd(line []byte) int {
 // tellsNothing reports whether a line is a request or connection in a format from which nothing can be counted: HAProxy's default
 // one, which names no backend, and CLF.
 func tellsNothing(line []byte) bool {
-	if bytes.HasPrefix(line, []byte("Connect from ")) {
+	if bytes.HasPrefix(line, []byte("Connect from ")) || bytes.HasPrefix(line, []byte("Connect to ")) {
 		return true
 	}
 	i := bytes.IndexByte(line, ' ')
@@ -432,9 +432,9 @@ func allPlain(b []byte) bool {
 	for len(b) >= 8 {
 		x := binary.LittleEndian.Uint64(b)
 		const ones, highs = 0x0101010101010101, 0x8080808080808080
-		low := x - ones*' '         // borrows where a byte is below a space
-		del := x + ones             // 0x7f gets its high bit
-		quote := x ^ ones*'"'       // zero where a byte is a quote
+		low := x - ones*' '   // borrows where a byte is below a space
+		del := x + ones       // 0x7f gets its high bit
+		quote := x ^ ones*'"' // zero where a byte is a quote
 		zero := (quote - ones) &^ quote
 		if (x|low|del|zero)&highs != 0 {
 			return eachPlain(b)

@@ -70,7 +70,9 @@ func checkStandard(t *testing.T, name string, line []byte, r *Record) {
 			t.Errorf("%s: field %q has a byte that must not pass: %q", name, field, line)
 		}
 	}
-	place := func(tls string) []byte { return fmt.Appendf(nil, "] %s%s %s/%s ", r.Frontend, tls, r.Backend, r.Server) }
+	place := func(tls string) []byte {
+		return fmt.Appendf(nil, "] %s%s %s/%s ", r.Frontend, tls, r.Backend, r.Server)
+	}
 	if !bytes.Contains(line, place("")) && !bytes.Contains(line, place("~")) || len(r.Service) > 0 && !bytes.Equal(r.Service, r.Backend) {
 		t.Errorf("%s: service %q is not the backend of %q", name, r.Service, line)
 	}
