@@ -14,6 +14,7 @@ import (
 	"signalbox"
 	"signalbox/admin"
 	"signalbox/haproxy"
+	"signalbox/haproxy/control"
 )
 
 // status says how the controller fares now.
@@ -152,14 +153,19 @@ func (c *controller) render() ([]admin.File, error) {
 	return renderFiles(c.template, wanted)
 }
 
-// live returns the files that HAProxy was last given. One that does not stand there is left out.
+// live returns the files that HAProxy was last given, as render names them: without the keys of certificates. One that does not stand
+// there is left out.
 func (c *controller) live() ([]admin.File, error) {
-	names := []string{"haproxy.cfg"}
-	for _, m := range new(haproxy.Config).Maps() {
-		names = append(names, m.Name)
+	names, err := control.Published(c.options.Dir)
+	if err != nil {
+		return nil, err
 	}
+	names = slices.DeleteFunc(names, func(name string) bool {
+		_, key := haproxy.CertificateIn(name)
+		return key || name == "haproxy.cfg"
+	})
 	var out []admin.File
-	for _, name := range names {
+	for _, name := range append([]string{"haproxy.cfg"}, names...) {
 		text, err := os.ReadFile(filepath.Join(c.options.Dir, name))
 		switch {
 		case err == nil:
