@@ -84,6 +84,9 @@ type Auth struct {
 	List  string // name of a list of users that the operator has given; "" where User and Hash are given
 	User  string
 	Hash  string // of the password, as crypt(3) writes it; a secret
+	// Wide says that the label is marathon-lb's, which asked for the password wherever the routes of the service lead, even where
+	// another app answers. Here each app asks for its own; who is open now, and was not there, is told.
+	Wide bool
 }
 
 // RateLimit bounds the requests of one client address. The zero value bounds nothing.

@@ -148,9 +148,9 @@ func (p *sounder) auth(a *signalbox.Auth) {
 	case !validUser(User{a.User, a.Hash}):
 		keepOut("SB221", "the user or the password's hash has a form that HAProxy can't compare with")
 	}
-	if clean := realm(a.Realm); clean != a.Realm {
+	if clean := realm(a.Realm); clean != a.Realm || a.Wide {
 		c := *a
-		c.Realm = clean
+		c.Realm, c.Wide = clean, false
 		p.out.Auth = &c
 	}
 }

@@ -25,6 +25,8 @@ type claim struct {
 	key      string // what its map knows it by
 	weight   int    // -1: it does not share
 	usable   bool   // a task takes traffic; only of one that shares
+	open     bool   // nobody is asked for a password
+	wide     bool   // its password was asked for below its route, whoever answers there
 }
 
 // claimKey returns what the map of a route knows it by: name + path, with one slash at the end of a prefix; a pattern for a regular
@@ -80,6 +82,7 @@ func (p *part) claim() {
 		c := &claim{
 			name: cmp.Or(r.Host, everyHost), route: r, backend: p.backend.Name, service: s.ID, app: s.App,
 			priority: s.Policy.Priority, since: s.Since, weight: -1,
+			open: s.Policy.Auth == nil && s.Policy.Refused == "", wide: s.Policy.Auth != nil && s.Policy.Auth.Wide,
 		}
 		if isRegexHost(r.Host) {
 			c.name = hostToken(r.Host)
@@ -99,7 +102,7 @@ func (b *builder) resolveRoutes() {
 	c := b.next
 	if b.claimsStand() {
 		c.made.claims, c.Routes = b.prev.made.claims, b.prev.Routes
-		b.takeProblems("SB203", "SB207", "SB208")
+		b.takeProblems("SB203", "SB207", "SB208", "SB209")
 		return
 	}
 	claims := b.mergeClaims()
@@ -211,6 +214,7 @@ func (b *builder) resolveName(claims []*claim, regexes *regexes) {
 		}
 		i = j
 	}
+	b.opened(claims)
 	var words []string
 	for i, word := range []string{"prefix", "exact", "regex"} {
 		if kinds[i] {
@@ -248,6 +252,26 @@ func (b *builder) conflict(owner, loser *claim) {
 		Message: fmt.Sprintf("%s asks for %s too", loser.service, route),
 		Action:  fmt.Sprintf("%s keeps it, because it %s", owner.service, owner.why(loser)),
 	})
+}
+
+// opened tells the apps that answer without a password under a name where marathon-lb asked for that of another app.
+func (b *builder) opened(claims []*claim) {
+	for _, wide := range claims {
+		if !wide.wide || wide.route.Match != signalbox.Prefix {
+			continue
+		}
+		for _, cl := range claims {
+			if !cl.open || !strings.HasPrefix(cl.route.Path, wide.route.Path) { // as path_beg compares
+				continue
+			}
+			route := cl.route.String()
+			b.next.Problems = append(b.next.Problems, signalbox.Problem{
+				Code: "SB209", Severity: signalbox.SeverityWarning, App: cl.app, Value: cut(route),
+				Message: fmt.Sprintf("marathon-lb asks for the password of %s under %s too", wide.service, route),
+				Action:  fmt.Sprintf("%s lets everybody in", cl.service),
+			})
+		}
+	}
 }
 
 // takeProblems takes over the previous problems with some codes.

@@ -26,6 +26,9 @@ func (p *PortResult) derive() {
 		}
 	}
 	p.Groups, p.Policy = v.groups, v.policy
+	if a := p.Policy.Auth; a != nil {
+		p.Policy.Auth = &signalbox.Auth{Realm: a.Realm, List: a.List, User: a.User, Hash: a.Hash, Wide: p.asked["auth"].foreign}
+	}
 	p.CheckPortOf = p.checkPort()
 
 	p.Routes = nil
