@@ -76,6 +76,10 @@ func (t *translation) backendLine(c claim, l line) (outcome, string) {
 		return t.option(c, w)
 	case "cookie":
 		if len(w) > 1 {
+			if !slices.Contains(w[2:], "insert") { // the cookie is the app's own, which must come through as it is
+				t.ask(c, "sticky", stickyName)
+				return approximate, "the cookie " + printable(cut(w[1], 40)) + " is left alone, and one of the load balancer's keeps a client at its task"
+			}
 			t.ask(c, "sticky", w[1])
 			return differs(!slices.Equal(w[2:], []string{"insert", "indirect", "nocache"}), "the cookie is inserted, indirect and not cached")
 		}
