@@ -107,6 +107,16 @@ func strict(in *bufio.Reader) (request string, err error) {
 	if len(headers["transfer-encoding"]) > 0 && strings.HasSuffix(first, "1.0") {
 		return all.String(), fmt.Errorf("a coding in HTTP/1.0")
 	}
+	for _, said := range headers["connection"] {
+		for token := range strings.SplitSeq(said, ",") {
+			if !slices.Contains([]string{"close", "keep-alive", "upgrade"}, strings.ToLower(strings.TrimSpace(token))) {
+				return all.String(), fmt.Errorf("a header is to be dropped: %q", said)
+			}
+		}
+	}
+	if up := headers["upgrade"]; len(up) > 0 && !slices.Equal(up, []string{"websocket"}) || len(headers["http2-settings"]) > 0 {
+		return all.String(), fmt.Errorf("HTTP in a tunnel: %q", up)
+	}
 	lengths, codings := headers["content-length"], headers["transfer-encoding"]
 	if len(headers["host"]) > 1 || len(lengths) > 1 || len(codings) > 1 || len(lengths) == 1 && len(codings) == 1 {
 		return all.String(), fmt.Errorf("two hosts, lengths or codings")
@@ -264,6 +274,13 @@ func TestHAProxyForwardsNothingTwoServersReadDifferently(t *testing.T) {
 		{"version 9.1", "GET / HTTP/9.1\r\nHost: h\r\n\r\n", "400"},
 		{"the beginning of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ""},
 		{"a header too large", get + "X: " + strings.Repeat("x", 40000) + "\r\n\r\n", "400 or 431"},
+		// Connections.
+		{"headers of the connection", get + "Connection: Authorization, X-Forwarded-For\r\nConnection: Cookie\r\n\r\n" + get + "\r\n", "200 200"},
+		{"the end of a connection", get + "Connection: close, Cookie\r\n\r\n" + smuggled, "200"},
+		{"a tunnel of HTTP/2", get + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n", "200"},
+		{"a tunnel of HTTP/2 in capitals", get + "Connection: upgrade\r\nUpgrade: H2C, h2\r\n\r\n", "200"},
+		{"a tunnel of HTTP/1", get + "Connection: upgrade\r\nUpgrade: HTTP/2.0\r\nUpgrade: TLS/1.0\r\n\r\n", "200"},
+		{"a web socket and a header", get + "Connection: Cookie, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", "200"},
 		// Paths.
 		{"dots", path("h", "/a/../b"), "400"},
 		{"dots that climb out", path("p", "/x/../admin"), "400"},
