@@ -21,6 +21,8 @@ var (
 	ErrRefused = errors.New("the controller refuses")
 	// ErrUnknown: there is no such thing, as far as the controller knows.
 	ErrUnknown = errors.New("the controller knows no such thing")
+	// ErrQuestion: what it is asked can't be read.
+	ErrQuestion = errors.New("the question can't be read")
 	// ErrFailed: it answers that it can't do what it is asked for.
 	ErrFailed = errors.New("the controller can't answer")
 )

@@ -34,12 +34,12 @@ type Config struct {
 	SocketGroup string // the group of the unix sockets, "" for the process' own
 
 	Status   func() signalbox.Status
-	Services func() []ServiceStat   // nil: none are counted
-	Render   func() ([]File, error) // nil: nothing is rendered
-	Live     func() ([]File, error) // as they stand on disk, where HAProxy reads them
-	State    func() (State, error)  // nil: nothing is known
-	Why      func(app string) (Why, error)
-	Explain  func(Question) (Explanation, error)
+	Services func() []ServiceStat                // nil: none are counted
+	Render   func() ([]File, error)              // nil: nothing is rendered
+	Live     func() ([]File, error)              // as they stand on disk, where HAProxy reads them
+	State    func() (State, error)               // nil: nothing is known
+	Why      func(app string) (Why, error)       // an app that nobody knows is ErrUnknown
+	Explain  func(Question) (Explanation, error) // one that cannot be read is ErrQuestion
 	Gatherer prometheus.Gatherer
 	Web      fs.FS // templates.Web
 
@@ -204,8 +204,8 @@ func (s *Server) routes() {
 	get("/api/v1/status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, HealthOf(s.cfg.Status())) })
 	get("/api/v1/routes", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, RoutesOf(s.cfg.Status())) })
 	get("/api/v1/services", s.services)
-	get("/api/v1/render", s.render)
-	get("/api/v1/live", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.live) })
+	get("/api/v1/render", func(w http.ResponseWriter, _ *http.Request) { answer(w, filesOf(s.cfg.Render)) })
+	get("/api/v1/live", func(w http.ResponseWriter, _ *http.Request) { answer(w, filesOf(s.cfg.Live)) })
 	get("/api/v1/state", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.cfg.State) })
 	if s.cfg.Explain != nil {
 		get("/api/v1/explain", func(w http.ResponseWriter, r *http.Request) {
@@ -326,19 +326,6 @@ func (s *Server) services(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, Services{APIVersion: APIVersion, Services: rows})
 }
 
-func (s *Server) render(w http.ResponseWriter, _ *http.Request) {
-	if s.cfg.Render == nil {
-		writeJSON(w, http.StatusNotFound, map[string]string{"apiVersion": APIVersion, "error": "nothing is rendered here"})
-		return
-	}
-	files, err := s.cfg.Render()
-	if err != nil {
-		writeJSON(w, http.StatusServiceUnavailable, map[string]string{"apiVersion": APIVersion, "error": err.Error()})
-		return
-	}
-	writeJSON(w, http.StatusOK, Render{APIVersion: APIVersion, Files: files})
-}
-
 // answer writes what f returns, or why it returns nothing.
 func answer[T any](w http.ResponseWriter, f func() (T, error)) {
 	if f == nil {
@@ -349,6 +336,8 @@ func answer[T any](w http.ResponseWriter, f func() (T, error)) {
 	switch {
 	case errors.Is(err, ErrUnknown):
 		writeJSON(w, http.StatusNotFound, map[string]string{"apiVersion": APIVersion, "error": err.Error()})
+	case errors.Is(err, ErrQuestion):
+		writeJSON(w, http.StatusBadRequest, map[string]string{"apiVersion": APIVersion, "error": err.Error()})
 	case err != nil:
 		writeJSON(w, http.StatusServiceUnavailable, map[string]string{"apiVersion": APIVersion, "error": err.Error()})
 	default:
@@ -356,12 +345,15 @@ func answer[T any](w http.ResponseWriter, f func() (T, error)) {
 	}
 }
 
-func (s *Server) live() (Render, error) {
-	if s.cfg.Live == nil {
-		return Render{}, ErrUnknown
+// filesOf returns what answers with the files that f returns; nil for nil.
+func filesOf(f func() ([]File, error)) func() (Render, error) {
+	if f == nil {
+		return nil
 	}
-	files, err := s.cfg.Live()
-	return Render{APIVersion: APIVersion, Files: files}, err
+	return func() (Render, error) {
+		files, err := f()
+		return Render{APIVersion: APIVersion, Files: files}, err
+	}
 }
 
 // statusCode is what /health answers with: whatever serves is alive to a load balancer.

@@ -49,8 +49,22 @@ func start(t *testing.T, change func(*Config, *running)) *running {
 		Status:    func() signalbox.Status { return r.status },
 		Services:  func() []ServiceStat { return []ServiceStat{{Service: "/b:0"}, {Service: "/a:0", Requests: 3}} },
 		Render:    func() ([]File, error) { return []File{{Name: "haproxy.cfg", Content: "global\n"}}, nil },
-		Gatherer:  registry,
-		Web:       os.DirFS("../templates/web"),
+		Live:      func() ([]File, error) { return []File{{Name: "haproxy.cfg", Content: "# before\n"}}, nil },
+		State:     func() (State, error) { return State{APIVersion: APIVersion}, nil },
+		Why: func(app string) (Why, error) {
+			if app != "/shop" {
+				return Why{}, fmt.Errorf("%w: %s", ErrUnknown, app)
+			}
+			return Why{App: app}, nil
+		},
+		Explain: func(q Question) (Explanation, error) {
+			if q.URL == "" {
+				return Explanation{}, fmt.Errorf("%w: it is empty", ErrQuestion)
+			}
+			return Explanation{URL: q.URL}, nil
+		},
+		Gatherer: registry,
+		Web:      os.DirFS("../templates/web"),
 	}
 	if change != nil {
 		change(&cfg, r)
@@ -138,7 +152,8 @@ func do(t *testing.T, c *http.Client, method, target string, headers ...string) 
 var endpoints = []string{
 	"/", "/health", "/version", "/metrics", "/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/heap",
 	"/debug/pprof/profile?seconds=1", "/debug/pprof/symbol", "/debug/pprof/trace?seconds=0.1",
-	"/api/v1/status", "/api/v1/routes", "/api/v1/services", "/api/v1/render",
+	"/routes", "/api/v1/status", "/api/v1/routes", "/api/v1/services", "/api/v1/render", "/api/v1/live", "/api/v1/state",
+	"/api/v1/explain?url=shop.local", "/api/v1/why?app=/shop",
 }
 
 // Each endpoint, with each way of not being allowed.
@@ -208,8 +223,12 @@ func TestWithTheTokenOrOverTheSocket(t *testing.T) {
 			t.Errorf("Host %s: %d", host, code)
 		}
 	}
-	if code, _, _ := r.ask("GET", "/nothing", "Authorization: Bearer "+r.token); code != http.StatusNotFound {
-		t.Errorf("GET /nothing: %d, want 404", code)
+	for path, want := range map[string]int{
+		"/nothing": http.StatusNotFound, "/api/v1/why?app=/none": http.StatusNotFound, "/api/v1/explain": http.StatusBadRequest,
+	} {
+		if code, _, body := r.ask("GET", path, "Authorization: Bearer "+r.token); code != want {
+			t.Errorf("GET %s: %d, want %d: %s", path, code, want, body)
+		}
 	}
 }
 

@@ -121,7 +121,7 @@ func nearHosts(c *haproxy.Config, host string) []string {
 func (c *controller) explain(q admin.Question) (admin.Explanation, error) {
 	a, err := readQuestion(q)
 	if err != nil {
-		return admin.Explanation{}, err
+		return admin.Explanation{}, fmt.Errorf("%w: %w", admin.ErrQuestion, err)
 	}
 	wanted := c.wanted.Load()
 	if wanted == nil {
