@@ -18,6 +18,7 @@ import (
 
 	"signalbox"
 	"signalbox/haproxy"
+	"signalbox/haproxy/control"
 )
 
 // The ports of the entries, on the cell's first address.
@@ -31,6 +32,9 @@ type balancer struct {
 	addr  string
 	tasks map[string]*task // by name; those that only answer probes by name and port
 	kept  map[string]*kept // connections that requests without options share, by where they lead; nil: each has one of its own
+
+	config *haproxy.Config // that runs
+	lead   func(*signalbox.Table) *signalbox.Table
 }
 
 // shortDir returns a directory whose sockets fit into the 108 bytes that a path may have.
@@ -88,10 +92,29 @@ func numbered(b []byte) string {
 func balance(t *testing.T, table *signalbox.Table, o *haproxy.Options, own *addresses, behave map[string]map[string]string) *balancer {
 	t.Helper()
 	b := &balancer{addr: o.ServiceBind, tasks: make(map[string]*task)}
-	config := haproxy.Build(b.led(t, table, o, own, behave), o, nil)
-	write(t, config)
+	b.lead = b.leader(t, o, own, behave)
+	b.config = haproxy.Build(b.lead(table), o, nil)
+	write(t, b.config)
 	b.start(t, o)
 	return b
+}
+
+// follow brings a running HAProxy to another table, without a reload.
+func (b *balancer) follow(t *testing.T, table *signalbox.Table) {
+	t.Helper()
+	next := haproxy.Build(b.lead(table), b.config.Options, b.config)
+	plan := haproxy.Diff(b.config, next)
+	if len(plan.Reasons) > 0 {
+		t.Errorf("it takes a reload: %v", plan.Reasons)
+	}
+	runtime := control.NewRuntime(b.config.Options.StatsSocket)
+	defer runtime.Close()
+	for _, c := range plan.Commands {
+		if said, err := runtime.Do(t.Context(), c.Text); err != nil {
+			t.Fatalf("%s: %v %q", c.Text, err, said)
+		}
+	}
+	b.config = next
 }
 
 // start runs HAProxy until the test ends.
@@ -121,11 +144,15 @@ func (b *balancer) start(t *testing.T, o *haproxy.Options) {
 			}
 		}
 	})
+	entries := []string{httpPort, httpsPort} // one is bound after the other
 	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-		c, err := net.Dial("tcp", net.JoinHostPort(b.addr, httpPort))
+		c, err := net.Dial("tcp", net.JoinHostPort(b.addr, entries[0]))
 		if err == nil {
 			c.Close()
-			return
+			if entries = entries[1:]; len(entries) == 0 {
+				return
+			}
+			continue
 		}
 		select {
 		case err := <-ended:
@@ -165,8 +192,9 @@ func takeLog(t *testing.T, path string) {
 	})
 }
 
-// led returns the table with every address of a task replaced by one of this test's, where a server now answers for the task.
-func (b *balancer) led(t *testing.T, table *signalbox.Table, o *haproxy.Options, own *addresses, behave map[string]map[string]string) *signalbox.Table {
+// leader returns what replaces every address of a task in tables by one of this test's, always the same, where a server then answers for
+// the task.
+func (b *balancer) leader(t *testing.T, o *haproxy.Options, own *addresses, behave map[string]map[string]string) func(*signalbox.Table) *signalbox.Table {
 	t.Helper()
 	moved := make(map[netip.Addr]netip.Addr)
 	up := make(map[netip.AddrPort]*task)
@@ -175,30 +203,32 @@ func (b *balancer) led(t *testing.T, table *signalbox.Table, o *haproxy.Options,
 			up[at] = startTask(t, name, at, behave[name])
 		}
 	}
-	var services []*signalbox.Service
-	for _, s := range table.Services {
-		c := *s
-		c.Endpoints = nil
-		for _, e := range s.Endpoints {
-			to, ok := moved[e.Addr.Addr()]
-			if !ok {
-				to = own.next()
-				moved[e.Addr.Addr()] = to
-				if slices.Contains(o.Node, e.Addr.Addr().String()) {
-					o.Node = append(o.Node, to.String())
+	return func(table *signalbox.Table) *signalbox.Table {
+		var services []*signalbox.Service
+		for _, s := range table.Services {
+			c := *s
+			c.Endpoints = nil
+			for _, e := range s.Endpoints {
+				to, ok := moved[e.Addr.Addr()]
+				if !ok {
+					to = own.next()
+					moved[e.Addr.Addr()] = to
+					if slices.Contains(o.Node, e.Addr.Addr().String()) {
+						o.Node = append(o.Node, to.String())
+					}
 				}
+				e.Addr = netip.AddrPortFrom(to, e.Addr.Port())
+				run(e.Task, e.Addr)
+				b.tasks[e.Task] = up[e.Addr]
+				if e.CheckPort != 0 {
+					at := netip.AddrPortFrom(to, e.CheckPort)
+					run(e.Task, at)
+					b.tasks[fmt.Sprintf("%s:%d", e.Task, e.CheckPort)] = up[at]
+				}
+				c.Endpoints = append(c.Endpoints, e)
 			}
-			e.Addr = netip.AddrPortFrom(to, e.Addr.Port())
-			run(e.Task, e.Addr)
-			b.tasks[e.Task] = up[e.Addr]
-			if e.CheckPort != 0 {
-				at := netip.AddrPortFrom(to, e.CheckPort)
-				run(e.Task, at)
-				b.tasks[fmt.Sprintf("%s:%d", e.Task, e.CheckPort)] = up[at]
-			}
-			c.Endpoints = append(c.Endpoints, e)
+			services = append(services, &c)
 		}
-		services = append(services, &c)
+		return signalbox.NewTable(services, table.Problems)
 	}
-	return signalbox.NewTable(services, table.Problems)
 }

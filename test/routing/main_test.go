@@ -4,10 +4,15 @@
 //
 //	apps.json   what Marathon answers to GET /v2/apps?embed=apps.tasks
 //	pods.json   the same for /v2/pods/::status; it may be missing
+//	versions.json  what it answers to GET /v2/apps/APP/versions/VERSION, by APP/versions/VERSION; it may be missing
+//	static.yaml the file of --static; it may be missing
+//	agents      addresses of names, "name address" a line; other names have none
 //	flags       flags of run, one a line, with $ADDR for the load balancer's address; they may be missing
 //	tasks       how tasks behave that do more than answer, one a line; it may be missing
 //	routes      the table that follows, with its checks and problems; -update rewrites it
 //	requests    one request a line, with what must come of it
+//
+// A cell may go on with then/apps.json, then/routes and then/requests: what Marathon says next, which has to come about without a reload.
 //
 // Every address of a task in it is led to a server of the test, which answers with what it saw.
 package routing

@@ -34,7 +34,9 @@ func TestMatrix(t *testing.T) {
 }
 
 // known are the parts of a cell.
-var known = []string{"apps.json", "pods.json", "flags", "tasks", "routes", "requests"}
+var known = []string{
+	"apps.json", "pods.json", "versions.json", "static.yaml", "agents", "flags", "tasks", "routes", "requests", "then/apps.json", "then/routes", "then/requests",
+}
 
 func runCell(t *testing.T, file string) {
 	t.Helper()
@@ -52,32 +54,44 @@ func runCell(t *testing.T, file string) {
 	requests := parseRequests(t, part["requests"])
 	own := newAddresses()
 	convert, options := settings(t, part["flags"], own)
-	apps, pods := part["apps.json"], part["pods.json"]
-	if apps == "" {
-		apps = `{"apps":[]}`
-	}
-	if pods == "" {
-		pods = "[]"
-	}
-	table := ask(t, apps, pods, convert)
-	got := tableText(table, haproxy.Build(table, options, nil))
-	if *update {
+	// judge compares a table with what the part says.
+	judge := func(name string, table *signalbox.Table) {
+		t.Helper()
+		got := tableText(table, haproxy.Build(table, options, nil))
+		if !*update {
+			if diff := cmp.Diff(part[name], got); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", name, diff)
+			}
+			return
+		}
 		for i := range archive.Files {
-			if archive.Files[i].Name == "routes" {
+			if archive.Files[i].Name == name {
 				archive.Files[i].Data = []byte(got)
 			}
 		}
 		if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
 			t.Fatal(err)
 		}
-	} else if diff := cmp.Diff(part["routes"], got); diff != "" {
-		t.Errorf("routes (-want +got):\n%s", diff)
 	}
-	b := balance(t, table, options, own, behaviours(t, part["tasks"]))
-	for i := range requests {
-		if wrong := requests[i].run(b); wrong != "" {
-			t.Errorf("%s\n\t%s", requests[i].line, wrong)
+	run := func(b *balancer, requests []request) {
+		t.Helper()
+		for i := range requests {
+			if wrong := requests[i].run(b); wrong != "" {
+				t.Errorf("%s\n\t%s", requests[i].line, wrong)
+			}
 		}
+	}
+	said := saying{apps: part["apps.json"], pods: part["pods.json"], versions: part["versions.json"], static: part["static.yaml"], agents: part["agents"]}
+	table := ask(t, said, convert)
+	judge("routes", table)
+	b := balance(t, table, options, own, behaviours(t, part["tasks"]))
+	run(b, requests)
+	if part["then/apps.json"] != "" {
+		said.apps = part["then/apps.json"]
+		table = ask(t, said, convert)
+		judge("then/routes", table)
+		b.follow(t, table)
+		run(b, parseRequests(t, part["then/requests"]))
 	}
 }
 

@@ -124,7 +124,7 @@ func TestProduct(t *testing.T) {
 	}
 	own := newAddresses()
 	convert, options := settings(t, "", own)
-	table := ask(t, string(body), "[]", convert)
+	table := ask(t, saying{apps: string(body)}, convert)
 	if problems := table.AllProblems(); len(problems) > 0 {
 		t.Errorf("problems: %v", problems)
 	}

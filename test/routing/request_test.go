@@ -2,6 +2,7 @@ package routing
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
@@ -33,6 +34,8 @@ import (
 //	tls              speak TLS to a service port
 //	proxy=ADDRESS    begin with the PROXY protocol, which names this client
 //	eventually       try again for a while
+//	h2               speak HTTP/2, without TLS by prior knowledge
+//	upgrade          ask for a web socket, which has to carry a message and its echo
 //
 // What must come of it is a status, "refused" (no connection) or "closed" (no answer), and any of
 //
@@ -40,6 +43,7 @@ import (
 //	one              it was always the same task
 //	saw.path=X       what the task saw: path, host, proto, client, tls, or a header; empty: it saw none. ~ instead of = is "contains"
 //	header.X=Y       a header of the answer
+//	trailer.X=Y      a trailer of it
 //	body~X           what the answer's body contains
 //	cert=NAME        which certificate was shown
 //
@@ -66,12 +70,13 @@ type want struct {
 
 // answer is what came of one request.
 type answer struct {
-	word   string // refused or closed; "" if there is an answer
-	status int
-	header http.Header
-	body   string
-	cert   string
-	seen   seen // of a body that a task wrote
+	word    string // refused or closed; "" if there is an answer
+	status  int
+	header  http.Header
+	trailer http.Header
+	body    string
+	cert    string
+	seen    seen // of a body that a task wrote
 }
 
 // words splits a line at spaces outside of double quotes.
@@ -112,7 +117,7 @@ func parseRequests(t *testing.T, text string) []request {
 	return all
 }
 
-var optionNames = []string{"host", "user", "from", "sni", "times", "jar", "tls", "proxy", "eventually"}
+var optionNames = []string{"host", "user", "from", "sni", "times", "jar", "tls", "proxy", "eventually", "h2", "upgrade"}
 
 func parseRequest(line string) (request, error) {
 	r := request{line: line, options: map[string]string{}}
@@ -148,7 +153,7 @@ func parseRequest(line string) (request, error) {
 			r.tasks = strings.Split(w, ",")
 		default:
 			of, name, _ := strings.Cut(w[:i], ".")
-			if !slices.Contains([]string{"saw", "header", "body", "cert"}, of) {
+			if !slices.Contains([]string{"saw", "header", "trailer", "body", "cert"}, of) {
 				return r, fmt.Errorf("%q is no condition", w)
 			}
 			r.wants = append(r.wants, want{of, name, w[i], w[i+1:]})
@@ -210,6 +215,8 @@ func (r *request) judge(a answer) string {
 		switch w.of {
 		case "header":
 			got = strings.Join(a.header.Values(w.name), ", ")
+		case "trailer":
+			got = strings.Join(a.trailer.Values(w.name), ", ")
 		case "cert":
 			got = a.cert
 		case "saw":
@@ -256,6 +263,9 @@ func (r *request) send(at *balancer, cookies map[string]string) (answer, error) 
 	}
 	if h, ok := r.options["host"]; ok {
 		host = h
+	}
+	if _, ok := r.options["h2"]; ok {
+		return r.sendH2(addr, host, path, secure)
 	}
 	key := ""
 	if at.kept != nil && len(r.options) == 0 {
@@ -306,7 +316,11 @@ func (r *request) exchange(c *kept, host, path string, keep bool, cookies map[st
 	for name, value := range cookies {
 		fmt.Fprintf(&b, "Cookie: %s=%s\r\n", name, value)
 	}
-	if !keep {
+	_, upgrade := r.options["upgrade"]
+	switch {
+	case upgrade:
+		b.WriteString("Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n")
+	case !keep:
 		b.WriteString("Connection: close\r\n")
 	}
 	b.WriteString("\r\n")
@@ -318,6 +332,9 @@ func (r *request) exchange(c *kept, host, path string, keep bool, cookies map[st
 		return answer{word: "closed"}, false
 	}
 	defer response.Body.Close()
+	if upgrade && response.StatusCode == http.StatusSwitchingProtocols {
+		return echoed(c, response), false
+	}
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
 		return answer{word: "closed"}, false
@@ -333,6 +350,67 @@ func (r *request) exchange(c *kept, host, path string, keep bool, cookies map[st
 	}
 	_ = json.Unmarshal(body, &a.seen) // what a task did not write stays without a task
 	return a, !response.Close
+}
+
+// echoed reads what the task says of the request that began a web socket, and has it echo a message.
+func echoed(c *kept, response *http.Response) answer {
+	said, err := c.from.ReadString('\n')
+	if err != nil {
+		return answer{word: "closed"}
+	}
+	const message = "over and out\n"
+	if _, err := io.WriteString(c, message); err != nil {
+		return answer{word: "closed"}
+	}
+	if back, err := c.from.ReadString('\n'); err != nil || back != message {
+		return answer{word: "closed"}
+	}
+	a := answer{status: response.StatusCode, header: response.Header, body: said}
+	_ = json.Unmarshal([]byte(said), &a.seen)
+	return a
+}
+
+// sendH2 sends the request by HTTP/2.
+func (r *request) sendH2(addr, host, path string, secure bool) (answer, error) {
+	refused := false
+	dial := func(context.Context, string, string) (net.Conn, error) {
+		c, err := r.dial(addr, host, secure)
+		refused = err != nil
+		return c, err
+	}
+	transport := &http.Transport{DialContext: dial, DialTLSContext: dial, Protocols: new(http.Protocols)}
+	transport.Protocols.SetHTTP2(true)
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	defer transport.CloseIdleConnections()
+	scheme := "http"
+	if secure {
+		scheme = "https"
+	}
+	ask, err := http.NewRequest(r.method, scheme+"://"+host+path, nil) //nolint:noctx // the connection has a deadline
+	if err != nil {
+		return answer{}, err
+	}
+	for _, h := range r.headers {
+		ask.Header.Set(h[0], h[1])
+	}
+	response, err := transport.RoundTrip(ask)
+	switch {
+	case refused:
+		return answer{word: "refused"}, nil
+	case err != nil:
+		return answer{word: "closed"}, nil
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return answer{word: "closed"}, nil
+	}
+	a := answer{status: response.StatusCode, header: response.Header, trailer: response.Trailer, body: string(body)}
+	if response.ProtoMajor != 2 {
+		return a, fmt.Errorf("the answer is %s", response.Proto)
+	}
+	_ = json.Unmarshal(body, &a.seen)
+	return a, nil
 }
 
 // dial connects as the options say.
@@ -360,6 +438,9 @@ func (r *request) dial(addr, host string, secure bool) (net.Conn, error) {
 		name, _, _ = strings.Cut(host, ":")
 	}
 	config := &tls.Config{InsecureSkipVerify: true, ServerName: strings.Trim(name, "-")}
+	if _, ok := r.options["h2"]; ok {
+		config.NextProtos = []string{"h2"}
+	}
 	s := tls.Client(c, config)
 	_ = s.SetDeadline(time.Now().Add(patience))
 	if err := s.Handshake(); err != nil {
