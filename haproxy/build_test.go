@@ -114,7 +114,7 @@ func TestTheOlderClaimWins(t *testing.T) {
 		"SB203 /a-young: shop.local/ belongs to /z-old:0, which is older (/a-young:0 is not reached under this name)",
 		"SB204 /entry: this service port is that of the HTTP entry (/entry:0 is not reached by this port)",
 		"SB207 /z-old: /a-young:0 asks for shop.local/ too (/z-old:0 keeps it, because it is older)",
-		"SB232 /z-old: /a-young:0 asks for this service port too (it stays with this app, the older one)",
+		"SB232 /z-old: /a-young:0 asks for this service port too (it stays with this app, which is older)",
 	}, got); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)
 	}
