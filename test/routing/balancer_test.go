@@ -144,15 +144,12 @@ func (b *balancer) start(t *testing.T, o *haproxy.Options) {
 			}
 		}
 	})
-	entries := []string{httpPort, httpsPort} // one is bound after the other
+	runtime := control.NewRuntime(o.StatsSocket)
+	defer runtime.Close()
 	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-		c, err := net.Dial("tcp", net.JoinHostPort(b.addr, entries[0]))
+		_, err := runtime.Info(t.Context()) // once it answers, every port is bound: one is after the other
 		if err == nil {
-			c.Close()
-			if entries = entries[1:]; len(entries) == 0 {
-				return
-			}
-			continue
+			return
 		}
 		select {
 		case err := <-ended:
