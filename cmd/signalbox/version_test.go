@@ -87,7 +87,8 @@ func copyTree(t *testing.T, from, to string) {
 			}
 			return os.MkdirAll(filepath.Join(to, rel), 0o755)
 		}
-		if !d.Type().IsRegular() || strings.HasSuffix(rel, "_test.go") || filepath.Base(rel) == "signalbox" {
+		// In a work tree beside its repository .git is a file.
+		if !d.Type().IsRegular() || rel == ".git" || strings.HasSuffix(rel, "_test.go") || filepath.Base(rel) == "signalbox" {
 			return nil
 		}
 		b, err := os.ReadFile(path)

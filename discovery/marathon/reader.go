@@ -50,8 +50,9 @@ func (s *Source) everything(ctx context.Context) (all []reading, podErr, err err
 			out[i].services, out[i].problems = Convert(a, convert)
 		}
 	}
+	unknown := byApp(versions)
 	for i := range out {
-		out[i].unknown = of(versions, out[i].app)
+		out[i].unknown = unknown[out[i].app]
 	}
 	for _, b := range bad {
 		out = append(out, reading{app: b.ID, bad: true, problems: []signalbox.Problem{BadProblem(b)}})
@@ -111,7 +112,7 @@ func (s *Source) single(ctx context.Context, id string, pod bool) (reading, erro
 		r.services, r.problems = Convert(app, convert)
 	}
 	s.wordings.learn(app.wording())
-	r.unknown = of(versions, id)
+	r.unknown = byApp(versions)[id]
 	s.verdicts.learn(app.Verdicts(s.cfg.Convert.Health))
 	return r, nil
 }
@@ -134,12 +135,11 @@ func (s *Source) options(previous func(signalbox.ServiceID) *signalbox.Service, 
 	return o
 }
 
-// of returns the versions of one app.
-func of(versions map[version]bool, app string) (out []version) {
+// byApp returns the versions of each app.
+func byApp(versions map[version]bool) map[string][]version {
+	out := map[string][]version{}
 	for v := range versions {
-		if v.app == app {
-			out = append(out, v)
-		}
+		out[v.app] = append(out[v.app], v)
 	}
 	return out
 }

@@ -64,7 +64,7 @@ func TestUpgradeKeepsTheShapeOfOldTasks(t *testing.T) {
 					return func(what string, ok func(*signalbox.Table) bool) *signalbox.Table {
 						t.Helper()
 						var table *signalbox.Table
-						deadline := time.After(20 * time.Second)
+						deadline := time.After(time.Minute)
 						for {
 							select {
 							case c := <-out:
