@@ -1,10 +1,12 @@
 package signalbox
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -99,6 +101,22 @@ func TestProblemStaysOnOneLine(t *testing.T) {
 	p := Problem{Code: "SB110", App: "/a", Label: "signalbox.path", Value: "x\nSB999 /b: forged", Message: "must start with \"/\""}
 	if s := p.String(); strings.Contains(s, "\n") {
 		t.Errorf("String() = %q", s)
+	}
+}
+
+// Two states of a service with many routes are told apart in no time worth noticing.
+func TestDiffTextIsLinear(t *testing.T) {
+	many := func(path string) *Table {
+		s := shop("shop.1")
+		for i := range 60_000 {
+			s.Routes = append(s.Routes, Route{Host: fmt.Sprintf("h%d.local", i), Path: path})
+		}
+		return NewTable([]*Service{s}, nil)
+	}
+	began := time.Now()
+	diff := DiffText(many("/a"), many("/b"))
+	if took := time.Since(began); len(diff) != 120_000 || took > 5*time.Second {
+		t.Errorf("%d lines, after %s", len(diff), took)
 	}
 }
 
