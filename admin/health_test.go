@@ -201,14 +201,17 @@ func TestRoutesSayHowClaimsFare(t *testing.T) {
 		ID: "/a:0", App: "/a", Mode: signalbox.HTTP, Routes: []signalbox.Route{route, other}, Policy: signalbox.Policy{Weight: &weight},
 		Endpoints: []signalbox.Endpoint{{Task: "a.1", State: signalbox.Up}},
 	}}, nil)
+	contested := signalbox.Problem{
+		Code: "SB203", Severity: signalbox.SeverityError, App: "/a", Value: other.String(), Message: other.String() + " belongs to /b:0, which is older",
+	}
 	got := RoutesOf(signalbox.Status{
-		Table: table, LastHits: map[signalbox.ServiceID]time.Time{"/a:0": seen},
+		Table: table, LastHits: map[signalbox.ServiceID]time.Time{"/a:0": seen}, Problems: []signalbox.Problem{contested},
 		Standings: []signalbox.Standing{
 			{Service: "/a:0", Route: route, Owner: "/a:0", Share: 75}, {Service: "/a:0", Route: other, Owner: "/b:0", Why: "is older"},
 		},
 	}).Routes
 	want := []Route{
-		{Host: "a.local", Path: "/", Share: 75, State: RouteOK},
+		{Host: "a.local", Path: "/", Share: 75, State: RouteProblem, Reasons: []string{contested.String()}},
 		{Host: "a.local", Path: "/x", Match: "exact", State: RouteLost, Reasons: []string{"/b:0 has it, which is older"}},
 	}
 	for i := range want {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"signalbox"
@@ -118,7 +119,10 @@ func RoutesOf(s signalbox.Status) Routes {
 func (r *Route) fare(st signalbox.Standing) {
 	if r.Share = st.Share; st.Lost() {
 		r.State = RouteLost
-		r.Reasons = slices.Concat([]string{fmt.Sprintf("%s has it, which %s", st.Owner, st.Why)}, r.Reasons)
+		told := slices.DeleteFunc(slices.Clone(r.Reasons), func(why string) bool { // the same, as a problem
+			return strings.HasPrefix(why, "SB203 ") && strings.Contains(why, ": "+st.Route.String()+" belongs to ")
+		})
+		r.Reasons = slices.Concat([]string{fmt.Sprintf("%s has it, which %s", st.Owner, st.Why)}, told)
 	}
 }
 

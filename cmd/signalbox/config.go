@@ -28,6 +28,8 @@ func newConfigCommand(p *program) *cobra.Command {
 		Short: "Each setting of run, its value and where it comes from",
 		Long: `Prints what "signalbox run" with the same flags, in the same environment, would use. It ends with 1 if a SIGNALBOX_ variable is
 none of signalbox's, or if the settings contradict each other.`,
+		Example: `  signalbox config
+  SIGNALBOX_HTTP_BIND=:8000 signalbox config --prefer local`,
 		GroupID: groupCheck,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

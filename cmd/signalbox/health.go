@@ -21,6 +21,8 @@ func newHealthCommand(p *program) *cobra.Command {
 		Short: "How the controller and what it depends on fare",
 		Long: `Prints the health of the running controller. It ends with 1 if that is degraded or failing, with --fail-on failing only if it
 is failing, and with 3 if no controller answers.`,
+		Example: `  signalbox health
+  signalbox health --fail-on failing      for a health check: it ends with 1 when nothing is served`,
 		GroupID: groupLook,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

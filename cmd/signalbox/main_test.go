@@ -375,3 +375,13 @@ func TestColoursAreForTerminals(t *testing.T) {
 		t.Errorf("an unknown word is painted: %q", got)
 	}
 }
+
+// Whoever asks a verb for help sees how it is used.
+func TestEveryVerbHasAnExample(t *testing.T) {
+	p := &program{verbs: allVerbs(), stdout: io.Discard, stderr: io.Discard}
+	for _, cmd := range p.command().Commands() {
+		if cmd.Example == "" && !cmd.Hidden && cmd.Name() != "help" {
+			t.Errorf("%s has none", cmd.Name())
+		}
+	}
+}

@@ -18,6 +18,9 @@ func newRenderCommand(p *program) *cobra.Command {
 		Short: "The HAProxy configuration as it would be written now",
 		Long: `Prints the files of the configuration that the running controller wants: haproxy.cfg and the maps. With --offline it asks
 Marathon itself, once, with the settings of run, and needs no controller. JSON has the files, and the parts of each app.`,
+		Example: `  signalbox render --file haproxy.cfg
+  signalbox render --app /shop/cart                              what is written for one app
+  signalbox render --offline --marathon http://10.0.0.1:8080     what a controller would write`,
 		GroupID: groupCheck,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

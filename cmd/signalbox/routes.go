@@ -23,6 +23,8 @@ func newRoutesCommand(p *program) *cobra.Command {
 		Long: `Lists the routes of the running controller; with a text, those with the text in host, path or app. The last hit is that of the service
 since the controller started, by whichever way it came; with -o wide, what labels ask for is listed too, and
 with --prefer local how many of the tasks are on this machine.`,
+		Example: `  signalbox routes
+  signalbox routes shop.local -o wide     what answers there, and what its labels ask for`,
 		GroupID: groupLook,
 		Args:    arguments(0, 1, "one text at most"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -14,9 +14,11 @@ func newStatCommand(p *program) *cobra.Command {
 	s := defaults()
 	var output string
 	cmd := &cobra.Command{
-		Use:     "stat [TEXT]",
-		Short:   "Requests, latencies and errors of each service",
-		Long:    "Lists what the running controller has counted since it started; with a text, for services with the text in their name.",
+		Use:   "stat [TEXT]",
+		Short: "Requests, latencies and errors of each service",
+		Long:  "Lists what the running controller has counted since it started; with a text, for services with the text in their name.",
+		Example: `  signalbox stat
+  signalbox stat shop -o json`,
 		GroupID: groupLook,
 		Args:    arguments(0, 1, "one text at most"),
 		RunE: func(cmd *cobra.Command, args []string) error {

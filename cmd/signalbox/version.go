@@ -39,6 +39,7 @@ func newVersionCommand(p *program) *cobra.Command {
 		Use:     "version",
 		Short:   "What this program was built from",
 		Long:    `Prints {"Version":"…"}, as /version does. The version ends with +CHANGES when the tree had changes that no commit holds.`,
+		Example: `  signalbox version`,
 		GroupID: groupOperate,
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
