@@ -35,9 +35,8 @@ func (s *settings) options(dir string) (o *haproxy.Options, warning string, err 
 	if err != nil {
 		return nil, "", err
 	}
-	if room := control.ListenerRoom(limit); ports.Len() > room {
-		return nil, "", fmt.Errorf("--service-port-range: %s has %d ports, each of which takes a file descriptor; of the limit of %d at most %d are for them",
-			ports, ports.Len(), limit, room)
+	if err := fits(ports, limit); err != nil {
+		return nil, "", err
 	}
 	maxConn, warning := control.MaxConn(limit, s.MaxConn, ports.Len(), 0)
 	o = &haproxy.Options{
@@ -52,6 +51,15 @@ func (s *settings) options(dir string) (o *haproxy.Options, warning string, err 
 		HardStopAfter: s.HardStopAfter, MaxReloads: s.MaxReloads, MinSlots: s.Slots,
 	}
 	return o, warning, o.Validate()
+}
+
+// fits says why a range of ports cannot be bound at once within a limit of descriptors.
+func fits(ports haproxy.PortRange, limit uint64) error {
+	if room := control.ListenerRoom(limit); ports.Len() > room {
+		return fmt.Errorf("--service-port-range: %s has %d ports, each of which takes a file descriptor; of the limit of %d at most %d are for them",
+			ports, ports.Len(), limit, room)
+	}
+	return nil
 }
 
 // adminPorts returns the TCP ports of the admin listener, sorted.

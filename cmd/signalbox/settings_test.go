@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"signalbox/haproxy"
 )
 
 func TestTheDefaultsAreValid(t *testing.T) {
@@ -133,5 +135,15 @@ func TestDevDirectory(t *testing.T) {
 	}
 	if _, err := devDirectory(); err == nil {
 		t.Error("a directory that others may write is accepted")
+	}
+}
+
+func TestAWideRangeOfPortsIsRefused(t *testing.T) {
+	ports := haproxy.PortRange{First: 10_000, Last: 14_999}
+	if err := fits(ports, 20_000); err != nil {
+		t.Errorf("%s within 20,000 descriptors: %v", ports, err)
+	}
+	if err := fits(ports, 10_000); err == nil || !strings.Contains(err.Error(), "10000-14999 has 5000 ports") {
+		t.Errorf("%s within 10,000 descriptors: %v", ports, err)
 	}
 }
