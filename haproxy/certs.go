@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -163,9 +164,10 @@ func (b *builder) chooseCertificates() {
 		return
 	}
 	byName := make(map[string]*signalbox.Service) // whose label says which certificate
+	content := b.contentHosts()
 	for _, p := range c.made.parts {
 		if s := p.service; s.Policy.TLS != "" && p.backend != nil && s.Mode != signalbox.TCP {
-			b.choose(byName, s)
+			b.choose(byName, content, s)
 		}
 	}
 	uses := map[string]*CertificateUse{}
@@ -209,14 +211,44 @@ func (b *builder) chooseCertificates() {
 	b.reload = b.reload || !same
 }
 
+// contentHosts returns the hosts whose oldest service asks for no certificate, because one is made out to them. No other app takes
+// that from it.
+func (b *builder) contentHosts() map[string]*signalbox.Service {
+	oldest := make(map[string]*signalbox.Service)
+	parts := b.next.made.parts
+	if !slices.ContainsFunc(parts, func(p *part) bool { return p.service.Policy.TLS != "" }) {
+		return oldest
+	}
+	for _, p := range parts {
+		if p.backend == nil || p.backend.Mode == signalbox.TCP {
+			continue
+		}
+		for _, r := range p.service.Routes {
+			if was := oldest[r.Host]; was == nil || older(p.service, was) {
+				oldest[r.Host] = p.service
+			}
+		}
+	}
+	maps.DeleteFunc(oldest, func(host string, s *signalbox.Service) bool {
+		return s.Policy.TLS != "" || !slices.ContainsFunc(b.next.Options.Certificates, func(c Certificate) bool {
+			return slices.Contains(c.Hosts, host) || slices.Contains(c.Hosts, wildcardOf(host))
+		})
+	})
+	return oldest
+}
+
 // choose notes that a service asks for its certificate for its hosts; the oldest service decides about a host that several have.
-func (b *builder) choose(byName map[string]*signalbox.Service, s *signalbox.Service) {
+func (b *builder) choose(byName, content map[string]*signalbox.Service, s *signalbox.Service) {
 	known := b.next.Options.certificate(s.Policy.TLS)
 	if !known && slices.ContainsFunc(s.Routes, func(r signalbox.Route) bool { return sniHost(r.Host) }) {
 		b.next.Problems = append(b.next.Problems, unknownCertificate(s, "its hosts have no certificate but the default one, which no client trusts"))
 	}
 	for _, r := range s.Routes {
 		if !sniHost(r.Host) {
+			continue
+		}
+		if c := content[r.Host]; c != nil && c.App != s.App {
+			b.next.Problems = append(b.next.Problems, otherCertificate(s, r.Host, c))
 			continue
 		}
 		keeps, loses := s, byName[r.Host]
@@ -243,9 +275,13 @@ func unknownCertificate(s *signalbox.Service, action string) signalbox.Problem {
 }
 
 func otherCertificate(s *signalbox.Service, host string, older *signalbox.Service) signalbox.Problem {
+	message := fmt.Sprintf("%s has the certificate %s, which %s asks for, the older one", host, older.Policy.TLS, older.ID)
+	if older.Policy.TLS == "" {
+		message = fmt.Sprintf("%s has the certificate that is made out to it, and %s, the older one, asks for no other", host, older.ID)
+	}
 	return signalbox.Problem{
 		Code: "SB231", Severity: signalbox.SeverityWarning, App: s.App, Label: "tls", Value: cut(s.Policy.TLS),
-		Message: fmt.Sprintf("%s has the certificate %s, which %s asks for, the older one", host, older.Policy.TLS, older.ID),
+		Message: message,
 		Action:  "this one is not shown for that host",
 	}
 }

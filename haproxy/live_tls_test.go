@@ -177,6 +177,36 @@ func TestOldestServiceChoosesTheCertificate(t *testing.T) {
 	}
 }
 
+// Who is content with the certificate that is made out to its host keeps it, whatever a younger app asks for.
+func TestNobodyTakesAnotherAppsCertificate(t *testing.T) {
+	shop, evil := service("/shop", "shop.local/ free.org/"), service("/evil", "shop.local/x free.org/x")
+	shop.Since, evil.Since = time.Unix(1, 0), time.Unix(2, 0)
+	o := testOptions("/d")
+	o.HTTPSBind, o.Certificates = []string{":443"}, []Certificate{{"evil", []string{"evil.local"}}, {"wild", []string{"*.local"}}}
+	for label, want := range map[string]string{"evil": "evil [evil.local free.org] wild [*.local]", "none": "evil [evil.local] wild [*.local]"} {
+		evil.Policy.TLS = label
+		c := Build(tableOf(shop, evil), o, nil)
+		var uses []string
+		for _, u := range c.Certificates {
+			uses = append(uses, fmt.Sprintf("%s %v", u.Name, u.Hosts))
+			if len(u.Not) > 0 {
+				t.Errorf("%s: %s is not shown for %v", label, u.Name, u.Not)
+			}
+		}
+		told := slices.ContainsFunc(c.Problems, func(p signalbox.Problem) bool {
+			return p.Code == "SB231" && p.App == "/evil" && strings.Contains(p.Message, "shop.local has the certificate that is made out to it")
+		})
+		if got := strings.Join(uses, " "); got != want || !told {
+			t.Errorf("%s: %s, want %s; problems %v", label, got, want, c.Problems)
+		}
+	}
+	own := *shop
+	own.ID, own.Port, own.Policy.TLS = "/shop:1", 1, "evil"
+	if c := Build(tableOf(shop, &own), o, nil); !slices.Contains(c.Certificates[0].Hosts, "shop.local") {
+		t.Errorf("a second port of the same app asks for another one: %v", c.Certificates)
+	}
+}
+
 // What leads to a reload, and what does not.
 func TestCertificatesThatComeAndGo(t *testing.T) {
 	o := testOptions("/d")
