@@ -227,7 +227,8 @@ func (p *sounder) paths() {
 	}
 }
 
-// routePaths collects the paths of the routes, the longest first.
+// routePaths collects the paths of the routes, the longest first. They are those of the service, whichever host is asked for: every
+// source gives each host of a service each of its paths, so that the longest one that a path has is that of the route that holds.
 func (p *sounder) routePaths() {
 	for _, r := range p.service.Routes {
 		switch {

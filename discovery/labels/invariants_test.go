@@ -68,6 +68,13 @@ func unsafePort(p *PortResult) string {
 	if !slices.IsSortedFunc(p.Routes, signalbox.Route.Compare) || len(slices.Compact(slices.Clone(p.Routes))) != len(p.Routes) {
 		return fmt.Sprintf("routes %v are not sorted, each once", p.Routes)
 	}
+	hosts, paths := map[string]bool{}, map[string]bool{}
+	for _, r := range p.Routes {
+		hosts[r.Host], paths[string(r.Match)+r.Path] = true, true
+	}
+	if len(p.Routes) != len(hosts)*len(paths) {
+		return fmt.Sprintf("routes %v are not every host with every path: haproxy strips prefixes whatever the host", p.Routes)
+	}
 	if p.Listen < 0 || p.Listen > 65535 {
 		return fmt.Sprintf("listen %d", p.Listen)
 	}
