@@ -123,7 +123,9 @@ func (d *dev) run(ctx context.Context) (err error) {
 	if err := d.await(ctx, running, posted); err != nil {
 		return err
 	}
-	d.printScreen()
+	if err := d.folding(func() error { d.printScreen(); return nil }); err != nil {
+		return err
+	}
 	return d.traffic(ctx, running)
 }
 

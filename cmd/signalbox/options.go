@@ -38,7 +38,7 @@ func (s *settings) options(dir string) (o *haproxy.Options, warning string, err 
 	if err := fits(ports, limit); err != nil {
 		return nil, "", err
 	}
-	maxConn, warning := control.MaxConn(limit, s.MaxConn, ports.Len(), 0)
+	maxConn, warning := control.MaxConn(limit, s.MaxConn, ports.Len(), control.CheckRoom(limit))
 	o = &haproxy.Options{
 		UserLists: given.userLists, ErrorPages: given.errorPages, Prefer: given.prefer, Node: given.node,
 		Dir: dir, HTTPBind: s.HTTPBind, HTTPSBind: s.httpsBind(), AppIDBind: s.AppIDBind, HealthBind: s.HealthBind,

@@ -109,6 +109,8 @@ func TestMaxConnFitsTheLimit(t *testing.T) {
 	}{
 		{1 << 20, 0, 1, 0, 50_000, false},
 		{20_000, 0, 1, 0, 9899, true},
+		{20_000, 0, 1, CheckRoom(20_000), 9274, true},
+		{1 << 20, 0, 1, CheckRoom(1 << 20), 50_000, false},
 		{20_000, 5000, 10, 1000, 5000, false},
 		{20_000, 0, 1, 19_900, 100, true},
 		{1024, 0, 0, 0, 412, true},

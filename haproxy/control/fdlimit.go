@@ -21,6 +21,10 @@ func FDLimit() (uint64, error) {
 // ListenerRoom returns how many ports may be bound at once within a limit of descriptors: half of them stay for connections.
 func ListenerRoom(limit uint64) int { return int(max(int64(min(limit, 1<<31))-reservedFDs, 0) / 2) }
 
+// CheckRoom returns how many servers' checks have a descriptor set aside within a limit, before it is known how many servers there will
+// be: HAProxy complains at each start of a limit that its connections and checks together exceed.
+func CheckRoom(limit uint64) int { return int(min(limit, 1<<31) / 16) }
+
 // MaxConn returns the process-wide maxconn that fits a limit of descriptors: up to want (0: 50,000), at least 100. Each
 // connection has two, each listener one, and HAProxy sets one aside for each server that it checks. The warning is "" when want fits.
 func MaxConn(limit uint64, want, listeners, checked int) (maxconn int, warning string) {
