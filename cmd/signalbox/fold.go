@@ -82,8 +82,8 @@ func fold(line string, width int) string {
 	var b strings.Builder
 	used := 0
 	for _, word := range words {
-		if used > 0 && used+columns(word) > width {
-			word = strings.TrimLeft(word, " ")
+		if bare := strings.TrimLeft(word, " "); used > 0 && used+columns(word) > width && hang+columns(bare) <= width {
+			word = bare
 			b.WriteString("\n" + strings.Repeat(" ", hang))
 			used = hang
 		}

@@ -24,6 +24,7 @@ func TestFold(t *testing.T) {
 		"  task  127.0.0.2:31473  up\n        shop.instance-29366e66-1b93")
 	f("HOST  \x1b[31mSTATE is painted and not counted\x1b[0m", "HOST  \x1b[31mSTATE is painted and not counted\x1b[0m")
 	f(strings.Repeat("x", 50), strings.Repeat("x", 50))
+	f("  admin  "+strings.Repeat("x", 50)+" too", "  admin  "+strings.Repeat("x", 50)+"\n      too")
 }
 
 // However it is written, a terminal gets whole lines.
