@@ -47,12 +47,29 @@ func check(tb testing.TB, dir string) error {
 		switch {
 		case err == nil:
 			return nil
-		// From 3.3 on HAProxy warns of passwords that take it 10 ms to verify, which on a busy machine any may do.
+		// From 3.3 on HAProxy warns of passwords that take it 10 ms to verify, which on a busy machine any may do, and the slow ones that
+		// labels may give always do.
 		case try < 5 && bytes.Contains(out, []byte("milliseconds to verify")):
+		case onlySlow(out):
+			return nil
 		default:
 			return fmt.Errorf("haproxy -c: %w\n%s", err, out)
 		}
 	}
+}
+
+// onlySlow reports whether passwords that take long to verify are all that HAProxy complains of.
+func onlySlow(out []byte) bool {
+	slow := false
+	for line := range bytes.Lines(out) {
+		switch {
+		case bytes.Contains(line, []byte("milliseconds to verify")):
+			slow = true
+		case bytes.Contains(line, []byte("[ALERT]")), bytes.Contains(line, []byte("[WARNING]")):
+			return false
+		}
+	}
+	return slow
 }
 
 // shortDir returns a directory whose sockets fit into the 108 bytes that a path may have.

@@ -99,8 +99,12 @@ func TestForgedRequests(t *testing.T) {
 	if s.Service("/pay:0") != nil {
 		t.Error("a request was counted for a service that it named itself")
 	}
-	if got := s.Service("/shop/cart:0"); got == nil || got.Requests != uint64(2*len(paths)) {
-		t.Errorf("the service that two of the hosts name has %+v", got)
+	naming, least := 2, 2*len(paths)
+	if haproxyVersion(t) >= 300 { // it refuses the one with a quote, and the path "*", before any rule
+		naming, least = 1, len(paths)-1
+	}
+	if got := s.Service("/shop/cart:0"); got == nil || got.Requests < uint64(least) || got.Requests > uint64(naming*len(paths)) {
+		t.Errorf("the service that %d of the hosts name has %+v", naming, got)
 	}
 }
 
@@ -229,7 +233,7 @@ func TestReceiverRestart(t *testing.T) {
 	})
 	l := p.agg.Loss()
 	t.Logf("%d sent, %+v", client.total(), l)
-	if l.Lost == 0 || l.Ring == 0 {
+	if l.Lost == 0 || l.Ring == 0 && haproxyVersion(t) < 300 { // HAProxy 3.0 drops without a word
 		t.Errorf("a ring of 64 KiB held 1200 lines: %+v", l)
 	}
 }
