@@ -4,7 +4,7 @@ import "bytes"
 
 // cutHeader returns the line without what a syslog daemon, a file or a journal's export put before it: a priority, and RFC 5424's
 // or 3164's fields, either with or without it. It goes by position, never by search, so that a message can't pass for a header.
-func cutHeader(line []byte, r *Record) []byte {
+func (p *parser) cutHeader(line []byte, r *Record) []byte {
 	if ours(line) || len(line) < 3 {
 		return line
 	}
@@ -30,7 +30,7 @@ func cutHeader(line []byte, r *Record) []byte {
 	}
 	switch {
 	case line[3] == ' ' && line[6] == ' ':
-		if rest, ok := cut3164(line); ok {
+		if rest, ok := p.cut3164(line); ok {
 			return rest
 		}
 	case line[1] == ' ' && line[0] == '1':
@@ -87,11 +87,19 @@ func cutData(line []byte) ([]byte, bool) {
 }
 
 // cut3164 cuts "Mmm dd hh:mm:ss [HOST ]TAG[PID]: ". The time may have a fraction.
-func cut3164(line []byte) ([]byte, bool) {
+func (p *parser) cut3164(line []byte) ([]byte, bool) {
 	if line[9] != ':' || line[12] != ':' || line[15] != ' ' && line[15] != '.' {
 		return nil, false
 	}
-	return cutTag(line[15:])
+	line = line[15:]
+	if n := len(p.tag); n > 0 && len(line) >= n && string(line[:n]) == string(p.tag) {
+		return line[n:], true
+	}
+	rest, ok := cutTag(line)
+	if ok && p.remembers {
+		p.tag = append(p.tag[:0], line[:len(line)-len(rest)]...)
+	}
+	return rest, ok
 }
 
 // cutTag cuts " [HOST ]TAG[PID]: " with what is left of the time before it.

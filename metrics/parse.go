@@ -9,11 +9,21 @@ import "bytes"
 // A line is only ever what its beginning says it is: text further in can't make it another one.
 func Parse(line []byte, r *Record) error {
 	*r = blank
-	if reason := parse(line, r); reason != ReasonNone {
+	var p parser
+	if reason := p.parse(line, r); reason != ReasonNone {
 		r.Reason = reason
 		return reason
 	}
 	return nil
+}
+
+// parser remembers of the lines before what the next one probably has too. The zero value remembers nothing, and allocates nothing.
+// What it says of a line does not depend on what it remembers.
+type parser struct {
+	remembers bool
+	tag       []byte           // of a header, from behind its time to the message
+	second    [dateSecond]byte // an accept date up to its seconds, and what that is in ms since the epoch
+	ms        int64
 }
 
 // blank is a Record of which nothing is known.
@@ -24,11 +34,11 @@ var blank = Record{
 // maxParse is the longest line that is looked at: a ring's largest message on 2.6.
 const maxParse = 64 << 10
 
-func parse(line []byte, r *Record) Reason {
+func (p *parser) parse(line []byte, r *Record) Reason {
 	for len(line) > 0 && (line[len(line)-1] == '\n' || line[len(line)-1] == '\r' || line[len(line)-1] == 0) {
 		line = line[:len(line)-1]
 	}
-	line = cutHeader(line, r)
+	line = p.cutHeader(line, r)
 	if len(line) == 0 {
 		return ReasonEmpty
 	}
@@ -37,7 +47,7 @@ func parse(line []byte, r *Record) Reason {
 	}
 	if len(line) < 6 || line[0] != 'S' || line[1] != 'B' || !digit(line[2]) || line[3] != ' ' {
 		if i := clientEnd(line); i > 0 {
-			return parseStandard(line, i, r)
+			return p.parseStandard(line, i, r)
 		}
 		return parseNotice(line, r)
 	}

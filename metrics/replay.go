@@ -179,6 +179,7 @@ type tally struct {
 	from, to int64 // ms
 	out      Replayed
 	record   Record
+	parser   parser
 }
 
 // place is where the records of a "backend/server" count.
@@ -193,7 +194,7 @@ func newTally() *tally {
 	return &tally{
 		agg:  NewAggregator(AggregatorConfig{MaxServices: replayServices, MaxTasks: replayTasks}),
 		seed: maphash.MakeSeed(), places: make([]*place, 256), fronts: map[string]bool{}, from: 1<<63 - 1,
-		out: Replayed{Bad: map[Reason]uint64{}},
+		out: Replayed{Bad: map[Reason]uint64{}}, parser: parser{remembers: true},
 	}
 }
 
@@ -216,8 +217,9 @@ func (t *tally) block(block []byte, journal bool) {
 func (t *tally) line(line []byte) {
 	r := &t.record
 	t.out.Lines++
-	if Parse(line, r) != nil {
-		t.out.Bad[r.Reason]++
+	*r = blank
+	if reason := t.parser.parse(line, r); reason != ReasonNone {
+		t.out.Bad[reason]++
 		return
 	}
 	switch r.Kind {

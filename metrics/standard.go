@@ -16,8 +16,11 @@ import (
 // quotes, braces and bytes that are not plain as #XX; captured cookies it writes as they are. So a line counts as soon as BYTES is
 // complete, and what stands behind it is taken only as far as it fits the grammar that then has one reading.
 
-// dateLength is that of "[25/Nov/2026:23:46:30.074]".
-const dateLength = 26
+// dateLength is that of "[25/Nov/2026:23:46:30.074]", dateSecond that of what stands before its milliseconds.
+const (
+	dateLength = 26
+	dateSecond = 21
+)
 
 // clientEnd returns where the client's address ends if a line begins with one and an accept date, else 0.
 func clientEnd(line []byte) int {
@@ -39,7 +42,7 @@ func tellsNothing(line []byte) bool {
 }
 
 // parseStandard reads a line whose client's address ends at i.
-func parseStandard(line []byte, i int, r *Record) Reason {
+func (p *parser) parseStandard(line []byte, i int, r *Record) Reason {
 	if !allPlain(line[:i]) {
 		return ReasonControl
 	}
@@ -47,7 +50,7 @@ func parseStandard(line []byte, i int, r *Record) Reason {
 	if len(date) <= dateLength {
 		return ReasonTruncated
 	}
-	accepted, ok := acceptDate(date)
+	accepted, ok := p.acceptDate(date)
 	if !ok || date[dateLength] != ' ' {
 		return ReasonField
 	}
@@ -213,13 +216,18 @@ func findRequest(line []byte, strict bool) (request, rest []byte, cut bool) {
 	}
 	line = line[i+1:]
 	// The request ends the line in httplog.
-	if n := len(line); n > 0 && line[n-1] == '"' && bytes.IndexByte(line[:n-1], '"') < 0 {
+	if n := len(line); n > 0 && line[n-1] == '"' && allPlain(line[:n-1]) {
 		return line[:n-1], nil, false
 	}
 	if i = bytes.IndexByte(line, '"'); i < 0 {
+		if !allPlain(line) {
+			line = nil
+		}
 		return line, nil, true
 	}
-	request, rest = line[:i], line[i+1:]
+	if request, rest = line[:i], line[i+1:]; !allPlain(request) {
+		return nil, nil, true
+	}
 	if len(rest) > 0 && rest[0] != ' ' || strict && bytes.Count(rest, []byte(" ")) > 2 {
 		return nil, nil, true
 	}
@@ -239,20 +247,23 @@ func onlyCaptures(line []byte) bool {
 
 // readRequest reads "GET /path?query HTTP/1.1" and reports whether it is whole. Of a cut one, it takes what is complete.
 func readRequest(request []byte, cut bool, r *Record) bool {
-	if bytes.Equal(request, badRequest) {
-		r.Method, r.Version, r.Path = badRequest, badRequest, badRequest
-		return true
+	i := 0
+	for i < len(request) && request[i] != ' ' {
+		i++
 	}
-	if !allPlain(request) {
-		return false
-	}
-	i := bytes.IndexByte(request, ' ')
-	if i < 0 {
+	if i == len(request) {
+		if string(request) == string(badRequest) {
+			r.Method, r.Version, r.Path = badRequest, badRequest, badRequest
+			return true
+		}
 		return false
 	}
 	method, target := request[:i:i], request[i+1:]
 	r.Method = method
-	j := bytes.IndexByte(target, ' ')
+	j := len(target) - len(" HTTP/1.1")
+	if j < 0 || target[j] != ' ' {
+		j = bytes.IndexByte(target, ' ')
+	}
 	if j < 0 {
 		// HAProxy cuts a long target, and the version with it, at tune.http.logurilen.
 		if cut {
@@ -367,9 +378,25 @@ func (g *numbers) last(line []byte, pos int) int {
 }
 
 // acceptDate reads "[25/Nov/2026:23:46:30.074]" into milliseconds since the epoch, as if it were UTC.
-func acceptDate(b []byte) (ms int64, ok bool) {
+func (p *parser) acceptDate(b []byte) (ms int64, ok bool) {
 	_ = b[dateLength-1]
-	if b[3] != '/' || b[7] != '/' || b[12] != ':' || b[15] != ':' || b[18] != ':' || b[21] != '.' || b[25] != ']' {
+	x, y, z := b[22]-'0', b[23]-'0', b[24]-'0'
+	if b[21] != '.' || b[25] != ']' || max(x, y, z) > 9 {
+		return 0, false
+	}
+	if p.second != [dateSecond]byte(b) {
+		second, ok := acceptSecond(b)
+		if !ok {
+			return 0, false
+		}
+		p.second, p.ms = [dateSecond]byte(b), second*1000
+	}
+	return p.ms + int64(x)*100 + int64(y)*10 + int64(z), true
+}
+
+// acceptSecond reads "[25/Nov/2026:23:46:30" into seconds since the epoch.
+func acceptSecond(b []byte) (second int64, ok bool) {
+	if b[3] != '/' || b[7] != '/' || b[12] != ':' || b[15] != ':' || b[18] != ':' {
 		return 0, false
 	}
 	bad := byte(0)
@@ -378,14 +405,12 @@ func acceptDate(b []byte) (ms int64, ok bool) {
 		bad = max(bad, hi, lo)
 		return int64(hi)*10 + int64(lo)
 	}
-	day, year, hour, minute, second := two(1), two(8)*100+two(10), two(13), two(16), two(19)
-	milli := two(22)*10 + int64(b[24]-'0')
-	bad = max(bad, b[24]-'0')
+	day, year, hour, minute, sec := two(1), two(8)*100+two(10), two(13), two(16), two(19)
 	month := monthOf(b[4], b[5], b[6])
-	if bad > 9 || month == 0 || day < 1 || day > 31 || hour > 23 || minute > 59 || second > 60 || year < 1970 {
+	if bad > 9 || month == 0 || day < 1 || day > 31 || hour > 23 || minute > 59 || sec > 60 || year < 1970 {
 		return 0, false
 	}
-	return ((days(year, month, day)*24+hour)*60+minute)*60_000 + second*1000 + milli, true
+	return ((days(year, month, day)*24+hour)*60+minute)*60 + sec, true
 }
 
 func monthOf(a, b, c byte) int64 {

@@ -84,7 +84,7 @@ func checkStandard(t *testing.T, name string, line []byte, r *Record) {
 func TestAcceptDate(t *testing.T) {
 	for at := time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC); at.Year() < 2110; at = at.Add(37*time.Hour + 13*time.Minute + 7*time.Second + 11*time.Millisecond) {
 		text := "[" + at.Format("02/Jan/2006:15:04:05.000") + "]"
-		if ms, ok := acceptDate([]byte(text)); !ok || ms != at.UnixMilli() {
+		if ms, ok := new(parser).acceptDate([]byte(text)); !ok || ms != at.UnixMilli() {
 			t.Fatalf("%s: %d, %v; want %d", text, ms, ok, at.UnixMilli())
 		}
 	}
@@ -156,5 +156,30 @@ func BenchmarkParseStandard(b *testing.B) {
 				_ = Parse(buf, &r)
 			}
 		})
+	}
+}
+
+// What a parser remembers of other lines changes nothing of what it says of one.
+func TestParserRemembersNothingWrong(t *testing.T) {
+	lines := strings.Split(string(writtenLog(2000)), "\n")
+	for i := range lines {
+		switch i % 7 {
+		case 1:
+			lines[i] = strings.Replace(lines[i], "slave-07", "slave-08", 1)
+		case 3:
+			lines[i] = strings.Replace(lines[i], "slave-07 haproxy[3]: ", "haproxy[44]: ", 1)
+		case 5:
+			lines[i] = strings.Replace(lines[i], "25/Nov/2026", "25/Nxv/2026", 1)
+		}
+	}
+	p := parser{remembers: true}
+	for _, line := range lines {
+		var got, want Record
+		got = blank
+		reason := p.parse([]byte(line), &got)
+		err := Parse([]byte(line), &want)
+		if reason != want.Reason || describe(&got, nil) != describe(&want, nil) {
+			t.Fatalf("%q: %v, want %v (%v)\n%s%s", line, reason, want.Reason, err, describe(&got, nil), describe(&want, nil))
+		}
 	}
 }
