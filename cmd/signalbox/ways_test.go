@@ -32,7 +32,11 @@ func TestEveryWayInIsCountedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	port := int(netip.MustParseAddrPort(first).Port())
-	p := newLogPath(t, false, func(o *haproxy.Options, s *control.Settings) {
+	program, err := control.CheckBinary(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newLogPath(t, !program.SendsRings(), func(o *haproxy.Options, s *control.Settings) {
 		o.HTTPSBind, o.ServicePorts = []string{https}, haproxy.PortRange{First: port, Last: port}
 		s.Certificates = control.NewCertificates("", o.Dir, nil)
 		if err := s.Certificates.Read(time.Now()); err != nil {
