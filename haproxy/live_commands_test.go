@@ -73,6 +73,7 @@ func TestHAProxyFollowsCommands(t *testing.T) {
 
 // A task of unknown health gets no request before HAProxy's check passes, or the orchestrator says that it is healthy.
 func TestHAProxyGatesUnknownTasks(t *testing.T) {
+	t.Parallel()
 	dead := signalbox.Endpoint{Task: "dead", Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(freePort(t))), State: signalbox.Unknown}
 	fine := task(t, "fine")
 	fine.State = signalbox.Unknown

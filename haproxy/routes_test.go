@@ -129,6 +129,7 @@ func TestNoPathIsTheRoot(t *testing.T) {
 }
 
 func TestWeightsSplitTraffic(t *testing.T) {
+	t.Parallel()
 	one, two := task(t, "one"), task(t, "two")
 	table := func(a, b int, tasks ...signalbox.Endpoint) *signalbox.Table {
 		old, canary := weighted(routed("/old", "shop.local/", "=shop.local/x"), a), weighted(routed("/canary", "shop.local/", "=shop.local/x"), b)
