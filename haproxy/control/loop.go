@@ -290,11 +290,12 @@ func (a *Applier) setRunning(c *haproxy.Config) {
 	a.mu.Unlock()
 }
 
-// settle tells those who wait what became of their configuration.
+// settle tells those who wait what became of their configuration. Whoever is told finds it in the status.
 func (a *Applier) settle(err error) {
 	if len(a.waiters) == 0 {
 		return
 	}
+	a.publishStatus()
 	for _, w := range a.waiters {
 		w.out.Generation, w.out.Took, w.out.Problems = a.gen, time.Since(w.since), a.withheld.problems()
 		w.done <- applied{w.out, err}
