@@ -393,8 +393,9 @@ func (c *Config) destination(b *Backend, percent int) Destination {
 			s := b.Slots[i]
 			st.Server, st.Weight, st.Takes = s.Name, s.Weight, s.usable()
 			switch {
-			case s.Gated:
-				st.Why = "waits for HAProxy's first check to pass"
+			case s.Gated && s.Admin == Ready:
+				// HAProxy alone knows whether that has happened.
+				st.Takes, st.Why = true, "takes requests once HAProxy's first check has passed"
 			case s.usable() && e.State == signalbox.Up && nearby(&e):
 				st.Why = "nearby: it comes first"
 			case s.usable() && e.State == signalbox.Up:

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -93,14 +94,21 @@ func TestVerbsSayWhatHAProxyDoes(t *testing.T) {
 			}
 		}
 	}
-	var routes admin.Routes
-	if err := json.Unmarshal([]byte(n.verb("routes", "-o", "json")), &routes); err != nil {
-		t.Fatal(err)
-	}
 	states := map[string]admin.RouteState{}
-	for _, r := range routes.Routes {
-		states[r.App+" "+r.Host+r.Path] = r.State
+	readStates := func() {
+		var routes admin.Routes
+		if err := json.Unmarshal([]byte(n.verb("routes", "-o", "json")), &routes); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range routes.Routes {
+			states[r.App+" "+r.Host+r.Path] = r.State
+		}
 	}
+	// Marathon's verdict on the tasks comes after their first answers.
+	eventually(t, "Marathon's checks pass", func() bool {
+		readStates()
+		return states["/shop shop.local/"] == admin.RouteOK && states["/cart shop.local/cart"] == admin.RouteOK
+	}, func() string { return fmt.Sprint(states) })
 	for row, want := range map[string]admin.RouteState{
 		"/shop shop.local/": admin.RouteOK, "/cart shop.local/cart": admin.RouteOK, "/rival shop.local/cart": admin.RouteLost, "/none none.local/": admin.RouteEmpty,
 		"/typo typo.local/": admin.RouteProblem,
