@@ -349,7 +349,7 @@ func readAnswer(in *bufio.Reader) error {
 }
 
 func (r *hostsResults) print(w io.Writer) error {
-	fmt.Fprintf(w, "%s, %d cores, Linux %s, HAProxy %s, %s\n", r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.HAProxy, r.Machine.Go)
+	fmt.Fprintln(w, r.Machine)
 	fmt.Fprintf(w, "Requests for random ones of the hosts asked for through a HAProxy of one thread, %d rounds in which each of these is loaded for %gs.\n"+
 		"The ratio is of the requests in a second to those of the first line in the same round, with the bounds of 95 %% confidence.\n\n", r.Rounds, r.Span)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)

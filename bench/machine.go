@@ -23,6 +23,11 @@ type machine struct {
 	Go      string `json:"go"`
 }
 
+// String returns the machine on one line.
+func (m machine) String() string {
+	return fmt.Sprintf("%s, %d cores, Linux %s, HAProxy %s, %s", m.CPU, m.Cores, m.Kernel, m.HAProxy, m.Go)
+}
+
 func thisMachine(ctx context.Context) machine {
 	m := machine{CPU: "unknown CPU", Cores: runtime.NumCPU(), Go: runtime.Version()}
 	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {

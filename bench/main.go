@@ -147,7 +147,7 @@ func report(w io.Writer, path string, r interface{ print(w io.Writer) error }) e
 }
 
 func (r *results) print(w io.Writer) error {
-	fmt.Fprintf(w, "%s, %d cores, Linux %s, HAProxy %s, %s\n", r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.HAProxy, r.Machine.Go)
+	fmt.Fprintln(w, r.Machine)
 	fmt.Fprintf(w, "%d changes of one task each, %gs apart; a change runs from before the request to Marathon until the new task has answered through\n"+
 		"HAProxy. CPU time is all that was used during the changes, between them too.\n\n", r.Changes, r.Pause)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)

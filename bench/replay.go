@@ -203,7 +203,7 @@ func writeLog(path string, lines int) (size int64, err error) {
 }
 
 func (r *replayResults) print(w io.Writer) error {
-	fmt.Fprintf(w, "%s, %d cores, Linux %s, HAProxy %s, %s\n", r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.HAProxy, r.Machine.Go)
+	fmt.Fprintln(w, r.Machine)
 	fmt.Fprintf(w, "One log of %d lines of %d bytes, %d services, read %d times by each, in turns. CPU time of the whole process.\n\n",
 		r.Lines, r.Bytes/int64(max(r.Lines, 1)), r.Services, r.Rounds)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
