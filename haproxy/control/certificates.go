@@ -80,18 +80,12 @@ func (c *Certificates) Changed() <-chan struct{} { return c.changed }
 
 // Run reads the directory again and again until ctx ends.
 func (c *Certificates) Run(ctx context.Context, every time.Duration) error {
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			if err := c.Read(time.Now()); err != nil {
-				c.log.WithError(err).Error("the default certificate can't be made")
-			}
+	again(ctx, every, func() {
+		if err := c.Read(time.Now()); err != nil {
+			c.log.WithError(err).Error("the default certificate can't be made")
 		}
-	}
+	})
+	return nil
 }
 
 // Read looks at every file. What it can't take becomes a problem; the error is only of making the default certificate.

@@ -62,14 +62,20 @@ func (g *Given) Put(o *haproxy.Options) {
 
 // Run reads the directories again and again until ctx ends.
 func (g *Given) Run(ctx context.Context, every time.Duration) error {
+	again(ctx, every, g.Read)
+	return nil
+}
+
+// again calls f again and again, an interval apart, until ctx ends.
+func again(ctx context.Context, every time.Duration, f func()) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-ticker.C:
-			g.Read()
+			f()
 		}
 	}
 }
