@@ -61,10 +61,7 @@ func (t *translation) backendLine(c claim, l line) (outcome, string) {
 	case "balance":
 		return t.balance(c, w)
 	case "mode":
-		if len(w) == 2 && w[1] != "{mode}" {
-			t.ask(c, "mode", w[1])
-		}
-		return understood, ""
+		return t.modeLine(c, w)
 	case "timeout":
 		return t.timeout(c, w)
 	case "retries":
@@ -148,6 +145,14 @@ func (t *translation) balance(c claim, w []string) (outcome, string) {
 		return differs(len(w) > 2, "the algorithm takes no arguments")
 	}
 	return unsaid, "asks for an algorithm that no label can ask for"
+}
+
+// modeLine reads what the service speaks; "{mode}" is what it speaks anyway.
+func (t *translation) modeLine(c claim, w []string) (outcome, string) {
+	if len(w) == 2 && w[1] != "{mode}" {
+		t.ask(c, "mode", w[1])
+	}
+	return understood, ""
 }
 
 // timeout reads the bounds of time. Of those that a service has one of, the longest holds, so that nothing is cut off earlier

@@ -207,10 +207,7 @@ func (t *translation) frontendLine(c claim, l line) (outcome, string) {
 		}
 		return t.bind(c, w[2:])
 	case "mode":
-		if len(w) == 2 && w[1] != "{mode}" {
-			t.ask(c, "mode", w[1])
-		}
-		return understood, ""
+		return t.modeLine(c, w)
 	case "timeout":
 		return t.timeout(c, w)
 	case "option":
