@@ -2,8 +2,11 @@ package discovery
 
 import (
 	"context"
+	"io"
 	"maps"
 	"time"
+
+	"github.com/sirupsen/logrus"
 
 	"signalbox"
 )
@@ -71,4 +74,14 @@ type Health struct {
 	LastEvent time.Time // when the stream last said something, heart-beats included
 	LastRead  time.Time // when a read last succeeded
 	Err       string    // why the last read or connection failed, "" if it did not
+}
+
+// LoggerOr returns a logger, or one that says nothing for none.
+func LoggerOr(l logrus.FieldLogger) logrus.FieldLogger {
+	if l != nil {
+		return l
+	}
+	discard := logrus.New()
+	discard.SetOutput(io.Discard)
+	return discard
 }

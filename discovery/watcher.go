@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 	"time"
@@ -117,11 +116,7 @@ func NewWatcher(cfg Config) *Watcher {
 	orDefault(&cfg.StaleAfter, def.StaleAfter)
 	orDefault(&cfg.SaveEvery, def.SaveEvery)
 	orDefault(&cfg.DiffLines, def.DiffLines)
-	if cfg.Log == nil {
-		l := logrus.New()
-		l.SetOutput(io.Discard)
-		cfg.Log = l
-	}
+	cfg.Log = LoggerOr(cfg.Log)
 	w := &Watcher{cfg: cfg, metrics: newWatcherMetrics(), accept: make(chan int)}
 	w.keeper = newKeeper(store{cfg.StateDir}, cfg.SaveEvery, w.saved)
 	for _, s := range cfg.Sources {

@@ -84,11 +84,7 @@ func New(cfg Config) (*Source, error) {
 	if cfg.Resolver == nil {
 		cfg.Resolver = discovery.NewResolver(discovery.ResolverConfig{})
 	}
-	if cfg.Log == nil {
-		l := logrus.New()
-		l.SetOutput(io.Discard)
-		cfg.Log = l
-	}
+	cfg.Log = discovery.LoggerOr(cfg.Log)
 	return &Source{cfg: cfg, resolver: cfg.Resolver, log: cfg.Log.WithField("source", cfg.Name), health: discovery.Health{Endpoint: cfg.Path}}, nil
 }
 

@@ -2,7 +2,6 @@ package marathon
 
 import (
 	"context"
-	"io"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -83,11 +82,7 @@ func New(cfg Config) (*Source, error) {
 	if cfg.Resolver == nil {
 		cfg.Resolver = discovery.NewResolver(discovery.ResolverConfig{})
 	}
-	if cfg.Log == nil {
-		l := logrus.New()
-		l.SetOutput(io.Discard)
-		cfg.Log = l
-	}
+	cfg.Log = discovery.LoggerOr(cfg.Log)
 	ms, err := newMembers(cfg.URLs)
 	if err != nil {
 		return nil, err
