@@ -51,6 +51,11 @@ type Settings struct {
 	AuditInterval  time.Duration // 60 s if zero
 	StateInterval  time.Duration // least time between two writes of the persisted state, unless the shape changes; 60 s if zero
 
+	// Generation is that of the last change of an earlier run: numbers go on from it.
+	Generation uint64
+	// Told is told of each Step, by the goroutine of Run, which waits for it; nil: nobody is.
+	Told func(Step)
+
 	Log logrus.FieldLogger
 }
 

@@ -24,6 +24,7 @@ const (
 
 type jobResult struct {
 	kind    jobKind
+	want    *haproxy.Config // what was wanted when a reload began
 	config  *haproxy.Config // rendered
 	files   []File
 	verdict Verdict
@@ -101,12 +102,14 @@ func (a *Applier) mayReload(now time.Time) bool {
 
 func (a *Applier) startReload(ctx context.Context, now time.Time) {
 	a.lastTry = now
-	config, loaded := a.effective, a.loaded
+	want, config, loaded := a.want, a.effective, a.loaded
 	a.log.WithField("reasons", a.reasons).Info("reloading HAProxy")
 	a.job(reloading, func() jobResult {
 		ctx, cancel := context.WithTimeout(ctx, a.cfg.ReloadTimeout)
 		defer cancel()
-		return a.reload(a.whileItLives(ctx), config, loaded)
+		r := a.reload(a.whileItLives(ctx), config, loaded)
+		r.want = want
+		return r
 	})
 }
 
@@ -333,10 +336,11 @@ func (a *Applier) reloaded(ctx context.Context, r jobResult) {
 			a.log.WithField("port", port).Error("a service port " + why + "; it is left out for now")
 		}
 		a.effective = a.withheld.apply(a.want, a.loaded)
+		a.tell(Step{Want: r.want})
 		return
 	case r.err != nil:
 		count("failed")
-		a.reloadFailed(r.err)
+		a.reloadFailed(r.want, r.err)
 		return
 	}
 	count("done")
@@ -351,6 +355,7 @@ func (a *Applier) reloaded(ctx context.Context, r jobResult) {
 	a.setRunning(r.config)
 	a.behind = time.Time{}
 	a.completeReload(ctx, was, r.config)
+	a.tell(Step{Want: r.want, Reloaded: true, Reasons: reasons, Done: a.want == r.want && a.effective == r.config})
 	a.auditAt = time.Now().Add(time.Second - a.cfg.AuditInterval) // soon
 	for _, w := range a.waiters {
 		w.out.Reloaded, w.out.Reasons = true, merge(w.out.Reasons, reasons)
@@ -395,10 +400,11 @@ func (a *Applier) completeReload(ctx context.Context, was, now *haproxy.Config) 
 	}
 }
 
-func (a *Applier) reloadFailed(err error) {
+func (a *Applier) reloadFailed(want *haproxy.Config, err error) {
 	a.retryWait = min(max(2*a.retryWait, retryWaitMin), retryWaitMax)
 	a.retryAt = time.Now().Add(a.retryWait)
 	a.log.WithError(err).WithField("again_in", a.retryWait.String()).Error("the reload failed; the earlier configuration goes on")
+	a.tell(Step{Want: want, Err: err})
 	a.settle(fmt.Errorf("reloading HAProxy: %w", err))
 }
 
@@ -407,14 +413,18 @@ func (a *Applier) rejected(r jobResult) {
 	for _, rej := range r.verdict.Rejections {
 		a.log.WithField("from", "haproxy -c").Error(rej.String())
 	}
+	if r.kind == checking {
+		a.own = CauseCheck
+	}
 	if a.want != nil && a.withheld.reject(r, a.cfg.AppAt) {
 		a.effective = a.withheld.apply(a.want, a.loaded)
 		if !r.verdict.Known {
 			a.lastTry = time.Time{} // nothing was reloaded
 		}
+		a.tell(Step{Want: r.want, Err: rejection(r)})
 		return
 	}
-	a.reloadFailed(fmt.Errorf("the check rejects it: %s", r.verdict.Rejections[0]))
+	a.reloadFailed(r.want, rejection(r))
 }
 
 // audit compares what runs with the model, over a connection of its own: at 20,000 servers that takes a while.
@@ -454,6 +464,7 @@ func (a *Applier) audited(r jobResult) {
 		a.log.WithError(r.err).Error("audit: the running state is not what it should be")
 		a.loaded, a.running = nil, nil
 		a.force(ReasonShape)
+		a.own = CauseAudit
 	case r.err != nil:
 		a.lost(fmt.Errorf("audit: %w", r.err))
 	case len(r.diffs) > 0:
@@ -464,7 +475,13 @@ func (a *Applier) audited(r jobResult) {
 			}
 		}
 		a.setRunning(r.actual)
+		a.own = CauseAudit
 	}
+}
+
+// rejection is what a check says of a configuration.
+func rejection(r jobResult) error {
+	return fmt.Errorf("the check rejects it: %s", r.verdict.Rejections[0])
 }
 
 func join(reasons []haproxy.Reason) string {

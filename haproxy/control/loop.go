@@ -55,10 +55,11 @@ type state struct {
 	withheld  withheld
 	recovered bool
 	gen       uint64
+	own       string // cause of the next step, where that is none of a.want; or ""
 }
 
 func newState(s Settings) state {
-	return state{done: make(chan jobResult, 1), bucket: float64(s.ReloadBurst), bucketAt: time.Now(), withheld: newWithheld()}
+	return state{done: make(chan jobResult, 1), bucket: float64(s.ReloadBurst), bucketAt: time.Now(), withheld: newWithheld(), gen: s.Generation}
 }
 
 const (
@@ -147,9 +148,11 @@ func (a *Applier) converge(ctx context.Context) {
 	switch {
 	case len(plan.Reasons) == 0:
 		a.setRunning(a.effective)
+		a.tell(Step{Want: a.want, Commands: len(plan.Commands), Done: true})
 		a.settle(nil)
 	case len(plan.Commands) > 0:
 		a.setRunning(haproxy.Applied(a.running, a.effective)) // what could be done without the reload
+		a.tell(Step{Want: a.want, Commands: len(plan.Commands)})
 	}
 }
 
@@ -181,7 +184,7 @@ func (a *Applier) send(ctx context.Context, plan haproxy.Plan, began time.Time) 
 		a.log.WithFields(map[string]any{
 			"generation": a.gen, "commands": n, "first": texts[0], "why": plan.Commands[0].Why,
 			"took": time.Since(began).Round(time.Microsecond).String(),
-		}).Info("applied over the runtime socket")
+		}).Debug("applied over the runtime socket")
 		return true
 	}
 	if a.busy == reloading && isStopping(err) {
@@ -248,6 +251,7 @@ func (a *Applier) attach(ctx context.Context) bool {
 	if w != a.worker || a.loaded == nil {
 		if w != a.worker && a.worker != (Worker{}) {
 			a.met.workersChanged.Inc()
+			a.own = CauseWorker
 			a.log.WithField("pid", w.PID).Warn("HAProxy has another worker than before")
 		}
 		a.loaded = a.loadedBy(w)

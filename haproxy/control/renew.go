@@ -157,6 +157,9 @@ func (a *Applier) renewed(r jobResult) {
 	for _, name := range r.renewed {
 		a.log.WithField("certificate", name).Info("put a renewed certificate in, without a reload")
 	}
+	if len(r.renewed) > 0 {
+		a.tell(Step{Cause: CauseCertificate, Certificates: r.renewed, Done: true})
+	}
 	var unexpected *UnexpectedError
 	switch {
 	case r.err == nil:
