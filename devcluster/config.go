@@ -45,6 +45,8 @@ type Config struct {
 	PortMin, PortMax int
 	// Linger is for how long a virtual task answers after it was killed.
 	Linger time.Duration
+	// OwnListeners lets every virtual task listen for itself, so that connections are refused where one has ended.
+	OwnListeners bool
 	// Log takes what happens; nil discards it.
 	Log logrus.FieldLogger
 }

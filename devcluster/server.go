@@ -123,7 +123,7 @@ func (s *Server) start(ctx context.Context) error {
 }
 
 func (s *Server) startAgent() error {
-	cfg := agent.Config{Dir: s.cfg.Dir, Linger: s.cfg.Linger, Log: s.cfg.Log}
+	cfg := agent.Config{Dir: s.cfg.Dir, Linger: s.cfg.Linger, OwnListeners: s.cfg.OwnListeners, Log: s.cfg.Log}
 	if s.tempDir != "" {
 		cfg.Cleanup = []string{s.tempDir}
 	}

@@ -51,6 +51,8 @@ type Config struct {
 	KeepSandboxes int
 	// Linger is for how long a virtual task still answers after Kill, at most the grace.
 	Linger time.Duration
+	// OwnListeners lets every virtual task listen for itself, one file descriptor for each port.
+	OwnListeners bool
 	// Log takes what no status says; nil discards it.
 	Log logrus.FieldLogger
 }

@@ -10,11 +10,13 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/net/websocket"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,8 +24,12 @@ import (
 // up, and its ports are the same few for all: the server listens on all loopback addresses and tells tasks apart by the address
 // that was asked. An address is not used again before all others were.
 //
-// It answers every HTTP request with 200, a JSON body {"task":…,"app":…,"addr":…} and the header X-Task, and with 503 at an
-// address without a live task. A task that was placed and not launched yet is not alive.
+// It answers every HTTP request with 200, a JSON body {"task":…,"app":…,"addr":…} and the headers X-Task and X-App, and with 503 at an
+// address without a live task. A task that was placed and not launched yet is not alive. What asks for a web socket gets one that
+// echoes every message; a task that is killed waits for the end of those it has, at most for its grace.
+//
+// With Config.OwnListeners each task listens for itself, on ports of its own, as a process would: where it has ended, connections
+// are refused.
 type Virtual struct {
 	cfg      Config
 	reporter *reporter
@@ -43,7 +49,10 @@ type virtualTask struct {
 	id, app string
 	offset  uint32 // the address's last three bytes
 	state   virtualState
-	linger  *time.Timer
+	linger  *time.Timer // to the next state
+	until   time.Time   // the end of its grace, once killed
+	own     *ownServer  // nil: it is served together with all others
+	sockets map[*websocket.Conn]struct{}
 }
 
 type virtualState uint8
@@ -52,6 +61,7 @@ const (
 	placed virtualState = iota
 	alive
 	lingering // killed, and still answering
+	closing   // killed, and answering no more; web sockets go on
 )
 
 const (
@@ -80,8 +90,10 @@ func NewVirtual(cfg Config, report func(Status)) (*Virtual, error) {
 		v.keeper = keeper
 	}
 	v.reporter = newReporter(report)
-	if err := v.listen(1); err != nil {
-		return nil, errors.Join(err, v.Close())
+	if !cfg.OwnListeners {
+		if err := v.listen(1); err != nil {
+			return nil, errors.Join(err, v.Close())
+		}
 	}
 	return v, nil
 }
@@ -96,8 +108,10 @@ func (v *Virtual) Place(taskID string, ports int) (string, []int, error) {
 	if v.closed {
 		return "", nil, fmt.Errorf("placing %s: %w", taskID, errClosed)
 	}
-	if err := v.listen(ports); err != nil {
-		return "", nil, fmt.Errorf("placing %s: %w", taskID, err)
+	if !v.cfg.OwnListeners {
+		if err := v.listen(ports); err != nil {
+			return "", nil, fmt.Errorf("placing %s: %w", taskID, err)
+		}
 	}
 	t := v.tasks[taskID]
 	if t == nil {
@@ -105,6 +119,16 @@ func (v *Virtual) Place(taskID string, ports int) (string, []int, error) {
 		if !v.assign(t) {
 			return "", nil, fmt.Errorf("placing %s: no address is free", taskID)
 		}
+		if v.cfg.OwnListeners {
+			var err error
+			if t.own, err = v.listenFor(t, ports); err != nil {
+				v.forget(t)
+				return "", nil, fmt.Errorf("placing %s: %w", taskID, err)
+			}
+		}
+	}
+	if t.own != nil {
+		return address(t.offset).String(), t.own.ports(), nil
 	}
 	return address(t.offset).String(), append([]int(nil), v.ports[:ports]...), nil
 }
@@ -144,12 +168,15 @@ func (v *Virtual) Launch(spec Spec) error {
 		return fmt.Errorf("launching %s: a task of this id runs", spec.ID)
 	}
 	t.app, t.state = spec.App, alive
+	if t.own != nil {
+		v.serve(t.own, spec.App)
+	}
 	v.reporter.put(spec.ID, Starting, "")
 	v.reporter.put(spec.ID, Running, "")
 	return nil
 }
 
-// Kill implements Agent. The task answers on for Config.Linger, at most for grace.
+// Kill implements Agent. The task answers on for Config.Linger, and then waits for its web sockets to end, for grace in all at most.
 func (v *Virtual) Kill(taskID string, grace time.Duration) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -157,22 +184,46 @@ func (v *Virtual) Kill(taskID string, grace time.Duration) {
 	if t == nil || v.closed {
 		return
 	}
-	linger := min(v.cfg.Linger, grace)
 	switch {
 	case t.state == placed:
 		v.forget(t)
-	case linger <= 0:
+	case grace <= 0:
 		v.end(t)
 	case t.state == alive:
-		t.state = lingering
-		t.linger = time.AfterFunc(linger, func() {
-			v.mu.Lock()
-			defer v.mu.Unlock()
-			if v.tasks[t.id] == t && !v.closed {
-				v.end(t)
-			}
-		})
+		t.until = time.Now().Add(grace)
+		if t.own != nil {
+			t.own.leaving.Store(true)
+		}
+		v.after(t, lingering, min(v.cfg.Linger, grace), v.close)
 	}
+}
+
+// after moves a task to a state, and on from there after d, at once if that is nothing. The lock is held.
+func (v *Virtual) after(t *virtualTask, state virtualState, d time.Duration, next func(*virtualTask)) {
+	t.state = state
+	if d <= 0 {
+		next(t)
+		return
+	}
+	t.linger = time.AfterFunc(d, func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		if v.tasks[t.id] == t && t.state == state && !v.closed {
+			next(t)
+		}
+	})
+}
+
+// close lets a task answer no more, and end with its last web socket. The lock is held.
+func (v *Virtual) close(t *virtualTask) {
+	if t.own != nil {
+		v.retire(t.own) // what has reached it is answered all the same
+	}
+	left := time.Until(t.until)
+	if len(t.sockets) == 0 {
+		left = 0
+	}
+	v.after(t, closing, left, v.end)
 }
 
 // end reports a task as killed and frees its place. The lock is held.
@@ -187,13 +238,19 @@ func (v *Virtual) forget(t *virtualTask) {
 	}
 	delete(v.tasks, t.id)
 	delete(v.byAddr, t.offset)
+	if t.own != nil {
+		v.retire(t.own)
+	}
+	for c := range t.sockets {
+		cut(c)
+	}
 }
 
 // Probe implements Agent. A task is alive while it answers; a command is taken to succeed. Nothing goes over the network.
 func (v *Virtual) Probe(ctx context.Context, taskID string, _ Probe) error {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	if t := v.tasks[taskID]; t == nil || t.state == placed {
+	if t := v.tasks[taskID]; t == nil || t.state == placed || t.state == closing {
 		return fmt.Errorf("probing %s: the task does not run", taskID)
 	}
 	return context.Cause(ctx)
@@ -206,6 +263,12 @@ func (v *Virtual) Close() error {
 	for _, t := range v.tasks {
 		if t.linger != nil {
 			t.linger.Stop()
+		}
+		if t.own != nil {
+			v.retire(t.own)
+		}
+		for c := range t.sockets {
+			cut(c)
 		}
 	}
 	v.mu.Unlock()
@@ -274,11 +337,21 @@ func (v *Virtual) answer(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no task at "+ip.String(), http.StatusServiceUnavailable)
 		return
 	}
+	v.say(w, r, t.id, t.app)
+}
+
+// say answers as a task.
+func (v *Virtual) say(w http.ResponseWriter, r *http.Request, task, app string) {
+	if strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		v.echo(w, r, task, app)
+		return
+	}
+	addr, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	body, err := json.Marshal(struct {
 		Task string `json:"task"`
 		App  string `json:"app"`
 		Addr string `json:"addr"`
-	}{t.id, t.app, net.JoinHostPort(ip.String(), strconv.Itoa(addr.Port))})
+	}{task, app, addr.String()})
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -286,7 +359,8 @@ func (v *Virtual) answer(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	h.Set("X-Task", t.id)
+	h.Set("X-Task", task)
+	h.Set("X-App", app)
 	_, _ = w.Write(body) // a client that went away is its own affair
 }
 
@@ -299,7 +373,7 @@ func (v *Virtual) at(ip netip.Addr) (virtualTask, bool) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	t := v.byAddr[uint32(b[1])<<16|uint32(b[2])<<8|uint32(b[3])]
-	if b[0] != 127 || t == nil || t.state == placed {
+	if b[0] != 127 || t == nil || t.state == placed || t.state == closing {
 		return virtualTask{}, false
 	}
 	return *t, true
