@@ -189,7 +189,7 @@ func (c *controller) haproxy(dir string, life lifetime) error {
 		Dir: dir, StatsSocket: c.options.StatsSocket, MasterSocket: s.masterSocket(), Template: c.template, Certificates: c.certificates,
 		Publisher:  control.NewPublisher(dir, gid),
 		Checker:    checker,
-		Supervisor: c.supervisor, ReloadInterval: s.ReloadInterval, Log: log,
+		Supervisor: c.supervisor, ReloadInterval: s.ReloadInterval, ReloadBurst: s.ReloadBurst, ReloadRefill: s.ReloadRefill, Log: log,
 	})
 	return nil
 }

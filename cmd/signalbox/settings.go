@@ -71,6 +71,8 @@ type settings struct {
 	MaxConn             int
 	Slots               int
 	ReloadInterval      time.Duration
+	ReloadBurst         int
+	ReloadRefill        time.Duration
 	HardStopAfter       time.Duration
 	MaxReloads          int
 
@@ -105,6 +107,8 @@ func defaults() settings {
 		ServiceBind:     "*",
 		Prefer:          "none",
 		ReloadInterval:  time.Second,
+		ReloadBurst:     5,
+		ReloadRefill:    10 * time.Second,
 		HardStopAfter:   30 * time.Minute,
 		MaxReloads:      50,
 		StateDir:        "/var/lib/signalbox",
@@ -174,6 +178,8 @@ var settingTable = []setting{
 	{"HAProxy", "maxconn", "`number` of connections; 0: what fits the limit of file descriptors", func(s *settings) pflag.Value { return intOf(&s.MaxConn, 0, 10_000_000) }},
 	{"HAProxy", "slots", "least `number` of server slots of a service; 0: by the number of services", func(s *settings) pflag.Value { return intOf(&s.Slots, 0, 4096) }},
 	{"HAProxy", "reload-interval", "shortest `time` between two reloads", func(s *settings) pflag.Value { return durationOf(&s.ReloadInterval, 0, time.Hour) }},
+	{"HAProxy", "reload-burst", "`number` of reloads that may follow each other at that interval", func(s *settings) pflag.Value { return intOf(&s.ReloadBurst, 1, 10_000) }},
+	{"HAProxy", "reload-refill", "`time` after which one more may", func(s *settings) pflag.Value { return durationOf(&s.ReloadRefill, time.Millisecond, 24*time.Hour) }},
 	{"HAProxy", "hard-stop-after", "`time` after which a worker of an earlier configuration is ended", func(s *settings) pflag.Value { return durationOf(&s.HardStopAfter, time.Second, 7*24*time.Hour) }},
 	{"HAProxy", "max-reloads", "`number` of reloads that a worker of an earlier configuration survives", func(s *settings) pflag.Value { return intOf(&s.MaxReloads, 1, 10_000) }},
 
