@@ -36,13 +36,18 @@ type Config struct {
 	Timeout     time.Duration // of one request from its connection to the end of its answer; 0 means 10 s
 	// KeepAlive sends many requests over one connection; otherwise each has its own.
 	KeepAlive bool
+	// IdleTimeout closes a kept connection rather than use it after so long without a request; 0 never does. A client that keeps
+	// connections for as long as the server does meets some that the server is just closing.
+	IdleTimeout time.Duration
 	// AppHeader is a header that every answer of an app has and no answer of a proxy: it tells whose a status code is.
 	// "" means DefaultAppHeader.
 	AppHeader string
 	// IDHeader is the header that carries an id of each request's own; "" means DefaultIDHeader. A second attempt on a fresh
 	// connection has the id of the first with "+" after it.
 	IDHeader string
-	Seed     uint64 // of the choice among targets and of Poisson spacing
+	// KeepFailures is how many failures, the first ones, the report tells whole; 0 means 20.
+	KeepFailures int
+	Seed         uint64 // of the choice among targets and of Poisson spacing
 }
 
 // Headers that hold unless a Config says otherwise.
@@ -55,7 +60,7 @@ func (c Config) withDefaults() (Config, error) {
 	if !(c.Rate > 0 && c.Rate <= 1e6) { // no number is neither
 		return c, fmt.Errorf("load of %g requests a second: more than 0 and at most a million are possible", c.Rate)
 	}
-	if c.MaxInFlight < 0 || c.Timeout < 0 || c.Duration < 0 {
+	if c.MaxInFlight < 0 || c.Timeout < 0 || c.Duration < 0 || c.IdleTimeout < 0 || c.KeepFailures < 0 {
 		return c, errors.New("load: bounds cannot be negative")
 	}
 	if c.MaxInFlight == 0 {
@@ -63,6 +68,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Timeout == 0 {
 		c.Timeout = 10 * time.Second
+	}
+	if c.KeepFailures == 0 {
+		c.KeepFailures = 20
 	}
 	if c.AppHeader == "" {
 		c.AppHeader = DefaultAppHeader
@@ -79,6 +87,7 @@ func (c Config) withDefaults() (Config, error) {
 // request is a target made ready: everything about its bytes but the id.
 type request struct {
 	name    string
+	host    string // as in the Host header
 	address string // host:port to dial
 	tls     bool
 	server  string // the name to ask TLS for
@@ -120,6 +129,7 @@ func prepare(c Config, t Target) (*request, error) {
 	} else if r.tls {
 		r.server = hostname(host)
 	}
+	r.host = host
 	if path == "" {
 		path = u.RequestURI()
 	}

@@ -24,26 +24,49 @@ type outcome struct {
 	reconnected bool
 	class       Class // when err is not nil
 	err         error
+	local       string // the client's end of the connection; of failures only, as what follows
+	received    string // the beginning of the answer
+}
+
+// failure says why a request counts as failed for those who want to see it; "" that it does not.
+func (o *outcome) failure() Class {
+	switch {
+	case o.err != nil:
+		return o.class
+	case o.code >= 400 && o.byApp:
+		return CodeOfApp
+	case o.code >= 400:
+		return CodeOfProxy
+	case o.misrouted:
+		return WrongApp
+	}
+	return ""
 }
 
 // link is a connection that can carry requests.
 type link struct {
 	net.Conn
 	r    *bufio.Reader
-	used bool  // it has carried a request before
-	err  error // of the last Read: what a parser makes of half an answer does not say that it was half
+	used bool      // it has carried a request before
+	idle time.Time // since when, if it waits for a request
+	seen [512]byte // the beginning of the answer
+	n    int       // of seen
+	err  error     // of the last Read: what a parser makes of half an answer does not say that it was half
 }
 
 // Read implements net.Conn.
 func (l *link) Read(b []byte) (int, error) {
 	n, err := l.Conn.Read(b)
 	l.err = err
+	l.n += copy(l.seen[l.n:], b[:n])
 	return n, err
 }
 
 // links keeps idle connections by address, the last used first. The standard library's transport would send a request again
 // in silence; here every attempt is known.
 type links struct {
+	timeout time.Duration // of an idle connection; 0: none
+
 	mu   sync.Mutex
 	idle map[string][]*link
 	done bool
@@ -58,6 +81,13 @@ func (l *links) take(key string) *link {
 	}
 	c := s[len(s)-1]
 	l.idle[key] = s[:len(s)-1]
+	if l.timeout > 0 && time.Since(c.idle) > l.timeout {
+		for _, old := range s { // the others have waited longer
+			old.end()
+		}
+		l.idle[key] = nil
+		return nil
+	}
 	return c
 }
 
@@ -68,7 +98,7 @@ func (l *links) put(key string, c *link) {
 		c.Close()
 		return
 	}
-	c.used = true
+	c.used, c.idle = true, time.Now()
 	l.idle[key] = append(l.idle[key], c)
 }
 
@@ -134,6 +164,9 @@ func (g *Generator) exchange(ctx context.Context, r *request, id string) outcome
 			}
 		}
 		o, began, keep := g.over(c, r, id, deadline)
+		if o.failure() != "" {
+			o.local, o.received = c.LocalAddr().String(), string(c.seen[:c.n])
+		}
 		if o.err != nil && c.used && !began && o.class == Reset && r.replays {
 			c.end()
 			c, reconnected, id = nil, true, id+"+"
@@ -157,6 +190,7 @@ func (g *Generator) over(c *link, r *request, id string, deadline time.Time) (o 
 	if err := c.SetDeadline(deadline); err != nil {
 		return fail("setting the deadline", err, false), false, false
 	}
+	c.n = 0
 	b := make([]byte, 0, len(r.head)+len(id)+len(r.tail))
 	b = append(append(append(b, r.head...), id...), r.tail...)
 	if _, err := c.Write(b); err != nil {

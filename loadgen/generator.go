@@ -27,6 +27,7 @@ type Generator struct {
 	tallies map[string]*tally
 	begun   time.Time
 	ended   time.Time
+	failed  failures
 }
 
 // mix is the targets in force.
@@ -58,7 +59,8 @@ func New(cfg Config) (*Generator, error) {
 	}
 	g := &Generator{
 		cfg: cfg, run: strconv.FormatUint(rand.Uint64(), 36), dialer: new(net.Dialer).DialContext,
-		links: links{idle: make(map[string][]*link)}, tallies: make(map[string]*tally),
+		failed: failures{room: cfg.KeepFailures},
+		links:  links{timeout: cfg.IdleTimeout, idle: make(map[string][]*link)}, tallies: make(map[string]*tally),
 	}
 	return g, g.SetTargets(cfg.Targets)
 }
@@ -169,8 +171,13 @@ func (g *Generator) schedule(ctx context.Context, alarm *alarm, begun time.Time,
 // work sends one request after the other, as they come.
 func (g *Generator) work(ctx context.Context, j job, jobs <-chan job) {
 	for ok := true; ok; j, ok = <-jobs {
-		o := g.exchange(ctx, j.request, g.run+"-"+strconv.FormatUint(j.number, 10))
-		j.request.tally.count(o, time.Since(j.due))
+		id := g.run + "-" + strconv.FormatUint(j.number, 10)
+		o := g.exchange(ctx, j.request, id)
+		took := time.Since(j.due)
+		j.request.tally.count(o, took)
+		if o.failure() != "" {
+			g.failed.add(j.request, id, o, took)
+		}
 	}
 }
 
@@ -178,7 +185,7 @@ func (g *Generator) work(ctx context.Context, j job, jobs <-chan job) {
 func (g *Generator) Report() Report {
 	g.mu.Lock()
 	now := time.Now()
-	r := Report{At: now}
+	r := Report{At: now, Failures: g.failed.list()}
 	switch {
 	case !g.ended.IsZero():
 		r.Elapsed = g.ended.Sub(g.begun)

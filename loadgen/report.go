@@ -2,6 +2,7 @@ package loadgen
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -19,13 +20,72 @@ const (
 	Other     Class = "other"      // what is left: no route, no such name, an answer that is not HTTP
 )
 
-var classes = []Class{Refused, Reset, Timeout, ShortBody, Other}
+// The classes of failures that have a whole answer, and of web sockets.
+const (
+	CodeOfProxy Class = "code of the proxy" // 400 or above
+	CodeOfApp   Class = "code of the app"
+	WrongApp    Class = "wrong app" // another one answered than Target.Expect
+	ClosedEarly Class = "closed early"
+	Mangled     Class = "mangled" // a message came back as another one
+)
+
+var classes = []Class{Refused, Reset, Timeout, ShortBody, Other, CodeOfProxy, CodeOfApp, WrongApp, ClosedEarly, Mangled}
 
 // Report is what has happened up to a moment. It is immutable.
 type Report struct {
 	At      time.Time      `json:"at"`
 	Elapsed time.Duration  `json:"elapsed"` // since Run began, until its end at most; nanoseconds
 	Targets []TargetReport `json:"targets"` // sorted by Name, each name once
+	// Failures are the first Config.KeepFailures requests without an answer, with one of 400 or above, or with one of the wrong app.
+	Failures []Failure `json:"failures,omitempty"`
+}
+
+// Failure is one request or web socket that failed, as whoever looks for the cause needs it.
+type Failure struct {
+	At       time.Time     `json:"at"` // when it was known
+	Target   string        `json:"target"`
+	Host     string        `json:"host"`
+	ID       string        `json:"id"`
+	Class    Class         `json:"class"`
+	Code     int           `json:"code,omitempty"`
+	Error    string        `json:"error,omitempty"`
+	Local    string        `json:"local,omitempty"` // the client's end of the connection, if there was one
+	Took     time.Duration `json:"took"`            // since it was due or opened; nanoseconds
+	Received string        `json:"received,omitempty"`
+}
+
+// String returns the failure on one line.
+func (f Failure) String() string {
+	return fmt.Sprintf("%s %s %s from %s after %s: %s %d %s %q",
+		f.At.Format("15:04:05.000000"), f.Host, f.ID, f.Local, f.Took.Round(time.Microsecond), f.Class, f.Code, f.Error, f.Received)
+}
+
+// failures keeps the first few.
+type failures struct {
+	mu   sync.Mutex
+	room int
+	kept []Failure
+}
+
+func (f *failures) add(r *request, id string, o outcome, took time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.kept) >= f.room {
+		return
+	}
+	one := Failure{
+		At: time.Now(), Target: r.name, Host: r.host, ID: id, Class: o.failure(), Code: o.code, Local: o.local, Took: took, Received: o.received,
+	}
+	if o.err != nil {
+		one.Error = o.err.Error()
+	}
+	f.kept = append(f.kept, one)
+}
+
+func (f *failures) list() []Failure {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.kept)
 }
 
 // TargetReport is the count of one name. It closes: Scheduled = Overflow + InFlight + all of Codes + all of Errors.
@@ -135,6 +195,27 @@ func (r Report) Total() TargetReport {
 	total := sum.report("total")
 	total.InFlight = inFlight
 	return total
+}
+
+// Failures returns how many requests came to nothing, by class: those of Errors, answers of 400 or above, whoever gave them, and
+// answers of the wrong app.
+func (t TargetReport) Failures() map[Class]uint64 {
+	out := map[Class]uint64{}
+	for _, e := range t.Errors {
+		out[e.Class] += e.Count
+	}
+	for _, c := range t.Codes {
+		if c.Code >= 400 && c.ByProxy > 0 {
+			out[CodeOfProxy] += c.ByProxy
+		}
+		if c.Code >= 400 && c.ByApp > 0 {
+			out[CodeOfApp] += c.ByApp
+		}
+	}
+	if t.Misrouted > 0 {
+		out[WrongApp] += t.Misrouted
+	}
+	return out
 }
 
 // tally is the running count of one name.
