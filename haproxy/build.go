@@ -54,7 +54,7 @@ func Build(t *signalbox.Table, o *Options, prev *Config) *Config {
 	if b.reload || b.next.made.retired > max(16, len(b.next.Backends)/8) {
 		b.tidy()
 	}
-	b.nameBackends()
+	b.collectSettings()
 	b.collectProblems()
 	return b.next
 }
@@ -79,7 +79,6 @@ type builder struct {
 	near       *neighbourhood
 	changed    []*part // parts that prev does not have
 	gone       []*part // parts that only prev has
-	moved      bool    // the set of backends is another one
 }
 
 // readParts takes over the parts of services that did not change, and makes those of the others.
@@ -245,10 +244,10 @@ func (b *builder) placeBackends() {
 		was := b.prev.Backends[i]
 		b.next.Backends[i] = be
 		b.next.made.retired += count(be.Retired) - count(was.Retired && len(b.prev.made.services) > 0)
-		b.reload = b.reload || len(be.Slots) != len(was.Slots) || be.Mode != was.Mode || be.Check != was.Check || !be.Policy.equal(was.Policy)
+		b.reload = b.reload || len(be.Slots) != len(was.Slots) || !be.fits(was)
 	}
 	if added {
-		b.reload, b.moved = true, true
+		b.reload = true
 		sortBackends(b.next.Backends)
 	}
 }
@@ -280,7 +279,6 @@ func (b *builder) tidy() {
 	grown := make(map[*Backend]*Backend)
 	for _, be := range c.Backends {
 		if be.Retired {
-			b.moved = true
 			continue
 		}
 		if size := roomy(len(be.Slots), be.used()); size > len(be.Slots) {
@@ -302,19 +300,6 @@ func (b *builder) tidy() {
 			q.backend = g
 			c.made.parts[i] = &q
 		}
-	}
-}
-
-// nameBackends makes the map of names, or takes it over.
-func (b *builder) nameBackends() {
-	c := b.next
-	if !b.moved && len(c.Backends) == len(b.prev.Names) {
-		c.Names = b.prev.Names
-		return
-	}
-	c.Names = make([]MapEntry, len(c.Backends))
-	for i, be := range c.Backends {
-		c.Names[i] = MapEntry{be.Name, string(be.Service)}
 	}
 }
 

@@ -261,7 +261,7 @@ func TestCommandsComeInASafeOrder(t *testing.T) {
 	}
 	want = []string{
 		"del map /d/hosts.map new.local/", "del map /d/hosts.map new.local/p/", "del map /d/paths.map new.local",
-		"set server a:0/s2 state maint",
+		"del map /d/names.map a:0", "set server a:0/s2 state maint",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("commands of a removal (-want +got):\n%s", diff)

@@ -13,7 +13,7 @@ type Config struct {
 	Options   *Options
 	Backends  []*Backend  // sorted by Name
 	Listeners []*Listener // service ports, sorted by Port
-	Names     []MapEntry  // sorted by Key; backend name to service id
+	Settings
 	Routes
 	Ways
 	// Certificates say which certificate answers for which name, in the order of their names; without the default one.

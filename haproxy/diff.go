@@ -17,11 +17,14 @@ func Diff(running, want *Config) Plan {
 	d := differ{running: running, want: want, reasons: make(map[Reason]bool)}
 	d.reason(OptionsChanged, !running.Options.loadsAs(want.Options))
 	d.reason(CertificatesChanged, !running.sameCertificates(want))
+	target := followed(running, want)
+	// What a server is asked for stands before it comes, and until it has gone.
+	d.entries(running.Checks, target.Checks, running.Options.MapPath(ChecksMap))
 	d.backends()
 	d.listeners()
 	d.reason(ListenerChanged, running.Passthrough != want.Passthrough || !slices.Equal(running.PortBinds, want.PortBinds))
 	d.reason(RegexesChanged, !equalEntries(running.HostRegexes, want.HostRegexes) || !equalEntries(running.PathRegexes, want.PathRegexes))
-	d.maps()
+	d.maps(target)
 	return Plan{Commands: append(d.come, d.leave...), Reasons: d.sorted()}
 }
 
@@ -75,7 +78,9 @@ func Applied(running, want *Config) *Config {
 			r = r.retire()
 		default:
 			a := *w
-			a.Mode, a.Check, a.Policy = r.Mode, r.Check, r.Policy
+			if !w.fits(r) {
+				a.Mode, a.Check, a.Policy = r.Mode, r.Check, r.Policy
+			}
 			n := min(len(r.Slots), len(w.Slots))
 			a.Slots = append(slices.Clone(w.Slots[:n]), r.Slots[n:]...)
 			for i := range a.Slots {
@@ -90,8 +95,8 @@ func Applied(running, want *Config) *Config {
 		}
 		c.Backends = append(c.Backends, r)
 	}
-	c.Names, c.Routes = followed(running, want)
-	c.Ways = followedWays(running, want)
+	f := followed(running, want)
+	c.Settings, c.Routes, c.Ways = f.Settings, f.Routes, f.Ways
 	return c
 }
 
@@ -141,8 +146,8 @@ func (d *differ) backends() {
 
 func (d *differ) backend(from, to *Backend) {
 	d.reason(ModeChanged, from.Mode != to.Mode)
-	d.reason(CheckChanged, from.Check != to.Check)
-	d.reason(PolicyChanged, !from.Policy.equal(to.Policy))
+	d.reason(CheckChanged, !from.sameCheck(to))
+	d.reason(PolicyChanged, !from.samePolicy(to))
 	d.reason(SlotsExhausted, len(from.Slots) < len(to.Slots))
 	d.reason(SlotsShrunk, len(from.Slots) > len(to.Slots))
 	d.servers(from, to)
@@ -226,14 +231,11 @@ func setServer(b *Backend, s Server, what, why string) Command {
 	return Command{Text: "set server " + b.Name + "/" + s.Name + " " + what, Why: why}
 }
 
-// maps brings the maps to what can be followed before a reload.
-func (d *differ) maps() {
-	target := &Config{Options: d.running.Options}
-	target.Names, target.Routes = followed(d.running, d.want)
-	target.Ways = followedWays(d.running, d.want)
+// maps brings the maps, but that of checks, to what can be followed before a reload.
+func (d *differ) maps(target *Config) {
 	to := target.Maps()
 	for i, m := range d.running.Maps() {
-		if !m.Ordered {
+		if !m.Ordered && m.Name != ChecksMap {
 			d.entries(*m.Entries, *to[i].Entries, d.running.Options.MapPath(m.Name))
 		}
 	}

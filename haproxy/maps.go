@@ -1,6 +1,10 @@
 package haproxy
 
-import "slices"
+import (
+	"slices"
+	"strings"
+	"sync"
+)
 
 // Map is one of a Config's maps.
 type Map struct {
@@ -11,23 +15,70 @@ type Map struct {
 
 // Maps returns every map of a Config, those that others refer to first.
 func (c *Config) Maps() []Map {
-	return append([]Map{
-		{Name: NamesMap, Entries: &c.Names},
+	return slices.Concat(c.Settings.maps(), []Map{
 		{Name: PathsMap, Entries: &c.Paths},
 		{Name: SplitsMap, Entries: &c.Splits},
 		{Name: ExactMap, Entries: &c.Exact},
 		{Name: HostsMap, Entries: &c.Hosts},
 		{Name: PathRegexesMap, Entries: &c.PathRegexes, Ordered: true},
 		{Name: HostRegexesMap, Entries: &c.HostRegexes, Ordered: true},
-	}, c.waysMaps()...)
+	}, c.waysMaps())
 }
 
 // followed returns want's maps as far as HAProxy can follow them before it is reloaded: an entry that leads to a backend which does
-// not run yet stays as it is in running, or away where it is new. It returns want's own lists where nothing stands in the way.
-func followed(running, want *Config) (names []MapEntry, routes Routes) {
-	runs := func(e MapEntry) bool { return running.Backend(e.Key) != nil }
-	names = follow(running.Names, want.Names, runs, runs)
-	routes = Routes{Paths: want.Paths, HostRegexes: running.HostRegexes, PathRegexes: running.PathRegexes}
+// not serve yet stays as it is in running, or away where it is new. It returns want's own lists where nothing stands in the way.
+func followed(running, want *Config) *Config {
+	c := &Config{Options: running.Options, Routes: followedRoutes(running, want), Ways: followedWays(running, want)}
+	same := func(e MapEntry) bool {
+		r, w := running.Backend(e.Key), want.Backend(e.Key)
+		return r != nil && (w == nil || w.succeeds(r) && w.fits(r))
+	}
+	// What another section says itself is said by the map until that one is loaded.
+	stays := func(e MapEntry) bool {
+		r, w := running.Backend(e.Key), want.Backend(e.Key)
+		return r != nil && w != nil && w.Service == r.Service && !w.fits(r)
+	}
+	c.Checks = follow(running.Checks, want.Checks, same, stays)
+	c.Timeouts = follow(running.Timeouts, want.Timeouts, same, stays)
+	c.HTTPS = follow(running.HTTPS, want.HTTPS, same, stays)
+	referred := sync.OnceValue(c.referred)
+	c.Names = follow(running.Names, want.Names, func(e MapEntry) bool { return serves(running, want, e.Key) },
+		func(e MapEntry) bool { return running.Backend(e.Key) != nil && referred()[e.Key] })
+	return c
+}
+
+// serves reports whether a backend runs that want's one of this name can follow without a reload, its shape aside.
+func serves(running, want *Config, name string) bool {
+	r := running.Backend(name)
+	if r == nil {
+		return false
+	}
+	w := want.Backend(name)
+	return w == nil || w.succeeds(r)
+}
+
+// succeeds reports whether a backend can take the place of a running one of its name: it is the same service's, or nobody's.
+func (b *Backend) succeeds(r *Backend) bool {
+	return b == r || b.Service == r.Service || b.Retired || r.Retired && b.fits(r)
+}
+
+// referred returns the names of the backends that routes and ways lead to.
+func (c *Config) referred() map[string]bool {
+	out := make(map[string]bool)
+	for _, list := range [][]MapEntry{c.Hosts, c.Exact, c.PathRegexes, c.Splits, c.Apps, c.SNI} {
+		for _, e := range list {
+			out[e.Value] = true
+		}
+	}
+	for _, e := range c.Ports {
+		_, name, _ := strings.Cut(e.Value, "/")
+		out[name] = true
+	}
+	return out
+}
+
+func followedRoutes(running, want *Config) Routes {
+	routes := Routes{Paths: want.Paths, HostRegexes: running.HostRegexes, PathRegexes: running.PathRegexes}
 	if equalEntries(running.HostRegexes, want.HostRegexes) && equalEntries(running.PathRegexes, want.PathRegexes) {
 		routes.HostRegexes, routes.PathRegexes = want.HostRegexes, want.PathRegexes
 	}
@@ -35,7 +86,7 @@ func followed(running, want *Config) (names []MapEntry, routes Routes) {
 	held := make(map[string]bool)
 	if !sameSlice(running.Splits, want.Splits) {
 		for _, e := range want.Splits {
-			if running.Backend(e.Value) == nil {
+			if !serves(running, want, e.Value) {
 				held[splitIn(e)] = true
 			}
 		}
@@ -51,7 +102,7 @@ func followed(running, want *Config) (names []MapEntry, routes Routes) {
 		if isSplit(e.Value) {
 			return !held[e.Value] || inPart[e.Value]
 		}
-		return e.Value == noPath || running.Backend(e.Value) != nil
+		return e.Value == noPath || serves(running, want, e.Value)
 	}
 	routes.Exact = follow(running.Exact, want.Exact, leads, nil)
 	routes.Hosts = follow(running.Hosts, want.Hosts, leads, nil)
@@ -59,7 +110,7 @@ func followed(running, want *Config) (names []MapEntry, routes Routes) {
 	if !sameSlice(routes.Exact, want.Exact) || !sameSlice(routes.Hosts, want.Hosts) || !sameSlice(routes.PathRegexes, want.PathRegexes) {
 		routes.Splits = keepReferred(running.Splits, routes.Splits, routes.Exact, routes.Hosts, routes.PathRegexes)
 	}
-	return names, routes
+	return routes
 }
 
 // follow returns the entries of to that can be, and of from those that stand in for one that can't. Of the entries that only from has,

@@ -17,7 +17,6 @@ import (
 
 // The map files, in Options.Dir.
 const (
-	NamesMap       = "names.map"
 	PathsMap       = "paths.map"
 	SplitsMap      = "splits.map"
 	ExactMap       = "exact.map"
@@ -143,6 +142,14 @@ func (o *Options) HTTPSPort() int {
 	return bindPort(o.HTTPSBind[0])
 }
 
+// otherHTTPSPort returns the port of the HTTPS entry with its colon, "" for the usual one.
+func (o *Options) otherHTTPSPort() string {
+	if port := o.HTTPSPort(); port != 443 {
+		return ":" + strconv.Itoa(port)
+	}
+	return ""
+}
+
 // bindPort returns the port of an address to listen on, 0 if it has none.
 func bindPort(bind string) int {
 	n, err := strconv.ParseUint(bind[strings.LastIndexByte(bind, ':')+1:], 10, 16)
@@ -206,6 +213,8 @@ func (o *Options) head() *head {
 		ExactMap: Word(o.MapPath(ExactMap)), SplitsMap: Word(o.MapPath(SplitsMap)),
 		HostRegexesMap: Word(o.MapPath(HostRegexesMap)), PathRegexesMap: Word(o.MapPath(PathRegexesMap)), MaxRegexPath: maxRegexPath,
 	}
+	h.ChecksMap, h.TimeoutsMap, h.HTTPSMap = Word(o.MapPath(ChecksMap)), Word(o.MapPath(TimeoutsMap)), Word(o.MapPath(HTTPSMap))
+	h.HTTPSPort = o.otherHTTPSPort()
 	if o.LogSocket != "" {
 		h.LogServer, h.LogPulled = Word("unix@"+o.LogSocket), o.LogPulled
 	}

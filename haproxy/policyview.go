@@ -114,9 +114,7 @@ func (b *Backend) policyView(o *Options) *policyView {
 	v.Refused = p.Refused != ""
 	v.Allow = chunks(p.Allow, netip.Prefix.String)
 	v.HTTPSRedirect = p.HTTPSRedirect
-	if port := o.HTTPSPort(); port != 443 {
-		v.HTTPSPort = ":" + strconv.Itoa(port)
-	}
+	v.HTTPSPort = o.otherHTTPSPort()
 	v.entry(b, p)
 	v.requests(p)
 	for _, e := range p.ErrorPages {
@@ -205,7 +203,10 @@ func (v *policyView) page(e signalbox.ErrorPage, o *Options) {
 
 func (v *policyView) tasks(b *Backend, p *Policy) {
 	v.Balance, v.Hashes = Word(p.Balance), p.Balance == "source" || p.Balance == "uri"
-	v.Timeout, v.ConnectTimeout = millis(p.Timeout), millis(p.ConnectTimeout)
+	v.ConnectTimeout = millis(p.ConnectTimeout)
+	if b.Mode == signalbox.TCP || b.special() { // otherwise its map has it
+		v.Timeout = millis(p.Timeout)
+	}
 	if p.Sticky != "" {
 		// The same on every machine, so that a client keeps its task whichever it comes by.
 		v.Sticky, v.StickyKey = Word(p.Sticky), Word("signalbox:"+b.Service)

@@ -74,7 +74,10 @@ type head struct {
 	LogFormat, LogFormatTCP      Word
 	LogLine, RingBytes           int
 	HostsMap, NamesMap, PathsMap Word
-	TrustedList, ProxyList       Word // "" without such proxies
+	ChecksMap, TimeoutsMap       Word
+	HTTPSMap                     Word
+	HTTPSPort                    string // with its colon, "" for the usual one
+	TrustedList, ProxyList       Word   // "" without such proxies
 	Hops                         []hop
 	ExactMap, SplitsMap          Word
 	HostRegexesMap               Word
@@ -102,11 +105,12 @@ type listenerView struct {
 type backendView struct {
 	Name                        Word
 	HTTP, NoCheck               bool
-	CheckPath                   Word
+	HTTPCheck                   bool
+	ChecksMap                   Word // by which the path is found that a check asks for
 	CheckInterval, CheckTimeout millis
 	CheckFall                   int
 	CheckTLS                    bool
-	HasPolicy                   bool // more than the defaults of a service holds
+	HasPolicy                   bool // lines about requests and answers that the defaults of a service do not hold
 	Policy                      *policyView
 	Near                        []Word // servers that come first where their weight says so
 	NearUntil, NearWeight       int
@@ -362,13 +366,10 @@ func (b *Backend) view(o *Options) *backendView {
 		Name: Word(b.Name), HTTP: b.Mode != signalbox.TCP, NoCheck: b.Check.Kind == signalbox.CheckOff,
 		CheckInterval: millis(b.Check.Interval), CheckTimeout: millis(b.Check.Timeout), CheckFall: b.Check.Fall,
 		CheckTLS:  b.Check.TLS && (b.Policy == nil || b.Policy.BackendTLS == signalbox.BackendPlain) && b.Check.Kind != signalbox.CheckOff,
-		HasPolicy: b.Policy != nil, Policy: b.policyView(o), NearWeight: NormalWeight,
+		HasPolicy: b.special(), ChecksMap: Word(o.MapPath(ChecksMap)), HTTPCheck: b.Check.Kind == signalbox.CheckHTTP, Policy: b.policyView(o), NearWeight: NormalWeight,
 		Servers: make([]serverView, len(b.Slots)),
 	}
 	v.Near, v.NearUntil = b.nearRules(o)
-	if b.Check.Kind == signalbox.CheckHTTP {
-		v.CheckPath = Word(b.Check.Path)
-	}
 	for i, s := range b.Slots {
 		addr := "127.0.0.1:1"
 		if s.Addr.IsValid() {

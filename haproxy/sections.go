@@ -112,7 +112,8 @@ func (d *divider) entries(f File) {
 	for line := range bytes.Lines(f.Data) {
 		e := entryOf(line)
 		backend := e.Value
-		if f.Name == NamesMap {
+		switch f.Name {
+		case NamesMap, ChecksMap, TimeoutsMap, HTTPSMap:
 			backend = e.Key
 		}
 		d.add(d.apps[backend], f.Name, line)

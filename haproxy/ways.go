@@ -121,9 +121,9 @@ func followedWays(running, want *Config) Ways {
 	w := Ways{PortBinds: running.PortBinds, Passthrough: running.Passthrough}
 	leads := func(e MapEntry) bool {
 		_, name, _ := strings.Cut(e.Value, "/")
-		return running.Backend(name) != nil
+		return serves(running, want, name)
 	}
-	runs := func(e MapEntry) bool { return e.Value == toHTTPS || running.Backend(e.Value) != nil }
+	runs := func(e MapEntry) bool { return e.Value == toHTTPS || serves(running, want, e.Value) }
 	w.Ports = follow(running.Ports, want.Ports, leads, nil)
 	w.Apps = follow(running.Apps, want.Apps, runs, nil)
 	w.SNI = follow(running.SNI, want.SNI, runs, nil)

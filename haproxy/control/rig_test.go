@@ -230,7 +230,7 @@ func (r *rig) render(c *haproxy.Config) ([]File, error) {
 	fmt.Fprintf(&b, "  http-request set-var(txn.be) req.hdr(host),field(1,:),map_str(%s/hosts.map)\n", r.dir)
 	fmt.Fprintf(&b, "  http-request set-var(txn.p) req.hdr(host),map_str(%s/paths.map)\n", r.dir)
 	fmt.Fprintf(&b, "  http-request set-var(txn.s) var(txn.be),map_str(%s/names.map)\n", r.dir)
-	for _, name := range []string{"exact", "splits", "host-regexes", "path-regexes"} { // empty, and there
+	for _, name := range []string{"checks", "timeouts", "https", "exact", "splits", "host-regexes", "path-regexes"} { // empty, and there
 		fmt.Fprintf(&b, "  http-request set-var(txn.x) req.hdr(host),map_str(%s/%s.map)\n", r.dir, name)
 	}
 	fmt.Fprintf(&b, "  use_backend %%[var(txn.be)] if { var(txn.be) -m found }\n")
@@ -266,6 +266,9 @@ func (r *rig) render(c *haproxy.Config) ([]File, error) {
 		{"hosts.map", hosts.Bytes()},
 		{"paths.map", paths.Bytes()},
 		{"names.map", names.Bytes()},
+		{"checks.map", nil},
+		{"timeouts.map", nil},
+		{"https.map", nil},
 		{"exact.map", nil},
 		{"splits.map", nil},
 		{"host-regexes.map", nil},

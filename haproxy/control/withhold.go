@@ -146,7 +146,7 @@ func (w *withheld) apply(want, loaded *haproxy.Config) *haproxy.Config {
 	}
 	w.subs = subs
 	out.Routes, out.Ways = want.Routes.Without(gone), want.Ways.Without(gone)
-	out.Names = slices.DeleteFunc(slices.Clone(want.Names), func(e haproxy.MapEntry) bool { return gone[e.Key] })
+	out.Settings = want.Settings.Without(gone)
 	out.Listeners = slices.DeleteFunc(slices.Clone(want.Listeners), func(l *haproxy.Listener) bool {
 		_, held := w.ports[l.Port]
 		return held || gone[l.Backend]
