@@ -34,34 +34,36 @@ const (
 
 // SourceStatus is the state of one source of services.
 type SourceStatus struct {
-	Name      string
-	Level     Level
-	Detail    string    // for people: "following http://10.0.0.1:8080", "unreachable: …"
-	Connected bool      // whether its event stream stands
-	LastRead  time.Time // when it was last read whole or in part, without error
-	LastGood  time.Time // when the state that is in use was read
-	LastEvent time.Time // when its stream last said something, heart-beats included
-	Endpoint  string    // the member that answers now
-	Apps      int
-	Endpoints int
+	Name       string
+	Level      Level
+	Detail     string    // for people: "following http://10.0.0.1:8080", "unreachable: …"
+	Connected  bool      // whether its event stream stands
+	LastRead   time.Time // when it was last read whole or in part, without error
+	LastGood   time.Time // when the state that is in use was read
+	Generation uint64    // of the state that is in use; it only grows, across restarts too
+	LastEvent  time.Time // when its stream last said something, heart-beats included
+	Endpoint   string    // the member that answers now
+	Apps       int
+	Endpoints  int
 	// Quarantined says why a state that was read is held back, or "".
 	Quarantined string
 }
 
 // HAProxyStatus is the state of the HAProxy that this machine runs.
 type HAProxyStatus struct {
-	Level        Level
-	Detail       string
-	Version      string
-	PID          int       // of the worker that takes new connections
-	OldWorkers   int       // workers of earlier configurations that still serve connections
-	Generation   uint64    // of the configuration that runs
-	AppliedAt    time.Time // when the running state was last changed
-	LastReload   time.Time
-	ReloadReason string // of the last reload
-	Reloads      uint64
-	Updates      uint64 // runtime commands accepted
-	FileBehind   time.Duration
+	Level          Level
+	Detail         string
+	Version        string
+	PID            int       // of the worker that takes new connections
+	OldWorkers     int       // workers of earlier configurations that still serve connections
+	Generation     uint64    // of the configuration that runs; it only grows, across restarts too
+	FileGeneration uint64    // of the files that say so
+	AppliedAt      time.Time // when the running state was last changed
+	LastReload     time.Time
+	ReloadReason   string // of the last reload
+	Reloads        uint64
+	Updates        uint64 // runtime commands accepted
+	FileBehind     time.Duration
 }
 
 // LogStatus is the state of the access-log path. Sent = Counted + Lost holds while HAProxy's workers live.

@@ -49,6 +49,7 @@ type Source struct {
 	Endpoint    string          `json:"endpoint,omitempty"`
 	LastRead    time.Time       `json:"lastRead,omitzero"`
 	LastGood    time.Time       `json:"lastGood,omitzero"`
+	Generation  uint64          `json:"generation"` // of the state that is in use
 	LastEvent   time.Time       `json:"lastEvent,omitzero"`
 	Apps        int             `json:"apps"`
 	Endpoints   int             `json:"endpoints"`
@@ -62,7 +63,8 @@ type HAProxy struct {
 	Version           string          `json:"version,omitempty"`
 	PID               int             `json:"pid,omitempty"`
 	OldWorkers        int             `json:"oldWorkers"`
-	Generation        uint64          `json:"generation"`
+	Generation        uint64          `json:"generation"`     // of the configuration that runs
+	FileGeneration    uint64          `json:"fileGeneration"` // of the files that say so
 	AppliedAt         time.Time       `json:"appliedAt,omitzero"`
 	LastReload        time.Time       `json:"lastReload,omitzero"`
 	ReloadReason      string          `json:"reloadReason,omitempty"`
@@ -145,8 +147,8 @@ func HealthOf(s signalbox.Status) Health {
 		Sources:       []Source{},
 		HAProxy: HAProxy{
 			Status: s.HAProxy.Level, Detail: s.HAProxy.Detail, Version: s.HAProxy.Version, PID: s.HAProxy.PID,
-			OldWorkers: s.HAProxy.OldWorkers, Generation: s.HAProxy.Generation, AppliedAt: s.HAProxy.AppliedAt,
-			LastReload: s.HAProxy.LastReload, ReloadReason: s.HAProxy.ReloadReason, Reloads: s.HAProxy.Reloads,
+			OldWorkers: s.HAProxy.OldWorkers, Generation: s.HAProxy.Generation, FileGeneration: s.HAProxy.FileGeneration,
+			AppliedAt: s.HAProxy.AppliedAt, LastReload: s.HAProxy.LastReload, ReloadReason: s.HAProxy.ReloadReason, Reloads: s.HAProxy.Reloads,
 			Updates: s.HAProxy.Updates, FileBehindSeconds: seconds(s.HAProxy.FileBehind),
 		},
 		Log: Log{
@@ -164,7 +166,7 @@ func HealthOf(s signalbox.Status) Health {
 	for i, src := range s.Sources {
 		h.Sources = append(h.Sources, Source{
 			Name: src.Name, Status: src.Level, Detail: src.Detail, Connected: src.Connected, Endpoint: src.Endpoint,
-			LastRead: src.LastRead, LastGood: src.LastGood, LastEvent: src.LastEvent, Apps: src.Apps,
+			LastRead: src.LastRead, LastGood: src.LastGood, Generation: src.Generation, LastEvent: src.LastEvent, Apps: src.Apps,
 			Endpoints: src.Endpoints, Quarantined: src.Quarantined,
 		})
 		if i == 0 || src.LastGood.Before(h.LastGood) {

@@ -44,7 +44,7 @@ func (k *keeper) put(st *stored) {
 // longestPause bounds how old the stored state may get on a slow disk.
 const longestPause = 10 * time.Second
 
-// run writes until ctx ends, then writes what is left. Writes keep a distance of 1,000 times what the last one took, up to
+// run writes until ctx ends, then writes what is left. What can't be written is tried again. Writes keep a distance of 1,000 times what the last one took, up to
 // longestPause, so that a large state costs little of a core, however often it changes.
 func (k *keeper) run(ctx context.Context) {
 	k.sweep()
@@ -79,6 +79,16 @@ func (k *keeper) sweep() {
 	}
 }
 
+// again hands a state back that could not be written, unless there is a newer one.
+func (k *keeper) again(st *stored) {
+	k.mu.Lock()
+	_, newer := k.todo[st.Source]
+	k.mu.Unlock()
+	if !newer {
+		k.put(st)
+	}
+}
+
 func (k *keeper) flush() {
 	k.mu.Lock()
 	todo := k.todo
@@ -93,6 +103,9 @@ func (k *keeper) flush() {
 		b, err := enc.encode(st)
 		if err == nil {
 			err = k.store.save(name, b)
+		}
+		if err != nil {
+			k.again(st)
 		}
 		k.wrote(name, len(b), err)
 	}

@@ -3,6 +3,7 @@ package discovery
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -10,7 +11,13 @@ import (
 	"signalbox"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv("DISCOVERY_TEST_DIE") != "" {
+		dieWhileStoring()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // apps returns the state of n apps with tasks tasks each.
 func apps(n, tasks int) []*signalbox.Service {

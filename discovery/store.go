@@ -28,15 +28,20 @@ var errNoState = errors.New("no stored state")
 
 // stored is what is kept of one source.
 type stored struct {
-	Source   string               `json:"source"`
-	At       time.Time            `json:"at"` // when the state was read
-	Problems []signalbox.Problem  `json:"problems,omitempty"`
-	Services []*signalbox.Service `json:"-"`
+	Source string `json:"source"`
+	// Generation counts the states of the source that were served; 0 in a file of an earlier version.
+	Generation uint64               `json:"generation"`
+	At         time.Time            `json:"at"` // when the state was read
+	Problems   []signalbox.Problem  `json:"problems,omitempty"`
+	Services   []*signalbox.Service `json:"-"`
 }
 
 // store keeps the last good state of each source in a directory, in two generations. Each source has one user at a time.
 // The zero dir keeps nothing.
-type store struct{ dir string }
+type store struct {
+	dir    string
+	before func(step string) error // nil, or what a test does before each step of a write
+}
 
 func (s store) path(source string) string {
 	clean := strings.Map(func(r rune) rune {
@@ -200,6 +205,9 @@ func (s store) save(source string, b []byte) error {
 }
 
 func (s store) trySave(path string, b []byte) error {
+	if err := s.step("making the directory"); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(s.dir, 0o750); err != nil {
 		return err
 	}
@@ -209,7 +217,13 @@ func (s store) trySave(path string, b []byte) error {
 	}
 	defer os.Remove(tmp.Name())
 	defer tmp.Close()
+	if err := s.step("writing"); err != nil {
+		return err
+	}
 	if _, err := tmp.Write(b); err != nil {
+		return err
+	}
+	if err := s.step("syncing"); err != nil {
 		return err
 	}
 	if err := tmp.Sync(); err != nil {
@@ -218,22 +232,52 @@ func (s store) trySave(path string, b []byte) error {
 	if err := tmp.Close(); err != nil {
 		return err
 	}
-	// The current generation keeps its name until the new one takes it over; the previous one is a second link to it.
-	prev := path + ".previous"
-	link := path + ".link"
-	os.Remove(link)
-	if err := os.Link(path, link); err == nil {
-		if err := os.Rename(link, prev); err != nil {
-			return err
-		}
-		os.Remove(link) // rename keeps both names when they already are one file
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	if err := s.keepPrevious(path); err != nil {
+		return err
+	}
+	if err := s.step("renaming"); err != nil {
 		return err
 	}
 	if err := os.Rename(tmp.Name(), path); err != nil {
 		return err
 	}
-	return syncDir(s.dir)
+	if err := s.step("syncing the directory"); err != nil {
+		return err
+	}
+	if err := syncDir(s.dir); err != nil {
+		return err
+	}
+	return s.step("nothing more")
+}
+
+// keepPrevious gives the current generation a second name. It keeps its own until the new one takes that over.
+func (s store) keepPrevious(path string) error {
+	link := path + ".link"
+	os.Remove(link)
+	if err := s.step("linking"); err != nil {
+		return err
+	}
+	if err := os.Link(path, link); errors.Is(err, fs.ErrNotExist) {
+		return nil // the first
+	} else if err != nil {
+		return err
+	}
+	if err := s.step("renaming the link"); err != nil {
+		return err
+	}
+	if err := os.Rename(link, path+".previous"); err != nil {
+		return err
+	}
+	os.Remove(link) // rename keeps both names when they already are one file
+	return nil
+}
+
+// step says what comes next.
+func (s store) step(what string) error {
+	if s.before == nil {
+		return nil
+	}
+	return s.before(what)
 }
 
 func syncDir(dir string) error {

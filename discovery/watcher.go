@@ -89,11 +89,13 @@ type slot struct {
 	known     bool                 // good holds something stored or read
 	latest    []*signalbox.Service // the newest state read, held back or not
 	goodAt    time.Time
+	gen       uint64 // of good
 	held      *suspicion
 	why       string // of held
 	askAt     time.Time
 	explained explanations
 	health    Health
+	unstored  error // why good is not stored
 	ended     error // why Run returned early
 }
 
@@ -118,7 +120,7 @@ func NewWatcher(cfg Config) *Watcher {
 	orDefault(&cfg.DiffLines, def.DiffLines)
 	cfg.Log = LoggerOr(cfg.Log)
 	w := &Watcher{cfg: cfg, metrics: newWatcherMetrics(), accept: make(chan int)}
-	w.keeper = newKeeper(store{cfg.StateDir}, cfg.SaveEvery, w.saved)
+	w.keeper = newKeeper(store{dir: cfg.StateDir}, cfg.SaveEvery, w.saved)
 	for _, s := range cfg.Sources {
 		w.slots = append(w.slots, &slot{source: s, again: make(chan struct{}, 1)})
 	}
@@ -336,7 +338,8 @@ func (w *Watcher) serve(s *slot, state []*signalbox.Service, problems []signalbo
 	first := !s.known
 	s.good, s.problems, s.known = state, problems, true
 	if !same {
-		w.keeper.put(&stored{Source: s.source.Name(), At: s.goodAt, Services: state, Problems: problems})
+		s.gen++
+		w.keeper.put(&stored{Source: s.source.Name(), Generation: s.gen, At: s.goodAt, Services: state, Problems: problems})
 	}
 	return first || !same
 }
@@ -406,6 +409,7 @@ func (w *Watcher) restore() {
 		w.metrics.loads.WithLabelValues(name, "ok").Inc()
 		w.mu.Lock()
 		s.good, s.latest, s.problems, s.known, s.goodAt = st.Services, st.Services, st.Problems, true, st.At
+		s.gen = signalbox.ResumeGeneration(st.Generation)
 		w.mu.Unlock()
 		if seeder, ok := s.source.(Seeder); ok {
 			seeder.Seed(st.Services)
@@ -414,6 +418,13 @@ func (w *Watcher) restore() {
 }
 
 func (w *Watcher) saved(source string, n int, err error) {
+	w.mu.Lock()
+	for _, s := range w.slots {
+		if s.source.Name() == source {
+			s.unstored = err
+		}
+	}
+	w.mu.Unlock()
 	if err != nil {
 		w.metrics.saves.WithLabelValues(source, "failed").Inc()
 		w.cfg.Log.WithError(err).WithField("source", source).Error("the state could not be stored")
@@ -462,7 +473,7 @@ func (w *Watcher) Status() []signalbox.SourceStatus {
 	for _, s := range w.slots {
 		st := signalbox.SourceStatus{
 			Name: s.source.Name(), Level: signalbox.OK, Connected: s.health.Connected, Endpoint: s.health.Endpoint,
-			LastRead: s.health.LastRead, LastGood: s.goodAt, LastEvent: s.health.LastEvent, Detail: "following " + s.health.Endpoint,
+			LastRead: s.health.LastRead, LastGood: s.goodAt, Generation: s.gen, LastEvent: s.health.LastEvent, Detail: "following " + s.health.Endpoint,
 		}
 		st.Apps, st.Endpoints = (&signalbox.Table{Services: s.good}).Counts()
 		switch {
@@ -481,6 +492,8 @@ func (w *Watcher) Status() []signalbox.SourceStatus {
 			st.Level, st.Detail = signalbox.Degraded, "serving the stored state; nothing read yet"
 		case now.Sub(s.health.LastRead) > w.cfg.StaleAfter:
 			st.Level, st.Detail = signalbox.Degraded, "no successful read for "+now.Sub(s.health.LastRead).Round(time.Second).String()
+		case s.unstored != nil:
+			st.Level, st.Detail = signalbox.Degraded, "the last good state can't be stored: "+s.unstored.Error()
 		case !s.health.Connected:
 			st.Level, st.Detail = signalbox.Degraded, "no event stream; polling"
 		}

@@ -68,11 +68,17 @@ func (s *script) send(state []*signalbox.Service) {
 func run(t *testing.T, cfg Config) (*Watcher, chan *Change, func()) {
 	t.Helper()
 	w := NewWatcher(cfg)
+	out, stop := running(t, w)
+	return w, out, stop
+}
+
+func running(t *testing.T, w *Watcher) (chan *Change, func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	out := make(chan *Change)
 	done := make(chan error)
 	go func() { done <- w.Run(ctx, out) }()
-	return w, out, func() {
+	return out, func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Run: %v", err)
@@ -319,7 +325,7 @@ func TestRestartServesTheSameRoutes(t *testing.T) {
 
 func TestDamagedStateFallsBack(t *testing.T) {
 	dir := t.TempDir()
-	s := store{dir}
+	s := store{dir: dir}
 	enc := &encoder{}
 	for n := 1; n <= 2; n++ {
 		b, err := enc.encode(&stored{Source: "a", Services: apps(n, 1)})
@@ -428,7 +434,7 @@ func BenchmarkOneAppOf5000(b *testing.B) {
 func BenchmarkSave5000(b *testing.B) {
 	state := apps(5000, 3)
 	enc := &encoder{}
-	dir := store{b.TempDir()}
+	dir := store{dir: b.TempDir()}
 	b.ReportAllocs()
 	for b.Loop() {
 		state = slices.Clone(state)

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
+	"syscall"
 	"time"
 
+	"signalbox"
 	"signalbox/haproxy"
 )
 
@@ -32,15 +35,17 @@ type jobResult struct {
 
 	published bool // at least one file was replaced
 	publishAt time.Time
+	fileGen   uint64         // of the published files, if published
 	occupied  map[int]string // ports of new listeners that can't be bound, and why
 	proc      Proc
 	diffs     []difference
 	actual    *haproxy.Config // config as it really runs
 	worker    Worker
-	unstarted bool  // the files are in place and nobody started HAProxy
-	started   bool  // HAProxy was started, not reloaded
-	saved     bool  // the state was persisted
-	keepErr   error // of keeping the last good files and of persisting the state
+	unstarted bool   // the files are in place and nobody started HAProxy
+	putBack   bool   // the earlier files are in place again
+	started   bool   // HAProxy was started, not reloaded
+	saved     uint64 // the generation of the running state that was persisted; 0: none was
+	keepErr   error  // of keeping the last good files and of persisting the state
 	took      time.Duration
 
 	certs   map[string]uint64 // versions of the certificates that worker has
@@ -62,7 +67,7 @@ func (a *Applier) background(ctx context.Context) {
 		a.startReload(ctx, now)
 	case a.renewDue(now):
 		a.startRenew(ctx, now)
-	case a.running != nil && a.onDisk != a.running && now.Sub(a.fileAt) >= a.cfg.FileInterval:
+	case a.running != nil && (a.onDisk != a.running || a.shapeMoved) && now.Sub(a.fileAt) >= max(a.cfg.FileInterval, a.fileWait):
 		a.fileAt = now
 		a.startFollow()
 	case a.unchecked && a.onDisk != nil && now.Sub(a.checkAt) >= max(a.cfg.CheckInterval, checkPause*a.checkCPU):
@@ -102,22 +107,26 @@ func (a *Applier) mayReload(now time.Time) bool {
 
 func (a *Applier) startReload(ctx context.Context, now time.Time) {
 	a.lastTry = now
-	want, config, loaded := a.want, a.effective, a.loaded
+	want, config, loaded, gen := a.want, a.effective, a.loaded, a.gen+1
 	a.log.WithField("reasons", a.reasons).Info("reloading HAProxy")
 	a.job(reloading, func() jobResult {
 		ctx, cancel := context.WithTimeout(ctx, a.cfg.ReloadTimeout)
 		defer cancel()
-		r := a.reload(a.whileItLives(ctx), config, loaded)
+		r := a.reload(a.whileItLives(ctx), config, loaded, gen)
 		r.want = want
 		return r
 	})
 }
 
 // reload renders, checks, publishes, makes HAProxy load the files and proves it. Ports are looked at first: one that nobody can bind is
-// tried again and again, and a check costs more than all of them.
-func (a *Applier) reload(ctx context.Context, config, loaded *haproxy.Config) (r jobResult) {
+// tried again and again, and a check costs more than all of them. gen is the generation that the running state is to have.
+func (a *Applier) reload(ctx context.Context, config, loaded *haproxy.Config, gen uint64) (r jobResult) {
 	r.config = config
-	_, masterErr := a.master.Proc(ctx)
+	_, masterErr := a.proc(ctx)
+	if errors.Is(masterErr, ErrMasterDeaf) {
+		r.err = masterErr
+		return r
+	}
 	if loaded != nil || masterErr != nil {
 		if r.occupied = occupied(config, loaded); len(r.occupied) > 0 {
 			return r
@@ -134,10 +143,37 @@ func (a *Applier) reload(ctx context.Context, config, loaded *haproxy.Config) (r
 	if r.err = a.pub.write(markName, []byte("reloading\n")); r.err != nil {
 		return r
 	}
-	r.publishAt, r.published = time.Now(), true
-	if _, r.err = a.pub.Publish(r.files); r.err != nil {
+	before, deaths := a.pub.current(), a.deaths()
+	r.publish(a.pub, r.files)
+	if r.err == nil {
+		a.load(ctx, &r, masterErr)
+	}
+	if r.err != nil {
+		// What HAProxy refused, or died of, must not be what it is started with next. Files that nothing has tried are as good as any.
+		if len(before) > 0 && (!r.unstarted || a.deaths() != deaths) {
+			why := r.err
+			r.publish(a.pub, before)
+			r.putBack, r.err = r.err == nil, errors.Join(why, r.err)
+		}
 		return r
 	}
+	r.keepErr = errors.Join(a.pub.Keep(), a.writeState(persisted{
+		Generation: gen, Template: a.template, Worker: r.worker, ShapeAt: r.publishAt, Config: config,
+	}))
+	if r.keepErr == nil {
+		r.saved = gen
+	}
+	return r
+}
+
+// publish puts files in place, and notes when.
+func (r *jobResult) publish(p *Publisher, files []File) {
+	_, r.err = p.Publish(files)
+	r.publishAt, r.published, r.fileGen = time.Now(), true, p.generation
+}
+
+// load makes HAProxy load what is published, and proves it.
+func (a *Applier) load(ctx context.Context, r *jobResult, masterErr error) {
 	if masterErr == nil {
 		r.proc, r.err = a.master.Reload(ctx)
 	} else {
@@ -150,16 +186,35 @@ func (a *Applier) reload(ctx context.Context, config, loaded *haproxy.Config) (r
 			r.proc, r.err = a.master.Reload(ctx)
 		}
 	}
-	if r.err != nil {
-		return r
+	if r.err == nil {
+		r.worker, r.err = a.meet(ctx, r.proc.Workers[0].PID)
 	}
-	if r.worker, r.err = a.meet(ctx, r.proc.Workers[0].PID); r.err != nil {
-		return r
+}
+
+// ErrMasterDeaf says that HAProxy's master lives, and does not answer.
+var ErrMasterDeaf = errors.New("HAProxy's master does not answer")
+
+// deafAfter is how many times a master that is there may miss its time to answer: one with a large configuration that just begins is
+// not deaf.
+const deafAfter = 4
+
+// proc asks for the processes. The error is ErrMasterDeaf if there is a master that does not answer, else there is none.
+func (a *Applier) proc(ctx context.Context) (p Proc, err error) {
+	for range deafAfter {
+		p, err = a.master.Proc(ctx)
+		if err == nil || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist) || ctx.Err() != nil {
+			return p, err
+		}
 	}
-	r.keepErr = errors.Join(a.pub.Keep(), a.writeState(persisted{
-		Template: a.template, Worker: r.worker, ShapeAt: r.publishAt, Config: config,
-	}))
-	return r
+	return p, fmt.Errorf("%w: %w", ErrMasterDeaf, err)
+}
+
+// deaths counts the unwanted ends of the supervised HAProxy.
+func (a *Applier) deaths() uint64 {
+	if a.cfg.Supervisor == nil {
+		return 0
+	}
+	return a.cfg.Supervisor.deaths.Load()
 }
 
 // starts counts the starts of the supervised HAProxy.
@@ -215,29 +270,33 @@ func (a *Applier) meet(ctx context.Context, pid int) (Worker, error) {
 func (a *Applier) startFollow() {
 	config := a.running
 	var p *persisted
-	if a.shapeMoved || time.Since(a.stateAt) >= a.cfg.StateInterval {
+	if a.shapeMoved || a.gen-a.savedGen >= signalbox.GenerationStep/2 || time.Since(a.stateAt) >= a.cfg.StateInterval {
 		p = a.persist(config)
 	}
-	moved := a.shapeMoved
-	a.job(following, func() jobResult { return a.follow(config, p, moved) })
+	moved, keep := a.shapeMoved, a.keepDue
+	a.job(following, func() jobResult { return a.follow(config, p, moved, keep) })
 }
 
-// follow writes the files of what runs, and the state unless p is nil. moved says that files of another shape are in place.
-func (a *Applier) follow(config *haproxy.Config, p *persisted, moved bool) jobResult {
+// follow writes the files of what runs, and the state unless p is nil. moved says that files of another shape are in place, keep that
+// these are to be the last good ones, which could not be kept when they were loaded.
+func (a *Applier) follow(config *haproxy.Config, p *persisted, moved, keep bool) jobResult {
 	r := jobResult{config: config}
 	if r.files, r.err = a.cfg.Render(config); r.err != nil {
 		return r
 	}
-	_, r.err = a.pub.Publish(r.files)
-	r.publishAt, r.published = time.Now(), true // a worker that started before may have read the earlier shape
+	r.publish(a.pub, r.files) // a worker that started before may have read the earlier shape
+	if r.err == nil && keep {
+		r.err = a.pub.Keep()
+	}
 	if r.err != nil || p == nil {
 		return r
 	}
 	if moved {
 		p.ShapeAt = r.publishAt
 	}
-	r.err = a.writeState(*p)
-	r.saved = r.err == nil
+	if r.err = a.writeState(*p); r.err == nil {
+		r.saved = p.Generation
+	}
 	return r
 }
 
@@ -288,17 +347,18 @@ func (a *Applier) finished(ctx context.Context, r jobResult) {
 
 func (a *Applier) followed(r jobResult) {
 	if r.err != nil {
-		a.met.fileErrors.Inc()
-		a.log.WithError(r.err).Error("the file does not follow the running state")
+		a.fileFailed("the file does not follow the running state", r.err)
+		a.fileWait = min(max(2*a.fileWait, a.cfg.FileInterval), fileWaitMax)
 		a.onDisk = nil
 		return
 	}
+	a.fileErr, a.fileWait, a.fileGen, a.keepDue = nil, 0, r.fileGen, false
 	if a.shapeMoved {
 		a.shapeMoved, a.shapeAt = false, r.publishAt
 	}
 	a.wrote(r.config)
-	if r.saved {
-		a.stateAt = r.publishAt
+	if r.saved > 0 {
+		a.stateAt, a.savedGen = r.publishAt, r.saved
 	}
 }
 
@@ -319,9 +379,12 @@ func (a *Applier) reloaded(ctx context.Context, r jobResult) {
 	}
 	if r.published {
 		// Files that nothing has loaded yet are as good as any; files that a running HAProxy refused have to go.
-		a.shapeAt, a.shapeMoved, a.onDisk = r.publishAt, r.err != nil && !r.unstarted, nil
-		if !a.shapeMoved {
+		a.shapeAt, a.shapeMoved, a.fileGen = r.publishAt, r.err != nil && (!r.unstarted || r.putBack), r.fileGen
+		switch {
+		case !a.shapeMoved:
 			a.onDisk = r.config
+		case !r.putBack:
+			a.onDisk = nil
 		}
 	}
 	switch {
@@ -370,11 +433,21 @@ func (a *Applier) reloaded(ctx context.Context, r jobResult) {
 		"generation": a.gen, "reasons": join(reasons), "pid": r.worker.PID, "started": r.started, "old_workers": len(r.proc.Old),
 		"took": r.took.Round(time.Millisecond).String(),
 	}).Info("HAProxy runs the new configuration")
-	a.stateAt = r.publishAt
-	if r.keepErr != nil {
-		a.met.fileErrors.Inc()
-		a.log.WithError(r.keepErr).Error("the last good files or the state are not kept")
+	a.stateAt, a.fileErr, a.fileWait = r.publishAt, nil, 0
+	if r.saved > 0 {
+		a.savedGen = r.saved
 	}
+	if r.keepErr != nil {
+		a.fileFailed("the last good files or the state are not kept", r.keepErr)
+		a.shapeMoved, a.keepDue = true, true
+	}
+}
+
+// fileFailed notes that something is not on disk as it should be.
+func (a *Applier) fileFailed(what string, err error) {
+	a.fileErr = err
+	a.met.fileErrors.Inc()
+	a.log.WithError(err).Error(what)
 }
 
 // completeReload tells a new worker what the file can't say. If that fails, the next comparison finds the difference.
@@ -402,7 +475,7 @@ func (a *Applier) completeReload(ctx context.Context, was, now *haproxy.Config) 
 
 func (a *Applier) reloadFailed(want *haproxy.Config, err error) {
 	a.retryWait = min(max(2*a.retryWait, retryWaitMin), retryWaitMax)
-	a.retryAt = time.Now().Add(a.retryWait)
+	a.retryAt, a.failure = time.Now().Add(a.retryWait), err
 	a.log.WithError(err).WithField("again_in", a.retryWait.String()).Error("the reload failed; the earlier configuration goes on")
 	a.tell(Step{Want: want, Err: err})
 	a.settle(fmt.Errorf("reloading HAProxy: %w", err))

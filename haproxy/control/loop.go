@@ -30,8 +30,11 @@ type state struct {
 	onDisk     *haproxy.Config // what the published files say; nil when unknown
 	shapeAt    time.Time       // when the published shape last changed
 	shapeMoved bool            // the published shape is not that of loaded, because a reload failed
+	keepDue    bool            // what is loaded could not be kept as the last good
 	behind     time.Time       // since when the file differs from running; zero: it does not
 	fileAt     time.Time       // of the last write
+	fileWait   time.Duration   // least time between two writes, because the last one failed
+	fileErr    error           // of the last write, or of keeping the last good files or the state
 	stateAt    time.Time       // of the last write of the persisted state
 	unchecked  bool            // the published files were never checked as they are
 	checkAt    time.Time
@@ -46,6 +49,7 @@ type state struct {
 	done      chan jobResult
 	retryAt   time.Time // no reload before
 	retryWait time.Duration
+	failure   error     // of the last reload, while retryWait is not zero
 	connectAt time.Time // no connection attempt before
 	linkWait  time.Duration
 	bucket    float64
@@ -54,7 +58,9 @@ type state struct {
 
 	withheld  withheld
 	recovered bool
-	gen       uint64
+	gen       uint64 // of the running state
+	savedGen  uint64 // gen, as it was last persisted
+	fileGen   uint64 // of the published files
 	own       string // cause of the next step, where that is none of a.want; or ""
 }
 
@@ -67,6 +73,7 @@ const (
 	linkWaitMax  = time.Second
 	retryWaitMin = time.Second
 	retryWaitMax = time.Minute
+	fileWaitMax  = 10 * time.Second
 	tick         = 100 * time.Millisecond
 )
 
@@ -322,7 +329,7 @@ func (a *Applier) publishStatus() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := &a.status
-	s.Generation = a.gen
+	s.Generation, s.FileGeneration = a.gen, a.fileGen
 	s.FileBehind = 0
 	if !a.behind.IsZero() {
 		s.FileBehind = time.Since(a.behind)
@@ -337,12 +344,13 @@ func (a *Applier) publishStatus() {
 	case a.running == nil && a.busy != reloading:
 		s.Level, s.Detail = signalbox.Failing, "HAProxy's state is not known"
 	case a.retryWait > 0:
-		s.Level, s.Detail = signalbox.Degraded, fmt.Sprintf("the last reload failed; the earlier configuration runs; next try in %s",
-			time.Until(a.retryAt).Round(time.Second))
+		s.Level, s.Detail = signalbox.Degraded, fmt.Sprintf("the last reload failed: %s; the earlier configuration runs; next try in %s",
+			cut(a.failure.Error(), 300), max(0, time.Until(a.retryAt)).Round(time.Second))
 	case len(problems) > 0:
 		s.Level, s.Detail = signalbox.Degraded, fmt.Sprintf("%d apps or ports are withheld", len(problems))
-	case s.FileBehind > 10*time.Second:
-		s.Level, s.Detail = signalbox.Degraded, "the file can't be written"
+	case a.fileErr != nil:
+		s.Level, s.Detail = signalbox.Degraded, fmt.Sprintf("the files are behind what runs, for %s: %s",
+			s.FileBehind.Round(time.Second), cut(a.fileErr.Error(), 300))
 	default:
 		s.Level, s.Detail = signalbox.OK, ""
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -21,8 +22,12 @@ type File struct {
 }
 
 // manifest lists the sha256 of every file of a set in the form of sha256sum(1), except that for a file whose last line is the sha256
-// of all before it only that line is summed up. It is written last, so a set that matches its manifest is whole.
+// of all before it only that line is summed up. Its first line says which generation of files it is, its own last line is the sha256
+// of all before it. It is written last, so a set that matches its manifest is whole.
 const manifest = "manifest.sha256"
+
+// generationLine begins the first line of a manifest.
+const generationLine = "# generation "
 
 // trailer begins the last line of a file that ends with the sha256 of all before it.
 const trailer = "# sha256 "
@@ -57,8 +62,9 @@ type Publisher struct {
 	gid  int // group that may read, -1 for the writer's own
 	disk disk
 
-	published map[string][]byte // what is on disk, nil when unknown
-	sums      map[string]string // of published
+	published  map[string][]byte // what is on disk, nil when unknown
+	sums       map[string]string // of published
+	generation uint64            // of published; it only grows
 }
 
 // NewPublisher returns a Publisher for an existing directory. Files get the mode 0640 and the group gid, unless that is -1.
@@ -73,9 +79,7 @@ func (p *Publisher) Publish(files []File) (changed []string, err error) {
 		// What Load finds is what the comparison is made with; a torn or missing set is written anew.
 		p.published, p.sums = map[string][]byte{}, map[string]string{}
 		if old, err := p.load(p.dir); err == nil {
-			for _, f := range old {
-				p.published[f.Name], p.sums[f.Name] = f.Data, sum(f.Data)
-			}
+			p.know(old)
 		}
 	}
 	var todo []File
@@ -95,7 +99,7 @@ func (p *Publisher) Publish(files []File) (changed []string, err error) {
 		return nil, nil
 	}
 	slices.SortStableFunc(todo, func(a, b File) int { return boolRank(a.Name == configName) - boolRank(b.Name == configName) })
-	todo = append(todo, File{manifest, listing(sums)})
+	todo = append(todo, File{manifest, sealed(p.generation+1, sums)})
 
 	temps := make([]string, 0, len(todo))
 	defer func() {
@@ -132,7 +136,32 @@ func (p *Publisher) Publish(files []File) (changed []string, err error) {
 		p.published[f.Name] = f.Data
 	}
 	p.sums = sums
+	p.generation++
 	return changed[:len(changed)-1], nil
+}
+
+// current returns the set that is known to be on disk, none when unknown.
+func (p *Publisher) current() []File {
+	files := make([]File, 0, len(p.published))
+	for _, name := range slices.Sorted(maps.Keys(p.published)) {
+		files = append(files, File{name, p.published[name]})
+	}
+	return files
+}
+
+// know notes that a set is what is on disk.
+func (p *Publisher) know(set fileSet) {
+	p.published, p.sums = map[string][]byte{}, map[string]string{}
+	for _, f := range set.files {
+		p.published[f.Name], p.sums[f.Name] = f.Data, sum(f.Data)
+	}
+	p.generation = max(p.generation, set.generation)
+}
+
+// fileSet is a whole set with the number of its generation.
+type fileSet struct {
+	files      []File
+	generation uint64
 }
 
 func boolRank(b bool) int {
@@ -174,6 +203,12 @@ func listing(sums map[string]string) []byte {
 		fmt.Fprintf(&b, "%s  %s\n", sums[name], name)
 	}
 	return b.Bytes()
+}
+
+// sealed returns a manifest.
+func sealed(generation uint64, sums map[string]string) []byte {
+	b := fmt.Appendf(nil, "%s%d\n%s", generationLine, generation, listing(sums))
+	return fmt.Appendf(b, "%s%x\n", trailer, sha256.Sum256(b))
 }
 
 // Keep remembers the published set as the last good one. The one before it stays as the second generation.
@@ -232,54 +267,80 @@ func Published(dir string) ([]string, error) {
 
 // Load returns the published set if it is whole, sorted by name. The error wraps fs.ErrNotExist when there is none, ErrTorn when
 // its files do not belong together.
-func (p *Publisher) Load() ([]File, error) { return p.load(p.dir) }
+func (p *Publisher) Load() ([]File, error) {
+	set, err := p.load(p.dir)
+	return set.files, err
+}
 
-func (p *Publisher) load(dir string) ([]File, error) {
+func (p *Publisher) load(dir string) (fileSet, error) {
+	var set fileSet
 	list, err := p.disk.ReadFile(filepath.Join(dir, manifest))
 	if err != nil {
-		return nil, fmt.Errorf("loading the published files: %w", err)
+		return set, fmt.Errorf("loading the published files: %w", err)
 	}
-	var files []File
-	for line := range strings.Lines(string(list)) {
-		listed, name, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
-		if !ok || !strings.HasSuffix(line, "\n") || name != filepath.Base(name) {
-			return nil, fmt.Errorf("loading the published files: %w: bad manifest line %q", ErrTorn, line)
+	body, said, ok := cutTrailer(list)
+	if !ok || fmt.Sprintf("%x", sha256.Sum256(body)) != said {
+		return set, fmt.Errorf("loading the published files: %w: %s is cut, damaged, or of another version", ErrTorn, manifest)
+	}
+	for line := range strings.Lines(string(body)) {
+		line = strings.TrimSuffix(line, "\n")
+		if n, ok := strings.CutPrefix(line, generationLine); ok {
+			if set.generation, err = strconv.ParseUint(n, 10, 64); err != nil {
+				return fileSet{}, fmt.Errorf("loading the published files: %w: generation %q", ErrTorn, n)
+			}
+			continue
+		}
+		listed, name, ok := strings.Cut(line, "  ")
+		if !ok || name != filepath.Base(name) {
+			return fileSet{}, fmt.Errorf("loading the published files: %w: bad manifest line %q", ErrTorn, line)
 		}
 		data, err := p.disk.ReadFile(filepath.Join(dir, name))
 		if err != nil {
-			return nil, fmt.Errorf("loading the published files: %w: %w", ErrTorn, err)
+			return fileSet{}, fmt.Errorf("loading the published files: %w: %w", ErrTorn, err)
 		}
 		if !matches(data, listed) {
-			return nil, fmt.Errorf("loading the published files: %w: %s differs from its sum", ErrTorn, name)
+			return fileSet{}, fmt.Errorf("loading the published files: %w: %s differs from its sum", ErrTorn, name)
 		}
-		files = append(files, File{name, data})
+		set.files = append(set.files, File{name, data})
 	}
-	if len(files) == 0 {
-		return nil, fmt.Errorf("loading the published files: %w: empty manifest", ErrTorn)
+	if len(set.files) == 0 {
+		return fileSet{}, fmt.Errorf("loading the published files: %w: empty manifest", ErrTorn)
 	}
-	return files, nil
+	return set, nil
 }
 
-// Restore makes sure that a whole set is in place: the published one, or else the newest good generation, which it publishes.
-// It returns the set and where it came from: "", "good.1" or "good.2".
-func (p *Publisher) Restore() (files []File, from string, err error) {
+// Restored is a whole set that is in place.
+type Restored struct {
+	Files      []File
+	Generation uint64
+	From       string // "" for what was published, else which generation took its place: "good.1" or "good.2"
+	Why        error  // of From: what is wrong with everything newer
+}
+
+// Restore makes sure that a whole set is in place: the published one, or else the newest good generation, which it publishes. The
+// error wraps fs.ErrNotExist when there has never been one, ErrTorn when none is whole.
+func (p *Publisher) Restore() (Restored, error) {
 	p.sweep()
-	files, err = p.load(p.dir)
+	set, err := p.load(p.dir)
 	if err == nil {
-		return files, "", nil
+		p.know(set)
+		return Restored{Files: set.files, Generation: set.generation}, nil
 	}
 	for _, g := range generations {
 		old, gerr := p.load(filepath.Join(p.dir, g))
 		if gerr != nil {
+			if !errors.Is(gerr, fs.ErrNotExist) {
+				err = fmt.Errorf("%w; %s: %w", err, g, gerr)
+			}
 			continue
 		}
-		p.published, p.sums = map[string][]byte{}, map[string]string{}
-		if _, err := p.Publish(old); err != nil {
-			return nil, g, err
+		p.published, p.sums, p.generation = map[string][]byte{}, map[string]string{}, max(p.generation, old.generation)
+		if _, err := p.Publish(old.files); err != nil {
+			return Restored{}, fmt.Errorf("restoring %s: %w", g, err)
 		}
-		return old, g, nil
+		return Restored{old.files, p.generation, g, err}, nil
 	}
-	return nil, "", err
+	return Restored{}, err
 }
 
 // sweep removes temporary files that a killed process left.
@@ -296,12 +357,25 @@ func (p *Publisher) sweep() {
 }
 
 // write replaces one file outside the set, durably.
-func (p *Publisher) write(name string, data []byte) error {
+func (p *Publisher) write(name string, data []byte) error { return p.replace(name, data, false) }
+
+// previous ends the name of the generation before.
+const previous = ".previous"
+
+// replace writes one file outside the set, durably; with keep what was there before stays under its name with previous added.
+func (p *Publisher) replace(name string, data []byte, keep bool) error {
 	t, err := p.disk.WriteTemp(p.dir, "."+name+".tmp-", data, 0o600, -1)
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
-	if err := p.disk.Rename(t, filepath.Join(p.dir, name)); err != nil {
+	path := filepath.Join(p.dir, name)
+	if keep {
+		err = p.keepPrevious(name)
+	}
+	if err == nil {
+		err = p.disk.Rename(t, path)
+	}
+	if err != nil {
 		_ = p.disk.Remove(t)
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
@@ -309,6 +383,23 @@ func (p *Publisher) write(name string, data []byte) error {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
 	return nil
+}
+
+// keepPrevious gives a file a second name. It keeps its own until the next one takes that over, so at every moment there is one.
+func (p *Publisher) keepPrevious(name string) error {
+	path, link := filepath.Join(p.dir, name), filepath.Join(p.dir, "."+name+".tmp-link")
+	if err := p.disk.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := p.disk.Link(path, link); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // the first
+		}
+		return err
+	}
+	err := p.disk.Rename(link, path+previous)
+	_ = p.disk.Remove(link) // a rename keeps both names when they already are one file
+	return err
 }
 
 // osDisk is the real file system.

@@ -176,13 +176,13 @@ func TestPublishKilledAtEveryStep(t *testing.T) {
 			err = p.Keep()
 		}
 		after := NewPublisher(dir, -1)
-		files, from, rerr := after.Restore()
+		restored, rerr := after.Restore()
 		if rerr != nil {
 			t.Fatalf("killed at step %d: %v", n, rerr)
 		}
-		v := version(t, files)
+		v := version(t, restored.Files)
 		if v != "1" && v != "2" || err == nil && v != "2" {
-			t.Errorf("killed at step %d: version %q from %q", n, v, from)
+			t.Errorf("killed at step %d: version %q from %q", n, v, restored.From)
 		}
 		left, _ := filepath.Glob(filepath.Join(dir, ".*.tmp-*"))
 		if len(left) > 0 {
@@ -252,10 +252,66 @@ func TestRestoreTakesTheLastGoodSet(t *testing.T) {
 		if _, err := after.Load(); !errors.Is(err, ErrTorn) {
 			t.Errorf("%s empty: %v, want ErrTorn", broken, err)
 		}
-		files, from, err := after.Restore()
-		if err != nil || from != "good.1" || version(t, files) != "2" {
-			t.Errorf("%s empty: restored %v from %q, %v", broken, files, from, err)
+		restored, err := after.Restore()
+		if err != nil || restored.From != "good.1" || version(t, restored.Files) != "2" || !errors.Is(restored.Why, ErrTorn) {
+			t.Errorf("%s empty: restored %+v, %v", broken, restored, err)
 		}
+	}
+}
+
+// A manifest that lost lines at its end would otherwise list fewer files, all of them whole.
+func TestCutManifestIsNotWhole(t *testing.T) {
+	dir := t.TempDir()
+	p := NewPublisher(dir, -1)
+	if _, err := p.Publish(set("1")); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, manifest)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range whole {
+		if err := os.WriteFile(path, whole[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := NewPublisher(dir, -1).Load(); !errors.Is(err, ErrTorn) {
+			t.Fatalf("the first %d bytes %q: %v, want ErrTorn", n, whole[:n], err)
+		}
+	}
+	for _, foreign := range []string{"", "hello\n", strings.Repeat("0", 64) + "  haproxy.cfg\n"} {
+		if err := os.WriteFile(path, []byte(foreign), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := NewPublisher(dir, -1).Load(); !errors.Is(err, ErrTorn) {
+			t.Errorf("%q: %v, want ErrTorn", foreign, err)
+		}
+	}
+}
+
+func TestGenerationsOnlyGrow(t *testing.T) {
+	dir := t.TempDir()
+	want := uint64(0)
+	for i := range 3 {
+		p := NewPublisher(dir, -1) // of another process
+		for j := range 2 {
+			if _, err := p.Publish(set(fmt.Sprint(i, j))); err != nil {
+				t.Fatal(err)
+			}
+			if want++; p.generation != want {
+				t.Fatalf("generation %d, want %d", p.generation, want)
+			}
+		}
+		if err := p.Keep(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, "hosts.map")); err != nil {
+		t.Fatal(err)
+	}
+	restored, err := NewPublisher(dir, -1).Restore()
+	if err != nil || restored.From != "good.1" || restored.Generation <= want {
+		t.Errorf("restored %+v, %v: what is published anew has a generation of its own", restored, err)
 	}
 }
 

@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"signalbox"
 	"signalbox/haproxy"
 )
 
@@ -23,16 +25,20 @@ const (
 	markName = "reloading"
 )
 
+// stateMagic opens the file of the running state, followed by the sha256 of all that follows the first line.
+const stateMagic = "signalbox-running 2 sha256="
+
 // persisted is what survives the controller: the configuration whose shape HAProxy has loaded, with its tasks' slots, and the worker
 // that is proven to have loaded it. Addresses and states may be older than what runs; they are read back from HAProxy.
 type persisted struct {
-	Template string          `json:"template"`
-	Worker   Worker          `json:"worker"`
-	ShapeAt  time.Time       `json:"shape_at"`
-	Config   *haproxy.Config `json:"config"`
+	Generation uint64          `json:"generation"` // of the running state; it only grows
+	Template   string          `json:"template"`
+	Worker     Worker          `json:"worker"`
+	ShapeAt    time.Time       `json:"shape_at"`
+	Config     *haproxy.Config `json:"config"`
 }
 
-// encodeState returns the state's file: the sha256 of the rest on the first line.
+// encodeState returns the state's file.
 func encodeState(p persisted) ([]byte, error) {
 	c := *p.Config
 	c.Problems = nil
@@ -41,16 +47,20 @@ func encodeState(p persisted) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding the running state: %w", err)
 	}
-	return fmt.Appendf(nil, "%x\n%s\n", sha256.Sum256(body), body), nil
+	return fmt.Appendf(nil, "%s%x\n%s\n", stateMagic, sha256.Sum256(body), body), nil
 }
 
 // decodeState is the reverse of encodeState. Whatever is not whole is an error.
 func decodeState(b []byte) (persisted, error) {
 	var p persisted
-	sum, body, ok := bytes.Cut(b, []byte("\n"))
+	head, body, ok := bytes.Cut(b, []byte("\n"))
+	sum, magic := strings.CutPrefix(string(head), stateMagic)
+	if !magic {
+		return p, errors.New("decoding the running state: not a state file of this version")
+	}
 	body, end := bytes.CutSuffix(body, []byte("\n"))
-	if is := sha256.Sum256(body); !ok || !end || string(sum) != fmt.Sprintf("%x", is) {
-		return p, fmt.Errorf("decoding the running state: %w", ErrTorn)
+	if is := sha256.Sum256(body); !ok || !end || sum != fmt.Sprintf("%x", is) {
+		return p, fmt.Errorf("decoding the running state: %w: it is cut or damaged", ErrTorn)
 	}
 	if err := json.Unmarshal(body, &p); err != nil {
 		return persisted{}, fmt.Errorf("decoding the running state: %w", err)
@@ -77,7 +87,7 @@ func (a *Applier) writeState(p persisted) error {
 	if err != nil {
 		return err
 	}
-	if err := a.pub.write(stateName, b); err != nil {
+	if err := a.pub.replace(stateName, b, true); err != nil {
 		return err
 	}
 	if err := a.pub.disk.Remove(filepath.Join(a.cfg.Dir, markName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -92,32 +102,34 @@ func (a *Applier) writeState(p persisted) error {
 // the Applier works all the same.
 func (a *Applier) Recover(ctx context.Context) (*haproxy.Config, error) {
 	a.recovered = true
-	_, from, err := a.pub.Restore()
+	restored, err := a.pub.Restore()
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = nil // the first start
 		}
 		return nil, err
 	}
-	if from != "" {
-		a.log.WithField("from", from).Warn("the published files were not whole; the last good ones are in place")
+	a.fileGen = restored.Generation
+	if restored.From != "" {
+		a.log.WithError(restored.Why).WithFields(map[string]any{"from": restored.From, "generation": restored.Generation}).
+			Error("the published files are not whole; the last good ones take their place")
 	}
 	if a.cfg.Supervisor != nil {
 		a.cfg.Supervisor.Allow()
 	}
-	b, err := a.pub.disk.ReadFile(filepath.Join(a.cfg.Dir, stateName))
-	if err != nil {
-		return nil, fmt.Errorf("loading the running state: %w", err)
-	}
-	p, err := decodeState(b)
+	p, newer, err := a.loadState()
 	if err != nil {
 		return nil, err
 	}
+	if newer != nil {
+		a.log.WithError(newer).WithField("generation", p.Generation).Error("the newest running state is not usable; the one before takes its place")
+	}
 	_, markErr := a.pub.disk.ReadFile(filepath.Join(a.cfg.Dir, markName))
-	certain := errors.Is(markErr, fs.ErrNotExist) && from == ""
-	a.shapeAt, a.worker, a.loaded = p.ShapeAt, p.Worker, p.Config
-	if certain {
+	a.gen, a.shapeAt, a.worker, a.loaded = signalbox.ResumeGeneration(p.Generation), p.ShapeAt, p.Worker, p.Config
+	if errors.Is(markErr, fs.ErrNotExist) && restored.From == "" && newer == nil {
 		a.onDisk = p.Config
+	} else {
+		a.shapeMoved = true // the files may have another shape: whoever loads them from now on is unknown until they are written anew
 	}
 	if p.Template != a.template {
 		a.force(ReasonTemplate)
@@ -138,6 +150,22 @@ func (a *Applier) Recover(ctx context.Context) (*haproxy.Config, error) {
 	return a.running, nil
 }
 
+// loadState returns the newest usable running state. newer says what is wrong with the one after it, if there is one.
+func (a *Applier) loadState() (p persisted, newer, err error) {
+	var errs []error
+	for _, name := range []string{stateName, stateName + previous} {
+		b, err := a.pub.disk.ReadFile(filepath.Join(a.cfg.Dir, name))
+		if err == nil {
+			p, err = decodeState(b)
+		}
+		if err == nil {
+			return p, errors.Join(errs...), nil
+		}
+		errs = append(errs, fmt.Errorf("loading %s: %w", name, err))
+	}
+	return persisted{}, nil, errors.Join(errs...)
+}
+
 // finish leaves the files and the persisted state as what runs.
 func (a *Applier) finish() {
 	if a.busy != idle {
@@ -152,7 +180,7 @@ func (a *Applier) finish() {
 	if a.running == nil {
 		return
 	}
-	r := a.follow(a.running, a.persist(a.running), a.shapeMoved)
+	r := a.follow(a.running, a.persist(a.running), a.shapeMoved, a.keepDue)
 	if r.err != nil {
 		a.log.WithError(r.err).Error("the file does not say what runs")
 	}
@@ -161,5 +189,5 @@ func (a *Applier) finish() {
 
 // persist returns what to persist about a configuration of the loaded shape.
 func (a *Applier) persist(c *haproxy.Config) *persisted {
-	return &persisted{Template: a.template, Worker: a.worker, ShapeAt: a.shapeAt, Config: c}
+	return &persisted{Generation: a.gen, Template: a.template, Worker: a.worker, ShapeAt: a.shapeAt, Config: c}
 }
