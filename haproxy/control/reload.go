@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"strconv"
 	"strings"
@@ -12,6 +13,155 @@ import (
 
 	"signalbox/haproxy"
 )
+
+// reload renders, checks, publishes, makes HAProxy load the files and proves it. Ports are looked at first: one that nobody can bind is
+// tried again and again, and a check costs more than all of them. gen is the generation that the running state is to have.
+func (a *Applier) reload(ctx context.Context, config, loaded *haproxy.Config, gen uint64) (r jobResult) {
+	r.config = config
+	_, masterErr := a.proc(ctx)
+	if errors.Is(masterErr, ErrMasterDeaf) {
+		r.err = masterErr
+		return r
+	}
+	if loaded != nil || masterErr != nil {
+		if r.occupied = occupied(config, loaded); len(r.occupied) > 0 {
+			return r
+		}
+	}
+	if r.files, r.err = a.cfg.Render(config); r.err != nil {
+		r.err = fmt.Errorf("rendering: %w", r.err)
+		return r
+	}
+	r.verdict, r.err = a.check.Check(ctx, r.files, false)
+	if r.err != nil || len(r.verdict.Rejections) > 0 {
+		return r
+	}
+	if r.err = a.pub.write(markName, []byte("reloading\n")); r.err != nil {
+		return r
+	}
+	before, deaths := a.pub.current(), a.deaths()
+	r.publish(a.pub, r.files)
+	if r.err == nil {
+		a.load(ctx, &r, masterErr)
+	}
+	if r.err != nil {
+		// What HAProxy refused, or died of, must not be what it is started with next. Files that nothing has tried are as good as any.
+		if len(before) > 0 && (!r.unstarted || a.deaths() != deaths) {
+			why := r.err
+			r.publish(a.pub, before)
+			r.putBack, r.err = r.err == nil, errors.Join(why, r.err)
+		}
+		return r
+	}
+	r.keepErr = errors.Join(a.pub.Keep(), a.writeState(persisted{
+		Generation: gen, Template: a.template, Worker: r.worker, ShapeAt: r.publishAt, Config: config,
+	}))
+	if r.keepErr == nil {
+		r.saved = gen
+	}
+	return r
+}
+
+// publish puts files in place, and notes when.
+func (r *jobResult) publish(p *Publisher, files []File) {
+	_, r.err = p.Publish(files)
+	r.publishAt, r.published, r.fileGen = time.Now(), true, p.generation
+}
+
+// load makes HAProxy load what is published, and proves it.
+func (a *Applier) load(ctx context.Context, r *jobResult, masterErr error) {
+	if masterErr == nil {
+		r.proc, r.err = a.master.Reload(ctx)
+	} else {
+		r.started = true
+		starts := a.starts()
+		r.proc, r.err = a.start(ctx, masterErr)
+		r.unstarted = r.err != nil
+		if r.err == nil && a.starts() == starts {
+			// It began to start before the files were in place, so it may have read the earlier ones.
+			r.proc, r.err = a.master.Reload(ctx)
+		}
+	}
+	if r.err == nil {
+		r.worker, r.err = a.meet(ctx, r.proc.Workers[0].PID)
+	}
+}
+
+// ErrMasterDeaf says that HAProxy's master lives, and does not answer.
+var ErrMasterDeaf = errors.New("HAProxy's master does not answer")
+
+// deafAfter is how many times a master that is there may miss its time to answer: one with a large configuration that just begins is
+// not deaf.
+const deafAfter = 4
+
+// proc asks for the processes. The error is ErrMasterDeaf if there is a master that does not answer, else there is none.
+func (a *Applier) proc(ctx context.Context) (p Proc, err error) {
+	for range deafAfter {
+		p, err = a.master.Proc(ctx)
+		if err == nil || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist) || ctx.Err() != nil {
+			return p, err
+		}
+	}
+	return p, fmt.Errorf("%w: %w", ErrMasterDeaf, err)
+}
+
+// deaths counts the unwanted ends of the supervised HAProxy.
+func (a *Applier) deaths() uint64 {
+	if a.cfg.Supervisor == nil {
+		return 0
+	}
+	return a.cfg.Supervisor.deaths.Load()
+}
+
+// starts counts the starts of the supervised HAProxy.
+func (a *Applier) starts() uint64 {
+	if a.cfg.Supervisor == nil {
+		return 0
+	}
+	return a.cfg.Supervisor.starts.Load()
+}
+
+// start lets the supervisor start HAProxy, or waits a little for whoever else does.
+func (a *Applier) start(ctx context.Context, why error) (Proc, error) {
+	if a.cfg.Supervisor != nil {
+		a.cfg.Supervisor.Allow()
+	} else {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+	}
+	for {
+		p, err := a.master.Proc(ctx)
+		if err == nil && len(p.Workers) > 0 {
+			return p, nil
+		}
+		select {
+		case <-ctx.Done():
+			return Proc{}, fmt.Errorf("HAProxy does not run: %w", why)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// meet waits until the worker pid answers at the stats socket: until then an older one may.
+func (a *Applier) meet(ctx context.Context, pid int) (Worker, error) {
+	for {
+		rt := NewRuntime(a.cfg.StatsSocket)
+		info, err := rt.Connect(ctx)
+		rt.Close()
+		if err == nil && info.PID == pid {
+			return info.Worker(), nil
+		}
+		if err == nil {
+			err = fmt.Errorf("pid %d answers instead of %d", info.PID, pid)
+		}
+		select {
+		case <-ctx.Done():
+			return Worker{}, fmt.Errorf("%w: %w", ErrReloadUnproven, err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
 
 // whileItLives returns a context that also ends when the supervised HAProxy does: nothing is to be proven of the dead.
 func (a *Applier) whileItLives(ctx context.Context) context.Context {
