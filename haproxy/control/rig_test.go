@@ -31,6 +31,10 @@ func TestMain(m *testing.M) {
 		superviseForParentTest()
 		return
 	}
+	if os.Getenv("CONTROL_TEST_DOOMED") != "" {
+		dieAtAStep()
+		return
+	}
 	if _, err := exec.LookPath("haproxy"); err != nil {
 		fmt.Fprintln(os.Stderr, "these tests need HAProxy 2.6 or newer: apt-get install haproxy")
 		os.Exit(1)
@@ -62,7 +66,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	r := &rig{t: t, dir: dir, port: freePort(t)}
-	r.opts = &haproxy.Options{Dir: dir, StatsSocket: filepath.Join(dir, "stats.sock"), MaxConn: 200, ServiceBind: "127.0.0.1"}
+	r.opts = rigOptions(dir)
 	t.Cleanup(func() {
 		for _, stop := range slices.Backward(r.stops) {
 			stop()
