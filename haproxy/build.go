@@ -158,7 +158,7 @@ func (b *builder) newBackend(name string, s *signalbox.Service, was *Backend) (*
 		policy = was.Policy
 	}
 	be.Policy = policy
-	be.Slots = assign(s.Endpoints, was, be.Check.Kind != signalbox.CheckOff, b.floor, b.near.weigher(be))
+	be.Slots = assign(s.Endpoints, was, be.checked(), b.floor, b.near.weigher(be))
 	if was != nil && be.equal(was) {
 		return was, problems
 	}
@@ -244,7 +244,7 @@ func (b *builder) placeBackends() {
 		was := b.prev.Backends[i]
 		b.next.Backends[i] = be
 		b.next.made.retired += count(be.Retired) - count(was.Retired && len(b.prev.made.services) > 0)
-		b.reload = b.reload || len(be.Slots) != len(was.Slots) || !be.fits(was)
+		b.reload = b.reload || !be.fits(was) || len(be.Slots) != len(was.Slots) && !was.canAdd(be, b.next.Options)
 	}
 	if added {
 		b.reload = true

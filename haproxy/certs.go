@@ -315,13 +315,14 @@ func (c Certificate) equal(o Certificate) bool {
 }
 
 // loadsAs reports whether HAProxy loads the same for two sets of options, their certificates aside. Which tasks are nearby is said by
-// weights, and ports that are taken decide about listeners.
+// weights, ports that are taken decide about listeners, and whether servers can be added decides about what need not be loaded.
 func (o *Options) loadsAs(p *Options) bool {
 	if o == p || p == nil {
 		return o == p
 	}
 	c := *p
 	c.Certificates, c.Node, c.OtherPorts, c.ClusterPorts = o.Certificates, o.Node, o.OtherPorts, o.ClusterPorts
+	c.AddServers = o.AddServers
 	return o.equal(&c)
 }
 

@@ -123,8 +123,9 @@ type Options struct {
 	Threads       int    // 0: HAProxy's choice
 	User, Group   string // that HAProxy changes to, "" to stay
 	HardStopAfter time.Duration
-	MaxReloads    int // mworker-max-reloads
-	MinSlots      int // 0: by the number of services, within a budget
+	MaxReloads    int  // mworker-max-reloads
+	MinSlots      int  // 0: by the number of services, within a budget
+	AddServers    bool // servers can be added while HAProxy runs: its version is known to do so well, and the template is our own
 
 	UserLists  map[string][]User // that services may ask for by name
 	ErrorPages map[string][]byte // the same: whole answers, or bodies alone

@@ -3,8 +3,6 @@ package haproxy
 import (
 	"fmt"
 	"slices"
-
-	"signalbox"
 )
 
 // Diff returns what leads from the running state to a wanted one. The commands can be sent even if reasons to reload remain:
@@ -82,12 +80,15 @@ func Applied(running, want *Config) *Config {
 				a.Mode, a.Check, a.Policy = r.Mode, r.Check, r.Policy
 			}
 			n := min(len(r.Slots), len(w.Slots))
-			a.Slots = append(slices.Clone(w.Slots[:n]), r.Slots[n:]...)
+			if r.canAdd(w, want.Options) {
+				n = len(w.Slots)
+			}
+			a.Slots = append(slices.Clone(w.Slots[:n]), r.Slots[min(n, len(r.Slots)):]...)
 			for i := range a.Slots {
 				if i >= n {
 					a.Slots[i].free()
 				}
-				if r.Check.Kind == signalbox.CheckOff {
+				if i < len(r.Slots) && !r.checked() {
 					a.Slots[i].CheckPort = r.Slots[i].CheckPort
 				}
 			}
@@ -148,9 +149,22 @@ func (d *differ) backend(from, to *Backend) {
 	d.reason(ModeChanged, from.Mode != to.Mode)
 	d.reason(CheckChanged, !from.sameCheck(to))
 	d.reason(PolicyChanged, !from.samePolicy(to))
-	d.reason(SlotsExhausted, len(from.Slots) < len(to.Slots))
+	grows := from.canAdd(to, d.want.Options)
+	d.reason(SlotsExhausted, len(from.Slots) < len(to.Slots) && !grows)
 	d.reason(SlotsShrunk, len(from.Slots) > len(to.Slots))
+	if grows {
+		from = d.add(from, to)
+	}
 	d.servers(from, to)
+}
+
+// add gives HAProxy the servers that to has more than from, free at first, and returns from with them.
+func (d *differ) add(from, to *Backend) *Backend {
+	grown := from.Sized(len(to.Slots))
+	for i := len(from.Slots); i < len(grown.Slots); i++ {
+		d.come = append(d.come, added(to, grown.Slots[i], i+1)...)
+	}
+	return grown
 }
 
 // servers compares slot by slot. Slots that only one side has wait for the reload, free of tasks. Servers that become usable
@@ -164,7 +178,7 @@ func (d *differ) servers(from, to *Backend) {
 		} else {
 			t.free()
 		}
-		if from.Check.Kind == signalbox.CheckOff {
+		if !from.checked() {
 			t.CheckPort = f.CheckPort // the check comes with the reload, and its port with it
 		}
 		if f == t {

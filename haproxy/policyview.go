@@ -62,7 +62,6 @@ type policyView struct {
 	Hashes                  bool // Balance goes by a hash
 	Timeout, ConnectTimeout millis
 	Retries                 string
-	ServerOptions           []Word
 	Raw                     []line
 	pages                   map[int]bool
 }
@@ -214,45 +213,6 @@ func (v *policyView) tasks(b *Backend, p *Policy) {
 	if p.Retries != nil {
 		v.Retries = strconv.Itoa(*p.Retries)
 	}
-	add := func(words ...Word) { v.ServerOptions = append(v.ServerOptions, words...) }
-	if p.SlowStart > 0 {
-		add("slowstart", Word(millis(p.SlowStart).String()))
-	}
-	if p.MaxConn > 0 {
-		add("maxconn", Word(strconv.Itoa(p.MaxConn)))
-	}
-	if p.BackendTLS != signalbox.BackendPlain {
-		add("ssl", "check-ssl")
-		add(identity(b, p)...)
-	}
-	switch {
-	case !p.HTTP2 || b.Mode == signalbox.TCP:
-	case p.BackendTLS != signalbox.BackendPlain:
-		add("alpn", "h2", "check-alpn", "h2", "ws", "h1")
-	default:
-		add("proto", "h2", "ws", "h1")
-	}
-	if p.SendProxy {
-		add("send-proxy-v2", "check-send-proxy")
-	}
-}
-
-// identity returns whose certificate is taken.
-func identity(b *Backend, p *Policy) []Word {
-	words := []Word{"verify", "none"}
-	if p.BackendTLS == signalbox.BackendVerified {
-		words = []Word{"verify", "required", "ca-file", "@system-ca"}
-	}
-	switch {
-	case b.Mode != signalbox.TCP:
-		words = append(words, "sni", "req.fhdr(host),host_only")
-	case p.ServerName != "":
-		words = append(words, "sni", Word("str("+p.ServerName+")"))
-	}
-	if p.ServerName != "" {
-		words = append(words, "check-sni", Word(p.ServerName))
-	}
-	return words
 }
 
 // prefer says how tasks nearby come first.

@@ -66,6 +66,7 @@ func (m millis) String() string { return strconv.FormatInt(time.Duration(m).Mill
 // head is what the template's own text is filled with.
 type head struct {
 	StatsSocket, User, Group     Word
+	DefaultServer                []Word
 	MaxConn, Threads, MaxReloads int
 	NoStrictLimits               bool
 	HardStopAfter                millis
@@ -103,18 +104,17 @@ type listenerView struct {
 
 // backendView is what the definition "backend" is filled with.
 type backendView struct {
-	Name                        Word
-	HTTP, NoCheck               bool
-	HTTPCheck                   bool
-	ChecksMap                   Word // by which the path is found that a check asks for
-	CheckInterval, CheckTimeout millis
-	CheckFall                   int
-	CheckTLS                    bool
-	HasPolicy                   bool // lines about requests and answers that the defaults of a service do not hold
-	Policy                      *policyView
-	Near                        []Word // servers that come first where their weight says so
-	NearUntil, NearWeight       int
-	Servers                     []serverView
+	Name                  Word
+	HTTP                  bool
+	HTTPCheck             bool
+	ChecksMap             Word // by which the path is found that a check asks for
+	CheckTimeout          millis
+	HasPolicy             bool // lines about requests and answers that the defaults of a service do not hold
+	Policy                *policyView
+	ServerOptions         []Word // of every server, beside those of head
+	Near                  []Word // servers that come first where their weight says so
+	NearUntil, NearWeight int
+	Servers               []serverView
 }
 
 type serverView struct {
@@ -363,15 +363,17 @@ func (c *Config) headView() (*head, error) {
 
 func (b *Backend) view(o *Options) *backendView {
 	v := &backendView{
-		Name: Word(b.Name), HTTP: b.Mode != signalbox.TCP, NoCheck: b.Check.Kind == signalbox.CheckOff,
-		CheckInterval: millis(b.Check.Interval), CheckTimeout: millis(b.Check.Timeout), CheckFall: b.Check.Fall,
-		CheckTLS:  b.Check.TLS && (b.Policy == nil || b.Policy.BackendTLS == signalbox.BackendPlain) && b.Check.Kind != signalbox.CheckOff,
-		HasPolicy: b.special(), ChecksMap: Word(o.MapPath(ChecksMap)), HTTPCheck: b.Check.Kind == signalbox.CheckHTTP, Policy: b.policyView(o), NearWeight: NormalWeight,
+		Name: Word(b.Name), HTTP: b.Mode != signalbox.TCP, CheckTimeout: millis(b.Check.Timeout),
+		HasPolicy: b.special(), ChecksMap: Word(o.MapPath(ChecksMap)), HTTPCheck: b.Check.Kind == signalbox.CheckHTTP, Policy: b.policyView(o),
+		ServerOptions: b.serverOptions(), NearWeight: NormalWeight,
 		Servers: make([]serverView, len(b.Slots)),
+	}
+	if !b.checked() {
+		v.ServerOptions = append(v.ServerOptions, "no-check")
 	}
 	v.Near, v.NearUntil = b.nearRules(o)
 	for i, s := range b.Slots {
-		addr := "127.0.0.1:1"
+		addr := freeAddress
 		if s.Addr.IsValid() {
 			addr = s.Addr.String()
 		}

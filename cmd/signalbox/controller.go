@@ -176,6 +176,7 @@ func (c *controller) haproxy(dir string, life lifetime) error {
 	c.current.Store(c.options)
 	version, err := control.CheckBinary(context.Background(), s.HAProxyBin)
 	c.options.LogPulled = err == nil && !version.SendsRings()
+	c.options.AddServers = err == nil && version.AddsServers() && s.Template == "" // what another template says of servers is not known
 	if s.HAProxy == "supervise" {
 		if err != nil {
 			return &exitError{code: exitUsage, err: err, try: "apt-get install haproxy, or --haproxy-bin with its path"}

@@ -66,7 +66,7 @@ func entries(lines []MapLine, ordered bool) []haproxy.MapEntry {
 
 // readBack returns base as it really runs: base's shape with the observed addresses, states, weights and map entries. Where nothing
 // differs, base's own values are kept, pointers included. The task of a server that differs is found by its address in hint or base.
-// The error wraps errShape when a backend or server of base is missing.
+// The error wraps errShape when a backend or server of base is missing. Where servers can be added, backends may have more or fewer.
 func readBack(base, hint *haproxy.Config, act actual) (*haproxy.Config, []difference, error) {
 	var diffs []difference
 	index := make(map[string][]ServerState, len(base.Backends))
@@ -78,14 +78,21 @@ func readBack(base, hint *haproxy.Config, act actual) (*haproxy.Config, []differ
 		index[act.servers[i].Backend] = act.servers[i:j]
 		i = j
 	}
+	canAdd := base.Options != nil && base.Options.AddServers || hint != nil && hint.Options != nil && hint.Options.AddServers
 	out := *base
 	copied := false
 	for i, b := range base.Backends {
 		got := index[b.Name]
-		if len(got) != len(b.Slots) {
-			return nil, nil, fmt.Errorf("%w: backend %s has %d servers instead of %d", errShape, b.Name, len(got), len(b.Slots))
-		}
 		var slots []haproxy.Server
+		if len(got) != len(b.Slots) {
+			if !canAdd || len(got) == 0 {
+				return nil, nil, fmt.Errorf("%w: backend %s has %d servers instead of %d", errShape, b.Name, len(got), len(b.Slots))
+			}
+			// Servers were added that the file did not say yet, or were lost with a worker.
+			diffs = append(diffs, difference{"server", fmt.Sprintf("%s has %d servers instead of %d", b.Name, len(got), len(b.Slots))})
+			b = b.Sized(len(got))
+			slots = b.Slots
+		}
 		for k, s := range b.Slots {
 			st := got[k]
 			if st.Name != s.Name {

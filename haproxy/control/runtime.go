@@ -197,6 +197,8 @@ func expected(command, answer string) bool {
 	switch {
 	case len(words) > 3 && words[0] == "set" && words[1] == "server" && words[3] == "addr":
 		return addrAnswer.MatchString(answer)
+	case len(words) > 1 && words[0] == "add" && words[1] == "server":
+		return answer == "New server registered."
 	case len(words) > 1 && words[0] == "prepare" && words[1] == "map":
 		return newVersion.MatchString(answer)
 	default:
