@@ -187,12 +187,12 @@ func startHAProxy(ctx context.Context, dir string, write func(*contestant) error
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
-	c := &contestant{addr: l.Addr().String()}
-	if err := errors.Join(l.Close(), write(c)); err != nil {
+	c := &contestant{addr: addr}
+	if err := write(c); err != nil {
 		return nil, err
 	}
 	c.proc = exec.CommandContext(context.WithoutCancel(ctx), "haproxy", "-db", "-f", filepath.Join(dir, "haproxy.cfg"))

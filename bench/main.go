@@ -1,9 +1,10 @@
 // Command bench measures the whole program on this machine: a Marathon with many apps, the controller as its own process, a real
-// HAProxy, and requests through it; whether many hosts are routed as fast as few; and how much a line of a log costs. It prints
-// tables, and writes the same as JSON.
+// HAProxy, and requests through it; whether many hosts are routed as fast as few; how much a line of a log costs; and whether any request fails
+// while all changes. It prints tables, and writes the same as JSON.
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -39,14 +40,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	defer stop()
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	only := flags.String("only", "", "one of the benchmarks: scale, hosts or replay; all of them without")
+	only := flags.String("only", "", "one of the benchmarks: scale, hosts, replay or churn; all of them without")
 	sizes := flags.String("sizes", "100,1000,5000", "scale: numbers of apps, by comma")
 	b := bench{progress: stderr}
 	flags.IntVar(&b.tasks, "tasks", 3, "scale: tasks of each app")
-	flags.IntVar(&b.changes, "changes", 100, "scale: how many apps are scaled by one task, one after the other")
+	changes := flags.Int("changes", 0, "scale: how many apps are scaled by one task, one after the other (default 100); churn: how many changes (default 10000)")
 	flags.IntVar(&b.newApps, "new-apps", 5, "scale: how many apps are added, one after the other")
 	flags.DurationVar(&b.pause, "pause", 200*time.Millisecond, "scale: time between two changes")
-	flags.StringVar(&b.binary, "binary", "bin/signalbox", "scale, replay: the program")
+	flags.StringVar(&b.binary, "binary", "bin/signalbox", "scale, replay, churn: the program")
 	h := hostsBench{progress: stderr}
 	counts := flags.String("hosts", "10,10000", "hosts: numbers of hosts, by comma; ratios are to the first")
 	flags.IntVar(&h.rounds, "rounds", 40, "hosts: how often each number of hosts is loaded")
@@ -54,6 +55,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	l := replayBench{progress: stderr}
 	flags.IntVar(&l.lines, "lines", 5_000_000, "replay: lines of the log, of about 316 bytes")
 	flags.IntVar(&l.rounds, "log-rounds", 9, "replay: how often each program reads it")
+	c := churnBench{}
+	flags.IntVar(&c.reloads, "reloads", 1000, "churn: how many reloads are forced meanwhile")
+	flags.IntVar(&c.deployments, "deployments", 100, "churn: how many rolling deployments happen meanwhile")
+	flags.Float64Var(&c.perSecond, "per-second", 6, "churn: changes a second; reloads and deployments spread over the time that gives")
+	flags.Float64Var(&c.rate, "rate", 2000, "churn: requests a second over connections of their own")
+	flags.Float64Var(&c.kept, "kept", 300, "churn: requests a second over kept connections, beside those")
+	flags.IntVar(&c.sockets, "sockets", 200, "churn: web sockets open at a time")
+	flags.DurationVar(&c.life, "life", 20*time.Second, "churn: how long a web socket lives")
+	flags.IntVar(&c.naiveReloads, "naive-reloads", 500, "churn: how often the naive controller may reload before it has to have failed a request")
 	out := flags.String("out", "bench/results", "folder for the figures as JSON")
 	if err := flags.Parse(args); err != nil {
 		return 2
@@ -66,6 +76,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if b.binary, err = filepath.Abs(b.binary); err != nil {
 		return fail(2, err)
 	}
+	b.changes, c.changes = cmp.Or(*changes, 100), cmp.Or(*changes, 10_000)
+	c.bench = b
 	apps, err := numbers("sizes", *sizes)
 	if err != nil {
 		return fail(2, err)
@@ -75,7 +87,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	here, command, at := thisMachine(ctx), append([]string{"bench"}, args...), time.Now().UTC().Format(time.RFC3339)
 	switch *only {
-	case "", "scale", "hosts", "replay":
+	case "", "scale", "hosts", "replay", "churn":
 	default:
 		return fail(2, fmt.Errorf("--only: there is no benchmark %q", *only))
 	}
@@ -110,6 +122,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		r.Machine, r.Command, r.At = here, command, at
 		if err := report(stdout, filepath.Join(*out, "replay.json"), &r); err != nil {
 			return fail(4, err)
+		}
+	}
+	if *only == "" || *only == "churn" {
+		c.log = filepath.Join(*out, "churn-controller.log")
+		r := churnResults{Machine: here, Command: command, At: at}
+		if r.churnResult, r.Control, err = c.run(ctx); err != nil {
+			return fail(4, err)
+		}
+		if err := report(stdout, filepath.Join(*out, "churn.json"), &r); err != nil {
+			return fail(4, err)
+		}
+		if r.Failed > 0 {
+			return fail(1, fmt.Errorf("%d requests and web sockets failed", r.Failed))
 		}
 	}
 	return 0

@@ -81,20 +81,31 @@ type rig struct {
 	admin      *admin.Client
 }
 
-func (b bench) size(ctx context.Context, apps int) (r result, err error) {
-	fmt.Fprintf(b.progress, "%d apps: loading Marathon\n", apps)
+// rig starts a Marathon.
+func (b bench) rig(ctx context.Context, cfg devcluster.Config) (*rig, error) {
 	dir, err := os.MkdirTemp("", "signalbox-bench-")
 	if err != nil {
-		return r, err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	g := &rig{bench: b, dir: dir, marathon: &http.Client{Timeout: deadline}, through: &http.Client{Timeout: 10 * time.Second}}
 	g.admin = admin.NewClient(admin.Address{Socket: filepath.Join(dir, "admin.sock")}, "")
-	g.cluster, err = devcluster.Start(ctx, devcluster.Config{Virtual: true, TaskKilling: true, Dir: filepath.Join(dir, "cluster")})
+	cfg.Dir = filepath.Join(dir, "cluster")
+	if g.cluster, err = devcluster.Start(ctx, cfg); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return g, nil
+}
+
+// close ends Marathon, and leaves nothing behind.
+func (g *rig) close() error { return errors.Join(g.cluster.Close(), os.RemoveAll(g.dir)) }
+
+func (b bench) size(ctx context.Context, apps int) (r result, err error) {
+	fmt.Fprintf(b.progress, "%d apps: loading Marathon\n", apps)
+	g, err := b.rig(ctx, devcluster.Config{Virtual: true, TaskKilling: true})
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = errors.Join(err, g.cluster.Close()) }()
+	defer func() { err = errors.Join(err, g.close()) }()
 	if err := g.load(ctx, apps); err != nil {
 		return r, err
 	}
@@ -276,14 +287,9 @@ func (g *rig) do(req *http.Request, to any) error {
 	return json.Unmarshal(body, to)
 }
 
-// start starts the controller, with an HAProxy of its own.
-func (g *rig) start(ctx context.Context) error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	g.proxy = l.Addr().String()
-	if err := l.Close(); err != nil {
+// start starts the controller, with an HAProxy of its own and further flags.
+func (g *rig) start(ctx context.Context, flags ...string) (err error) {
+	if g.proxy, err = freeAddress(); err != nil {
 		return err
 	}
 	log, err := os.Create(filepath.Join(g.dir, "controller.log"))
@@ -291,15 +297,25 @@ func (g *rig) start(ctx context.Context) error {
 		return err
 	}
 	defer log.Close()
-	g.controller = exec.CommandContext(context.WithoutCancel(ctx), g.binary, "run", "--marathon", g.cluster.URL(), "--allow-loopback",
-		"--state-dir", filepath.Join(g.dir, "state"), "--http-bind", g.proxy, "--admin", "unix:"+filepath.Join(g.dir, "admin.sock"),
-		"--log-level", "warning", "--log-format", "text")
+	g.controller = exec.CommandContext(context.WithoutCancel(ctx), g.binary, append([]string{
+		"run", "--marathon", g.cluster.URL(), "--allow-loopback", "--state-dir", filepath.Join(g.dir, "state"), "--http-bind", g.proxy,
+		"--admin", "unix:" + filepath.Join(g.dir, "admin.sock"), "--log-level", "warning", "--log-format", "text",
+	}, flags...)...)
 	g.controller.Stdout, g.controller.Stderr = log, log
 	g.controller.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := g.controller.Start(); err != nil {
 		return fmt.Errorf("starting the controller: %w (make build makes it)", err)
 	}
 	return nil
+}
+
+// freeAddress returns an address of this machine where nobody listens.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
 }
 
 // stop ends the controller and its HAProxy.
@@ -324,6 +340,14 @@ func (g *rig) stop() error {
 
 // answer asks a host through HAProxy until a task that is wanted has answered, and returns when that was.
 func (g *rig) answer(ctx context.Context, host string, within time.Duration, wanted func(task string) bool) (time.Time, error) {
+	return g.answered(ctx, host, within, func(h http.Header) bool {
+		task := h.Get("X-Task")
+		return task != "" && wanted(task)
+	})
+}
+
+// answered does the same for answers whose header is wanted.
+func (g *rig) answered(ctx context.Context, host string, within time.Duration, wanted func(http.Header) bool) (time.Time, error) {
 	var last string
 	for end := time.Now().Add(within); time.Now().Before(end); {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.proxy+"/", nil)
@@ -344,11 +368,10 @@ func (g *rig) answer(ctx context.Context, host string, within time.Duration, wan
 		}
 		_, _ = io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()
-		task := resp.Header.Get("X-Task")
-		if resp.StatusCode == http.StatusOK && task != "" && wanted(task) {
+		if resp.StatusCode == http.StatusOK && wanted(resp.Header) {
 			return time.Now(), nil
 		}
-		last = resp.Status + " " + task
+		last = resp.Status + " " + resp.Header.Get("X-Task")
 		if resp.StatusCode != http.StatusOK {
 			if err := sleep(ctx, time.Millisecond); err != nil {
 				return time.Time{}, err
