@@ -170,4 +170,6 @@ const (
 type Plan struct {
 	Commands []Command // in order; safe to send even if a reload follows
 	Reasons  []Reason  // each once, sorted; empty: the commands suffice
+	// Opens says that the commands let something answer that did not: a name, a path, a backend that had no server.
+	Opens bool
 }

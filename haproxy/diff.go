@@ -23,7 +23,7 @@ func Diff(running, want *Config) Plan {
 	d.reason(ListenerChanged, running.Passthrough != want.Passthrough || !slices.Equal(running.PortBinds, want.PortBinds))
 	d.reason(RegexesChanged, !equalEntries(running.HostRegexes, want.HostRegexes) || !equalEntries(running.PathRegexes, want.PathRegexes))
 	d.maps(target)
-	return Plan{Commands: append(d.come, d.leave...), Reasons: d.sorted()}
+	return Plan{Commands: append(d.come, d.leave...), Reasons: d.sorted(), Opens: d.opens}
 }
 
 // AfterReload returns the commands that a worker needs which has just loaded the file of want: the file can't say that a server
@@ -105,6 +105,7 @@ type differ struct {
 	running, want *Config
 	come, leave   []Command
 	reasons       map[Reason]bool
+	opens         bool
 }
 
 func (d *differ) reason(r Reason, holds bool) {
@@ -195,6 +196,9 @@ func (d *differ) servers(from, to *Backend) {
 		}
 	}
 	d.come = append(d.come, later...)
+	if !slices.ContainsFunc(from.Slots, Server.usable) && slices.ContainsFunc(to.Slots[:min(len(to.Slots), len(from.Slots))], Server.usable) {
+		d.opens = true
+	}
 }
 
 // server returns the commands that turn one slot from f to t.
@@ -266,8 +270,10 @@ func (d *differ) entries(from, to []MapEntry, path string) {
 		case now == nil:
 			leave = append(leave, Command{"del map " + path + " " + old.Key, "gone: " + old.Key})
 		case old == nil:
+			d.opens = true
 			d.come = append(d.come, Command{"add map " + path + " " + now.Key + " " + now.Value, "new: " + now.Key})
 		case *old != *now:
+			d.opens = true
 			d.come = append(d.come, Command{"set map " + path + " " + now.Key + " " + now.Value, "changed: " + now.Key})
 		}
 	})

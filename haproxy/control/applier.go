@@ -81,7 +81,8 @@ type Applier struct {
 	met      *counters
 	template string // its Identity, "" without one
 
-	mail chan struct{} // something is in box
+	mail chan struct{}     // something is in box
+	ask  chan chan<- order // a reload asks what is wanted by now
 	mu   sync.Mutex
 	box  struct {
 		want    *haproxy.Config
@@ -139,7 +140,7 @@ func New(s Settings) *Applier {
 	a := &Applier{
 		cfg: s, rt: NewRuntime(s.StatsSocket), master: NewMaster(s.MasterSocket),
 		pub: s.Publisher, check: s.Checker, log: loggerOr(s.Log), met: newCounters(),
-		mail: make(chan struct{}, 1),
+		mail: make(chan struct{}, 1), ask: make(chan chan<- order),
 	}
 	if a.pub == nil {
 		a.pub = NewPublisher(s.Dir, -1)

@@ -27,6 +27,7 @@ type jobResult struct {
 	kind    jobKind
 	want    *haproxy.Config // what was wanted when a reload began
 	config  *haproxy.Config // rendered
+	newer   bool            // config is not what was checked: commands have changed it since
 	files   []File
 	verdict Verdict
 	err     error
@@ -105,14 +106,13 @@ func (a *Applier) mayReload(now time.Time) bool {
 
 func (a *Applier) startReload(ctx context.Context, now time.Time) {
 	a.lastTry = now
-	want, config, loaded, gen := a.want, a.effective, a.loaded, a.gen+1
+	begun, loaded, gen := order{a.want, a.effective}, a.loaded, a.gen+1
+	a.holdUntil = time.Time{}
 	a.log.WithField("reasons", a.reasons).Info("reloading HAProxy")
 	a.job(reloading, func() jobResult {
 		ctx, cancel := context.WithTimeout(ctx, a.cfg.ReloadTimeout)
 		defer cancel()
-		r := a.reload(a.whileItLives(ctx), config, loaded, gen)
-		r.want = want
-		return r
+		return a.reload(a.whileItLives(ctx), begun, loaded, gen)
 	})
 }
 
@@ -260,7 +260,7 @@ func (a *Applier) reloaded(ctx context.Context, r jobResult) {
 	a.retryWait, a.retryAt = 0, time.Time{}
 	a.rt.Close()
 	a.worker, a.loaded, a.certs, a.certAt = r.worker, r.config, nil, time.Time{}
-	a.reasons, a.forced, a.refused, a.unchecked = nil, nil, 0, false
+	a.reasons, a.forced, a.refused, a.unchecked = nil, nil, 0, r.newer
 	a.withheld.accepted()
 	a.gen++
 	was := a.earlier

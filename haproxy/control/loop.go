@@ -46,6 +46,7 @@ type state struct {
 	certAt      time.Time         // of the last look at them
 
 	busy      jobKind
+	holdUntil time.Time // while it reloads: until when what opens something waits for the new worker; zero: it does not
 	done      chan jobResult
 	retryAt   time.Time // no reload before
 	retryWait time.Duration
@@ -97,6 +98,8 @@ func (a *Applier) Run(ctx context.Context) error {
 			return nil
 		case <-a.mail:
 			a.take()
+		case to := <-a.ask:
+			a.give(to)
 		case r := <-a.done:
 			a.busy = idle
 			a.finished(ctx, r)
@@ -143,6 +146,9 @@ func (a *Applier) converge(ctx context.Context) {
 	began := time.Now()
 	plan := a.cfg.Diff(a.running, a.effective)
 	a.reasons = merge(a.reasons, plan.Reasons)
+	if a.mustWait(plan) {
+		return
+	}
 	if len(plan.Commands) > 0 {
 		if a.refused == a.seq && len(a.forced) > 0 {
 			return // until the reload, or until something else is wanted

@@ -15,9 +15,11 @@ import (
 )
 
 // reload renders, checks, publishes, makes HAProxy load the files and proves it. Ports are looked at first: one that nobody can bind is
-// tried again and again, and a check costs more than all of them. gen is the generation that the running state is to have.
-func (a *Applier) reload(ctx context.Context, config, loaded *haproxy.Config, gen uint64) (r jobResult) {
-	r.config = config
+// tried again and again, and a check costs more than all of them. What was changed over the runtime socket meanwhile is in the files that
+// HAProxy loads: its new worker must not forget it. gen is the generation that the running state is to have.
+func (a *Applier) reload(ctx context.Context, begun order, loaded *haproxy.Config, gen uint64) (r jobResult) {
+	config := begun.config
+	r.want, r.config = begun.want, config
 	_, masterErr := a.proc(ctx)
 	if errors.Is(masterErr, ErrMasterDeaf) {
 		r.err = masterErr
@@ -35,6 +37,15 @@ func (a *Applier) reload(ctx context.Context, config, loaded *haproxy.Config, ge
 	r.verdict, r.err = a.check.Check(ctx, r.files, false)
 	if r.err != nil || len(r.verdict.Rejections) > 0 {
 		return r
+	}
+	newest := a.newest(ctx, begun)
+	if r.want, r.config = newest.want, newest.config; r.config != config {
+		// No check: what commands can change can break no file.
+		if r.files, r.err = a.cfg.Render(r.config); r.err != nil {
+			r.err = fmt.Errorf("rendering: %w", r.err)
+			return r
+		}
+		r.newer = true
 	}
 	if r.err = a.pub.write(markName, []byte("reloading\n")); r.err != nil {
 		return r
@@ -54,12 +65,50 @@ func (a *Applier) reload(ctx context.Context, config, loaded *haproxy.Config, ge
 		return r
 	}
 	r.keepErr = errors.Join(a.pub.Keep(), a.writeState(persisted{
-		Generation: gen, Template: a.template, Worker: r.worker, ShapeAt: r.publishAt, Config: config,
+		Generation: gen, Template: a.template, Worker: r.worker, ShapeAt: r.publishAt, Config: r.config,
 	}))
 	if r.keepErr == nil {
 		r.saved = gen
 	}
 	return r
+}
+
+// order is what a reload is to bring about.
+type order struct {
+	want   *haproxy.Config // what was handed over
+	config *haproxy.Config // what becomes of it: less what is withheld
+}
+
+// newest returns the order with all that can be changed without a reload as it is wanted by now. What is wanted later waits for the new
+// worker, if a client could miss it there.
+func (a *Applier) newest(ctx context.Context, begun order) order {
+	answer := make(chan order, 1)
+	select {
+	case a.ask <- answer:
+		now := <-answer
+		config := haproxy.Applied(begun.config, now.config)
+		if config == now.config {
+			return now
+		}
+		return order{begun.want, config}
+	case <-ctx.Done():
+		return begun
+	}
+}
+
+// holdMax bounds how long something waits for a new worker.
+const holdMax = 5 * time.Second
+
+// give answers a reload that asks what is wanted by now.
+func (a *Applier) give(to chan<- order) {
+	a.holdUntil = time.Now().Add(holdMax)
+	to <- order{a.want, a.effective}
+}
+
+// mustWait reports whether a plan has to wait for the worker that is about to come: that one has not heard of what it opens, and whoever
+// has been answered once would find it gone.
+func (a *Applier) mustWait(plan haproxy.Plan) bool {
+	return plan.Opens && a.busy == reloading && time.Now().Before(a.holdUntil)
 }
 
 // publish puts files in place, and notes when.

@@ -1,0 +1,112 @@
+package control
+
+import (
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"signalbox/haproxy"
+)
+
+// What was changed over the runtime socket while a reload is under way stands in the new worker from its first request on: a host that has
+// answered answers on. One host comes while the configuration is checked, another while HAProxy is about to load it.
+func TestNoReloadForgetsWhatWasAppliedMeanwhile(t *testing.T) {
+	r := newRig(t)
+	r.supervise()
+	one := task(t, "one")
+	hosts := []string{"shop.local", "checked.local", "loading.local"}
+	port := freePort(t)
+	config := func(n int, prev *haproxy.Config, listen int) *haproxy.Config {
+		s := service("shop", one)
+		for _, h := range hosts[1:n] {
+			route := s.Routes[0]
+			route.Host = h
+			s.Routes = append(s.Routes, route)
+		}
+		s.Listen = listen
+		return haproxy.Build(table(s), r.opts, prev)
+	}
+	first := config(1, nil, 0)
+
+	// Renders of the reload are followed by what comes meanwhile, and by time for it to be applied; that is no proof of anything.
+	settings := r.real()
+	var mu sync.Mutex
+	var meanwhile []func()
+	settings.Render = func(c *haproxy.Config) ([]File, error) {
+		files, err := render(settings.Template, c)
+		mu.Lock()
+		defer mu.Unlock()
+		if len(meanwhile) > 0 {
+			meanwhile[0]()
+			meanwhile = meanwhile[1:]
+		}
+		return files, err
+	}
+	settings.FileInterval = time.Hour // the file does not follow by itself
+	app, _ := r.start(settings)
+	r.apply(first)
+	r.answers(hosts[0], "one")
+
+	// Every host is asked all the time, and must answer once it has.
+	var asking sync.WaitGroup
+	stop := make(chan struct{})
+	answered := make([]chan struct{}, len(hosts))
+	for i, host := range hosts {
+		answered[i] = make(chan struct{})
+		asking.Go(func() {
+			was := false
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				code, body := r.get(host)
+				switch {
+				case code == http.StatusOK && !was:
+					was = true
+					close(answered[i])
+				case code != http.StatusOK && was:
+					t.Errorf("%s answered before, and now %d %s", host, code, body)
+					return
+				}
+			}
+		})
+	}
+	second := config(1, first, port) // a port needs a reload
+	waits := func(i int, most time.Duration) {
+		select {
+		case <-answered[i]:
+		case <-time.After(most):
+		}
+	}
+	mu.Lock()
+	third := config(2, second, port)
+	fourth := config(3, third, port)
+	meanwhile = []func(){
+		func() { app.Update(third); waits(1, patience) },
+		func() { app.Update(fourth); waits(2, 200*time.Millisecond) },
+	}
+	mu.Unlock()
+	if out := r.apply(second); !out.Reloaded {
+		t.Errorf("a service port: %+v", out)
+	}
+	for i := range hosts {
+		waits(i, patience)
+	}
+	r.until("all is applied", func() bool { return app.Running() == fourth })
+	time.Sleep(100 * time.Millisecond) // for the requests
+	close(stop)
+	asking.Wait()
+	for i, host := range hosts {
+		select {
+		case <-answered[i]:
+		default:
+			t.Errorf("%s never answered", host)
+		}
+	}
+	if len(meanwhile) > 0 {
+		t.Error("the reload did not ask for what was wanted by then")
+	}
+}
