@@ -8,11 +8,14 @@ import (
 // Diff returns what leads from the running state to a wanted one. The commands can be sent even if reasons to reload remain:
 // they then do what can be done without, and name nothing that does not run. They are in an order in which no request meets a
 // host without its servers: tasks come, names, splits, hosts; then hosts go, splits, names, tasks.
-func Diff(running, want *Config) Plan {
+func Diff(running, want *Config) Plan { return diff(running, want, massChange) }
+
+// diff is Diff with another number of entries from which on a map is replaced.
+func diff(running, want *Config, mass int) Plan {
 	if running == nil || running.Options == nil {
 		return Plan{Reasons: []Reason{FirstConfig}}
 	}
-	d := differ{running: running, want: want, reasons: make(map[Reason]bool)}
+	d := differ{running: running, want: want, mass: mass, reasons: make(map[Reason]bool)}
 	d.reason(OptionsChanged, !running.Options.loadsAs(want.Options))
 	d.reason(CertificatesChanged, !running.sameCertificates(want))
 	target := followed(running, want)
@@ -103,6 +106,7 @@ func Applied(running, want *Config) *Config {
 
 type differ struct {
 	running, want *Config
+	mass          int
 	come, leave   []Command
 	reasons       map[Reason]bool
 	opens         bool
@@ -259,25 +263,63 @@ func (d *differ) maps(target *Config) {
 	}
 }
 
+// massChange is how many entries of one map are set, or removed, one by one. On 2.6 each of these among 10,000 takes 0.13 ms, or 0.07 ms,
+// because HAProxy looks at every other one; the whole map is replaced in 100 ms.
+const massChange = 1000
+
+// MapVersion stands in a command where HAProxy expects the version of a map that the last "prepare map" made.
+const MapVersion = "@VERSION"
+
 // entries brings a map from one list to another. What it removes goes before what was removed of maps that it refers to.
 func (d *differ) entries(from, to []MapEntry, path string) {
 	if sameSlice(from, to) {
 		return
 	}
-	var leave []Command
+	var come, leave []Command
+	sets := 0
 	walkEntries(from, to, func(old, now *MapEntry) {
 		switch {
 		case now == nil:
 			leave = append(leave, Command{"del map " + path + " " + old.Key, "gone: " + old.Key})
 		case old == nil:
-			d.opens = true
-			d.come = append(d.come, Command{"add map " + path + " " + now.Key + " " + now.Value, "new: " + now.Key})
+			come = append(come, Command{"add map " + path + " " + now.Key + " " + now.Value, "new: " + now.Key})
 		case *old != *now:
-			d.opens = true
-			d.come = append(d.come, Command{"set map " + path + " " + now.Key + " " + now.Value, "changed: " + now.Key})
+			come = append(come, Command{"set map " + path + " " + now.Key + " " + now.Value, "changed: " + now.Key})
+			sets++
 		}
 	})
+	d.opens = d.opens || len(come) > 0
+	if sets > d.mass {
+		come = replaceMap(path, union(from, to))
+	}
+	if len(leave) > d.mass {
+		leave = replaceMap(path, to)
+	}
+	d.come = append(d.come, come...)
 	d.leave = append(leave, d.leave...)
+}
+
+// union returns the entries of to, and those of from whose keys to lacks.
+func union(from, to []MapEntry) []MapEntry {
+	out := make([]MapEntry, 0, max(len(from), len(to)))
+	walkEntries(from, to, func(old, now *MapEntry) {
+		if now == nil {
+			now = old
+		}
+		out = append(out, *now)
+	})
+	return out
+}
+
+// replaceMap returns the commands that give a map other entries in one moment.
+func replaceMap(path string, entries []MapEntry) []Command {
+	out := make([]Command, 0, len(entries)+2)
+	why := fmt.Sprintf("the whole map: %d entries", len(entries))
+	out = append(out, Command{"prepare map " + path, why})
+	for _, e := range entries {
+		out = append(out, Command{"add map " + MapVersion + " " + path + " " + e.Key + " " + e.Value, why})
+	}
+	return append(out, Command{"commit map " + MapVersion + " " + path, why})
 }
 
 func (d *differ) listeners() {

@@ -23,6 +23,7 @@ type model struct {
 	servers  map[string]Server
 	unprobed map[string]bool // servers without a check
 	maps     map[string]map[string]string
+	prepared map[string]map[string]string // versions of maps that are not in force
 }
 
 func load(c *Config) *model {
@@ -81,7 +82,42 @@ func (m *model) apply(c Command) error {
 		}
 		m.servers[f[2]] = s
 		return nil
+	case "add server":
+		backend, name, _ := strings.Cut(f[2], "/")
+		if _, has := m.servers[f[2]]; has || m.servers[backend+"/s1"].Name == "" || !slices.Contains(f, "disabled") {
+			return fmt.Errorf("%s: the server is there, or its backend is not, or it starts enabled", c.Text)
+		}
+		m.servers[f[2]] = Server{Name: name, Admin: Maint, Weight: NormalWeight}
+		if !slices.Contains(f, "check") {
+			m.unprobed[f[2]] = true
+		}
+		return nil
+	case "enable health":
+		if _, ok := m.servers[f[2]]; !ok || m.unprobed[f[2]] {
+			return fmt.Errorf("%s: no such server, or no check", c.Text)
+		}
+		return nil
+	case "prepare map":
+		if m.maps[f[2]] == nil || m.prepared != nil {
+			return fmt.Errorf("%s: no such map, or another one is being prepared", c.Text)
+		}
+		m.prepared = map[string]map[string]string{f[2]: {}}
+		return nil
+	case "commit map":
+		if m.prepared[f[3]] == nil || f[2] != MapVersion {
+			return fmt.Errorf("%s: it is not prepared", c.Text)
+		}
+		m.maps[f[3]], m.prepared = m.prepared[f[3]], nil
+		return nil
 	case "add map", "set map", "del map":
+		if f[2] == MapVersion {
+			entries := m.prepared[f[3]]
+			if _, has := entries[f[4]]; entries == nil || has || f[0] != "add" || len(f) != 6 {
+				return fmt.Errorf("%s: it is not prepared, or the entry is there", c.Text)
+			}
+			entries[f[4]] = f[5]
+			return nil
+		}
 		entries, ok := m.maps[f[2]]
 		if !ok {
 			return fmt.Errorf("%s: no such map", c.Text)
@@ -209,7 +245,8 @@ func equalConfigs() []cmp.Option {
 func TestCommandsLeadToWhatWasBuilt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o := testOptions("/d")
-		o.MinSlots = 4
+		o.MinSlots, o.AddServers = 4, rapid.Bool().Draw(t, "servers can be added")
+		mass := rapid.SampledFrom([]int{0, 1, massChange}).Draw(t, "mass change")
 		if rapid.Bool().Draw(t, "every way in") {
 			o.HTTPSBind, o.AppIDBind, o.ServicePorts = []string{":443"}, []string{":9091"}, PortRange{10000, 10004}
 			o.Certificates = []Certificate{{"a", []string{"*.x"}}, {"b", []string{"a.x", "b.x"}}}
@@ -226,7 +263,7 @@ func TestCommandsLeadToWhatWasBuilt(t *testing.T) {
 				t.Fatalf("built again, the same table changes %v", Diff(want, again))
 			}
 			m := load(running)
-			plan := Diff(running, want)
+			plan := diff(running, want, mass)
 			for _, c := range plan.Commands {
 				if err := m.apply(c); err != nil {
 					t.Fatalf("%v\nall: %v", err, plan)

@@ -118,6 +118,12 @@ func (c *cli) deadline(ctx context.Context) error {
 // do sends commands in order and returns their answers, trimmed of the newlines around them. On an error the answers that
 // arrived before it are returned with it, and the connection can't be used again.
 func (c *cli) do(ctx context.Context, commands ...string) ([]string, error) {
+	return c.doWhile(ctx, commands, func(string, string) bool { return true })
+}
+
+// doWhile is do until an answer is not good. A few commands behind the one that it answers may be under way then; there is an answer
+// for each that was sent.
+func (c *cli) doWhile(ctx context.Context, commands []string, good func(command, answer string) bool) ([]string, error) {
 	answers := make([]string, 0, len(commands))
 	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -139,12 +145,17 @@ func (c *cli) do(ctx context.Context, commands ...string) ([]string, error) {
 		if _, err := io.WriteString(c.conn, b.String()); err != nil {
 			return answers, fmt.Errorf("sending %q: %w", commands[0], err)
 		}
+		all := true
 		for i := range n {
 			a, err := c.answer()
 			if err != nil {
 				return answers, fmt.Errorf("reading the answer to %q: %w", commands[i], err)
 			}
 			answers = append(answers, a)
+			all = all && good(commands[i], a)
+		}
+		if !all {
+			return answers, nil
 		}
 		commands = commands[n:]
 	}

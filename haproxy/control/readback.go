@@ -35,7 +35,7 @@ func (a *Applier) observe(ctx context.Context, rt *Runtime, w Worker, base *hapr
 	for _, m := range maps {
 		commands = append(commands, "show map "+filepath.Join(a.cfg.Dir, m.Name))
 	}
-	answers, err := rt.exchange(ctx, w, commands)
+	answers, err := rt.exchange(ctx, w, commands, nil)
 	if err != nil {
 		return act, err
 	}

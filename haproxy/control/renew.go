@@ -25,7 +25,7 @@ const maxPayload = 15 << 10
 // CertificateFingerprint asks the worker w for the SHA-1 of the certificate that it has from the file at path.
 func (r *Runtime) CertificateFingerprint(ctx context.Context, w Worker, path string) (string, error) {
 	command := "show ssl cert " + path
-	answers, err := r.exchange(ctx, w, []string{command})
+	answers, err := r.exchange(ctx, w, []string{command}, nil)
 	if err != nil {
 		return "", err
 	}

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+
+	"signalbox/haproxy"
 )
 
 // Worker identifies one worker process of HAProxy: a pid alone may be reused.
@@ -101,14 +103,14 @@ func (r *Runtime) connect(ctx context.Context) error {
 
 // Do sends commands to whichever worker answers and returns their raw answers.
 func (r *Runtime) Do(ctx context.Context, commands ...string) ([]string, error) {
-	return r.exchange(ctx, Worker{}, commands)
+	return r.exchange(ctx, Worker{}, commands, nil)
 }
 
-// Batch sends commands to the worker w and checks each answer. It returns how many were accepted before the first that was not.
-// The error is ErrOtherWorker when another worker answers, an *UnexpectedError for an answer that is not success, or that of the
-// connection; then the state of w is unknown for the rest.
+// Batch sends commands to the worker w and checks each answer. It returns how many were accepted before the first that was not: few
+// that follow it are sent, and no "commit map". The error is ErrOtherWorker when another worker answers, an *UnexpectedError for an
+// answer that is not success, or that of the connection; then the state of w is unknown for the rest.
 func (r *Runtime) Batch(ctx context.Context, w Worker, commands []string) (accepted int, err error) {
-	answers, err := r.exchange(ctx, w, commands)
+	answers, err := r.exchange(ctx, w, commands, expected)
 	for i, a := range answers {
 		if !expected(commands[i], a) {
 			return i, &UnexpectedError{commands[i], a}
@@ -117,7 +119,8 @@ func (r *Runtime) Batch(ctx context.Context, w Worker, commands []string) (accep
 	return len(answers), err
 }
 
-func (r *Runtime) exchange(ctx context.Context, w Worker, commands []string) ([]string, error) {
+// exchange sends commands and returns their answers. With good, it ends soon after an answer that is not, and then without an error.
+func (r *Runtime) exchange(ctx context.Context, w Worker, commands []string, good func(command, answer string) bool) ([]string, error) {
 	for _, c := range commands {
 		if err := validCommand(c); err != nil {
 			return nil, err
@@ -131,14 +134,22 @@ func (r *Runtime) exchange(ctx context.Context, w Worker, commands []string) ([]
 	if w != (Worker{}) && r.worker != w {
 		return nil, fmt.Errorf("%w: pid %d instead of %d", ErrOtherWorker, r.worker.PID, w.PID)
 	}
+	if good == nil {
+		good = func(string, string) bool { return true }
+	}
 	var answers []string
 	for len(commands) > 0 {
-		n := transactionStart(commands)
-		part, err := r.c.do(ctx, commands[:n]...)
+		n := together(commands)
+		part, err := r.c.doWhile(ctx, commands[:n], good)
 		answers = append(answers, part...)
 		if err != nil {
 			r.drop()
 			return answers, fmt.Errorf("commanding HAProxy: %w", err)
+		}
+		for i, a := range part {
+			if !good(commands[i], a) {
+				return answers, nil
+			}
 		}
 		if commands = commands[n:]; len(commands) > 0 {
 			commands = withVersion(commands, part[n-1])
@@ -147,22 +158,23 @@ func (r *Runtime) exchange(ctx context.Context, w Worker, commands []string) ([]
 	return answers, nil
 }
 
-// transactionStart returns how many commands can be sent before an answer is needed: all, or up to the first "prepare map".
-func transactionStart(commands []string) int {
+// together returns how many commands can be sent before the answers to them are needed: up to a "prepare map", whose answer the next
+// ones hold, and up to before a "commit map", which follows only if all is well.
+func together(commands []string) int {
 	for i, c := range commands {
-		if strings.HasPrefix(c, "prepare map ") {
+		switch {
+		case strings.HasPrefix(c, "prepare map "):
 			return i + 1
+		case i > 0 && strings.HasPrefix(c, "commit map "):
+			return i
 		}
 	}
 	return len(commands)
 }
 
-// MapVersion stands in a command where HAProxy expects the version that the last "prepare map" made.
-const MapVersion = "@VERSION"
-
 var newVersion = regexp.MustCompile(`^New version created: (\d+)$`)
 
-// withVersion puts the version of a prepared map in the place of MapVersion, up to the next "prepare map".
+// withVersion puts the version of a prepared map in the place of haproxy.MapVersion, up to the next "prepare map".
 func withVersion(commands []string, answer string) []string {
 	m := newVersion.FindStringSubmatch(answer)
 	if m == nil {
@@ -176,7 +188,7 @@ func withVersion(commands []string, answer string) []string {
 		}
 		words := strings.Split(c, " ")
 		for j, w := range words {
-			if w == MapVersion && j == 2 {
+			if w == haproxy.MapVersion && j == 2 {
 				words[j] = "@" + m[1]
 			}
 		}

@@ -58,10 +58,15 @@ func TestBatchChecksEveryAnswer(t *testing.T) {
 			"add map " + hosts + " a.local b_shop", "set map " + hosts + " a.local b_none", "del map " + hosts + " a.local",
 		}, 10, ""},
 		{"transaction", []string{
-			"prepare map " + hosts, "add map " + MapVersion + " " + hosts + " t.local b_shop",
-			"add map " + MapVersion + " " + hosts + " shop.local b_shop", "commit map " + MapVersion + " " + hosts,
+			"prepare map " + hosts, "add map " + haproxy.MapVersion + " " + hosts + " t.local b_shop",
+			"add map " + haproxy.MapVersion + " " + hosts + " shop.local b_shop", "commit map " + haproxy.MapVersion + " " + hosts,
 			"del map " + hosts + " t.local",
 		}, 5, ""},
+		{"a transaction with an entry that is refused", []string{
+			"prepare map " + hosts, "add map " + haproxy.MapVersion + " " + hosts + " v.local b_shop",
+			"add map " + haproxy.MapVersion + " " + hosts + " lonely.local", "commit map " + haproxy.MapVersion + " " + hosts,
+			"set server b_shop/s1 weight 9",
+		}, 2, "'add map' expects three parameters (map identifier, key and value) or one parameter (map identifier) and a payload"},
 		{"no such server", []string{"set server b_shop/s1 weight 6", "set server b_shop/s9 weight 1"}, 1, "No such server."},
 		{"no such entry", []string{"del map " + hosts + " nosuch.local"}, 0, "Key not found."},
 		{"no such map", []string{"add map /nosuch a b"}, 0, "Unknown map identifier. Please use #<id> or <file>."},
