@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,6 +59,9 @@ const checkPause = 1000
 
 // background starts the most urgent slow work that is due.
 func (a *Applier) background(ctx context.Context) {
+	if len(a.reasons) == 0 {
+		clear(a.budget.late)
+	}
 	if a.busy != idle {
 		return
 	}
@@ -92,16 +97,15 @@ func (a *Applier) job(kind jobKind, do func() jobResult) {
 
 // mayReload holds reloads to their interval and budget.
 func (a *Applier) mayReload(now time.Time) bool {
-	a.bucket = min(float64(a.cfg.ReloadBurst), a.bucket+now.Sub(a.bucketAt).Seconds()/a.cfg.ReloadRefill.Seconds())
-	a.bucketAt = now
 	if now.Before(a.retryAt) || now.Sub(a.lastTry) < a.cfg.ReloadInterval {
 		return false
 	}
-	if a.bucket < 1 {
-		return false
+	waited := len(a.budget.late) > 0
+	ok := a.budget.take(now, askers(a.running, a.effective, a.reasons))
+	if !ok && !waited && len(a.budget.late) > 0 {
+		a.log.WithField("apps", slices.Sorted(maps.Keys(a.budget.late))).Warn("the last reloads were all for these apps; their next one waits")
 	}
-	a.bucket--
-	return true
+	return ok
 }
 
 func (a *Applier) startReload(ctx context.Context, now time.Time) {

@@ -53,8 +53,7 @@ type state struct {
 	failure   error     // of the last reload, while retryWait is not zero
 	connectAt time.Time // no connection attempt before
 	linkWait  time.Duration
-	bucket    float64
-	bucketAt  time.Time
+	budget    budget
 	lastTry   time.Time
 
 	withheld  withheld
@@ -66,7 +65,7 @@ type state struct {
 }
 
 func newState(s Settings) state {
-	return state{done: make(chan jobResult, 1), bucket: float64(s.ReloadBurst), bucketAt: time.Now(), withheld: newWithheld(), gen: s.Generation}
+	return state{done: make(chan jobResult, 1), budget: newBudget(s.ReloadBurst, s.ReloadRefill), withheld: newWithheld(), gen: s.Generation}
 }
 
 const (
@@ -332,6 +331,9 @@ func merge(into, more []haproxy.Reason) []haproxy.Reason {
 // publishStatus makes what the loop knows visible.
 func (a *Applier) publishStatus() {
 	problems := a.withheld.problems()
+	withheld := len(problems)
+	problems = append(problems, a.budget.problems()...)
+	slices.SortFunc(problems, signalbox.Problem.Compare)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := &a.status
@@ -352,14 +354,15 @@ func (a *Applier) publishStatus() {
 	case a.retryWait > 0:
 		s.Level, s.Detail = signalbox.Degraded, fmt.Sprintf("the last reload failed: %s; the earlier configuration runs; next try in %s",
 			cut(a.failure.Error(), 300), max(0, time.Until(a.retryAt)).Round(time.Second))
-	case len(problems) > 0:
-		s.Level, s.Detail = signalbox.Degraded, fmt.Sprintf("%d apps or ports are withheld", len(problems))
 	case a.fileErr != nil:
 		s.Level, s.Detail = signalbox.Degraded, fmt.Sprintf("the files are behind what runs, for %s: %s",
 			s.FileBehind.Round(time.Second), cut(a.fileErr.Error(), 300))
+	case withheld > 0: // which costs these, and no machine
+		s.Level, s.Detail = signalbox.OK, fmt.Sprintf("%d apps or ports are withheld", withheld)
 	default:
 		s.Level, s.Detail = signalbox.OK, ""
 	}
+	a.met.appsLate.Set(float64(len(a.budget.late)))
 	a.met.fileBehind.Set(s.FileBehind.Seconds())
 }
 

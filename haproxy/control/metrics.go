@@ -14,6 +14,7 @@ type counters struct {
 	applySeconds   prometheus.Histogram
 	reloadSeconds  prometheus.Histogram
 	fileBehind     prometheus.Gauge
+	appsLate       prometheus.Gauge
 	oldWorkers     prometheus.Gauge
 }
 
@@ -46,6 +47,8 @@ func newCounters() *counters {
 			Buckets: []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}),
 		fileBehind: gauge("signalbox_haproxy_file_behind_seconds", "How long the file has not said what runs."),
+		appsLate: gauge("signalbox_haproxy_apps_waiting",
+			"Apps whose changes have led to the last reloads, and which wait for their next one."),
 		oldWorkers: gauge("signalbox_haproxy_old_workers", "Workers of earlier configurations that still serve connections."),
 	}
 }
@@ -53,7 +56,7 @@ func newCounters() *counters {
 func (m *counters) all() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.reloads, m.commands, m.checks, m.repairs, m.audits, m.fileErrors, m.workersChanged, m.applySeconds, m.reloadSeconds,
-		m.fileBehind, m.oldWorkers,
+		m.fileBehind, m.appsLate, m.oldWorkers,
 	}
 }
 

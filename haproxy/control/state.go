@@ -125,7 +125,7 @@ func (a *Applier) Recover(ctx context.Context) (*haproxy.Config, error) {
 		a.log.WithError(newer).WithField("generation", p.Generation).Error("the newest running state is not usable; the one before takes its place")
 	}
 	_, markErr := a.pub.disk.ReadFile(filepath.Join(a.cfg.Dir, markName))
-	a.gen, a.shapeAt, a.worker, a.loaded = signalbox.ResumeGeneration(p.Generation), p.ShapeAt, p.Worker, p.Config
+	a.gen, a.shapeAt, a.worker, a.loaded = max(a.gen, signalbox.ResumeGeneration(p.Generation)), p.ShapeAt, p.Worker, p.Config
 	if errors.Is(markErr, fs.ErrNotExist) && restored.From == "" && newer == nil {
 		a.onDisk = p.Config
 	} else {
