@@ -51,8 +51,11 @@ type Verdict struct {
 	Known      bool          // not run: an equal set was rejected before
 }
 
-// ErrCheckTime says that a check did not end in time; nothing is known about the set.
-var ErrCheckTime = errors.New("the check did not end in time")
+// ErrNoVerdict says that a check led to none; nothing is known about the set.
+var ErrNoVerdict = errors.New("the check came to no verdict")
+
+// ErrCheckTime says so because the check did not end in time.
+var ErrCheckTime = fmt.Errorf("%w: it did not end in time", ErrNoVerdict)
 
 // Checker runs "haproxy -c". HAProxy runs Lua and reads files during a check, so as root it is run as an unprivileged user, with an
 // empty environment. The files are handed over as memory files: that user can read them through its own descriptors, nobody else can
@@ -243,7 +246,7 @@ func (c *Checker) run(ctx context.Context, files []File, low bool) (Verdict, err
 	case ctx.Err() != nil:
 		return Verdict{}, fmt.Errorf("%w: %w", ErrCheckTime, ctx.Err())
 	case !errors.As(err, &exit) || !exit.Exited():
-		return Verdict{}, fmt.Errorf("%w: %s", err, cut(out.String(), 500))
+		return Verdict{}, fmt.Errorf("%w: %w: %s", ErrNoVerdict, err, cut(out.String(), 500))
 	}
 	if len(v.Rejections) == 0 {
 		v.Rejections = []Rejection{{Message: fmt.Sprintf("%v: %s", err, cut(strings.TrimSpace(out.String()), 500))}}

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,12 +18,14 @@ import (
 type jobKind string
 
 const (
-	idle      jobKind = ""
-	following jobKind = "file"
-	checking  jobKind = "check"
-	reloading jobKind = "reload"
-	auditing  jobKind = "audit"
-	renewing  jobKind = "certificates"
+	idle       jobKind = ""
+	following  jobKind = "file"
+	checking   jobKind = "check"
+	reloading  jobKind = "reload"
+	auditing   jobKind = "audit"
+	renewing   jobKind = "certificates"
+	searching  jobKind = "search"
+	takingBack jobKind = "taking back"
 )
 
 type jobResult struct {
@@ -48,6 +51,12 @@ type jobResult struct {
 	saved     uint64 // the generation of the running state that was persisted; 0: none was
 	keepErr   error  // of keeping the last good files and of persisting the state
 	took      time.Duration
+
+	died     bool            // HAProxy died meanwhile
+	before   []File          // what was in place before
+	earlier  *haproxy.Config // what before says
+	suspects []string        // apps that make config unusable
+	reason   error           // what it was unusable for
 
 	certs   map[string]uint64 // versions of the certificates that worker has
 	changes uint64            // of Certificates, before
@@ -173,6 +182,8 @@ func (a *Applier) finished(ctx context.Context, r jobResult) {
 		a.checkAt, a.checkCPU = time.Now(), r.verdict.CPU
 	} else if errors.Is(r.err, ErrCheckTime) {
 		a.met.checks.WithLabelValues("timeout").Inc()
+	} else if errors.Is(r.err, ErrNoVerdict) {
+		a.met.checks.WithLabelValues("failed").Inc()
 	}
 	for _, w := range r.verdict.Warnings {
 		a.log.WithField("from", "haproxy -c").Debug(w)
@@ -187,7 +198,7 @@ func (a *Applier) finished(ctx context.Context, r jobResult) {
 		}
 		a.unchecked = a.onDisk != r.config
 		if len(r.verdict.Rejections) > 0 {
-			a.rejected(r)
+			a.rejected(ctx, r)
 		}
 	case reloading:
 		a.reloaded(ctx, r)
@@ -195,6 +206,10 @@ func (a *Applier) finished(ctx context.Context, r jobResult) {
 		a.audited(r)
 	case renewing:
 		a.renewed(r)
+	case searching:
+		a.searched(r)
+	case takingBack:
+		a.tookBack(r)
 	}
 }
 
@@ -230,6 +245,7 @@ func (a *Applier) reloaded(ctx context.Context, r jobResult) {
 			a.met.reloads.WithLabelValues(string(reason), result).Inc()
 		}
 	}
+	earlier := cmp.Or(a.onDisk, a.loaded)
 	if r.published {
 		// Files that nothing has loaded yet are as good as any; files that a running HAProxy refused have to go.
 		a.shapeAt, a.shapeMoved, a.fileGen = r.publishAt, r.err != nil && (!r.unstarted || r.putBack), r.fileGen
@@ -243,7 +259,7 @@ func (a *Applier) reloaded(ctx context.Context, r jobResult) {
 	switch {
 	case len(r.verdict.Rejections) > 0:
 		count("rejected")
-		a.rejected(r)
+		a.rejected(ctx, r)
 		return
 	case len(r.occupied) > 0:
 		count("occupied")
@@ -254,12 +270,27 @@ func (a *Applier) reloaded(ctx context.Context, r jobResult) {
 		a.effective = a.withheld.apply(a.want, a.loaded)
 		a.tell(Step{Want: r.want})
 		return
+	case r.err != nil && r.died:
+		count("failed")
+		r.suspects = askers(a.loaded, r.config, reasons)
+		a.blame(r, "HAProxy ended when it loaded the configuration")
+		return
 	case r.err != nil:
 		count("failed")
+		again := a.retryWait > 0
 		a.reloadFailed(r.want, r.err)
+		if again && errors.Is(r.err, ErrNoVerdict) {
+			a.startSearch(ctx, r)
+		}
 		return
 	}
 	count("done")
+	if len(r.before) > 0 && a.loaded != nil {
+		a.trial = &trial{
+			until: time.Now().Add(trialTime), deaths: a.ends(), before: r.before, earlier: earlier,
+			r: jobResult{want: r.want, config: r.config},
+		}
+	}
 	a.met.reloadSeconds.Observe(r.took.Seconds())
 	a.retryWait, a.retryAt = 0, time.Time{}
 	a.rt.Close()
@@ -335,7 +366,7 @@ func (a *Applier) reloadFailed(want *haproxy.Config, err error) {
 }
 
 // rejected withholds what a check complained about and tries again without it.
-func (a *Applier) rejected(r jobResult) {
+func (a *Applier) rejected(ctx context.Context, r jobResult) {
 	for _, rej := range r.verdict.Rejections {
 		a.log.WithField("from", "haproxy -c").Error(rej.String())
 	}
@@ -351,6 +382,9 @@ func (a *Applier) rejected(r jobResult) {
 		return
 	}
 	a.reloadFailed(r.want, rejection(r))
+	if r.kind == reloading {
+		a.startSearch(ctx, r)
+	}
 }
 
 // audit compares what runs with the model, over a connection of its own: at 20,000 servers that takes a while.

@@ -57,6 +57,8 @@ type state struct {
 	lastTry   time.Time
 
 	withheld  withheld
+	trial     *trial // nil: nothing was loaded a moment ago
+	changes   uint64 // of the worker, without a reload of ours
 	recovered bool
 	gen       uint64 // of the running state
 	savedGen  uint64 // gen, as it was last persisted
@@ -106,6 +108,7 @@ func (a *Applier) Run(ctx context.Context) error {
 			if a.running != nil && a.busy != reloading && !a.rt.Alive() {
 				a.lost(errors.New("HAProxy closed the connection"))
 			}
+			a.watchTrial(time.Now())
 			if a.withheld.expired(time.Now()) {
 				a.effective = a.withheld.apply(a.want, a.loaded)
 			}
@@ -263,6 +266,7 @@ func (a *Applier) attach(ctx context.Context) bool {
 	if w != a.worker || a.loaded == nil {
 		if w != a.worker && a.worker != (Worker{}) {
 			a.met.workersChanged.Inc()
+			a.changes++
 			a.own = CauseWorker
 			a.log.WithField("pid", w.PID).Warn("HAProxy has another worker than before")
 		}

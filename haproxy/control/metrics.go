@@ -32,7 +32,7 @@ func newCounters() *counters {
 		reloads: vec("signalbox_haproxy_reloads_total",
 			"Reloads of HAProxy by reason and result (done, failed, rejected, occupied).", "reason", "result"),
 		commands: vec("signalbox_haproxy_commands_total", "Runtime commands by result (accepted, refused).", "result"),
-		checks:   vec("signalbox_haproxy_checks_total", "Runs of haproxy -c by result (accepted, rejected, timeout).", "result"),
+		checks:   vec("signalbox_haproxy_checks_total", "Runs of haproxy -c by result (accepted, rejected, timeout, failed).", "result"),
 		repairs: vec("signalbox_haproxy_audit_repairs_total",
 			"Places where the running state was not the model's, by kind (server, shape, or the map: hosts, names and so on).", "kind"),
 		audits:         counter("signalbox_haproxy_audits_total", "Comparisons of the running state with the model."),

@@ -57,13 +57,15 @@ func (a *Applier) reload(ctx context.Context, begun order, loaded *haproxy.Confi
 	}
 	if r.err != nil {
 		// What HAProxy refused, or died of, must not be what it is started with next. Files that nothing has tried are as good as any.
-		if len(before) > 0 && (!r.unstarted || a.deaths() != deaths) {
+		r.died = a.deaths() != deaths
+		if len(before) > 0 && (!r.unstarted || r.died) {
 			why := r.err
 			r.publish(a.pub, before)
 			r.putBack, r.err = r.err == nil, errors.Join(why, r.err)
 		}
 		return r
 	}
+	r.before = before
 	r.keepErr = errors.Join(a.pub.Keep(), a.writeState(persisted{
 		Generation: gen, Template: a.template, Worker: r.worker, ShapeAt: r.publishAt, Config: r.config,
 	}))
