@@ -65,11 +65,16 @@ type service struct {
 	last  *addr
 	seen  time.Time
 
+	quick *quickTotals // of a Replay
+
 	ring [rateSeconds]tick
 }
 
 // codeCount is how many status codes are told apart: 100 to 599, none (0) and other (1).
 const codeCount = 502
+
+// code500 is the index of the first status that is the server's error.
+const code500 = 500 - 98
 
 // addr is what is known about a server address: whose it is, and until when that answer holds.
 type addr struct {
@@ -187,14 +192,8 @@ func (s *service) count(r *Record) {
 	m, code := methodTCP, 0
 	if r.Kind == KindHTTP {
 		m, code = methodIndex(r.Method), codeIndex(r.Status)
-		if r.Status >= 500 {
-			s.errors++
-		}
 	}
-	if s.codes[m] == nil {
-		s.codes[m] = new([codeCount]uint64)
-	}
-	s.codes[m][code]++
+	s.code(m, code, 1)
 	s.ends[terminationIndex(r.Termination)]++
 	s.bytesIn += r.BytesIn
 	s.bytesOut += r.BytesOut
@@ -216,6 +215,22 @@ func (s *service) count(r *Record) {
 	}
 	if r.Read >= 0 {
 		s.reading.Observe(uint64(r.Read) * 1000)
+	}
+}
+
+// code counts n requests of a method and a code.
+func (s *service) code(method, code int, n uint64) {
+	codes := s.codes[method]
+	if codes == nil {
+		if n == 0 {
+			return
+		}
+		codes = new([codeCount]uint64)
+		s.codes[method] = codes
+	}
+	codes[code] += n
+	if code >= code500 {
+		s.errors += n
 	}
 }
 

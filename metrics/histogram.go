@@ -94,6 +94,21 @@ func (h *Histogram) Observe(us uint64) {
 	h.counts[i]++
 }
 
+// add counts n durations of us microseconds.
+func (h *Histogram) add(us, n uint64) {
+	if n == 0 {
+		return
+	}
+	h.Observe(us)
+	h.count += n - 1
+	h.sum += us * (n - 1)
+	if us == 0 {
+		h.zero += n - 1
+		return
+	}
+	h.counts[bucketIndex(us)-h.first] += n - 1
+}
+
 // reach makes room for bucket i.
 func (h *Histogram) reach(i int) {
 	low := floorOctave(i)

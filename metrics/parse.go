@@ -21,8 +21,8 @@ func Parse(line []byte, r *Record) error {
 // What it says of a line does not depend on what it remembers.
 type parser struct {
 	remembers bool
-	tag       []byte           // of a header, from behind its time to the message
-	second    [dateSecond]byte // an accept date up to its seconds, and what that is in ms since the epoch
+	tag       []byte    // of a header, from behind its time to the message
+	second    [3]uint64 // an accept date up to its seconds, in overlapping words, and what that is in ms since the epoch
 	ms        int64
 }
 

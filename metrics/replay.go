@@ -3,10 +3,12 @@ package metrics
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
+	"math/bits"
+	"math/rand/v2"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -51,7 +53,7 @@ func NewReplay(cfg ReplayConfig) *Replay {
 		cfg.Workers = runtime.GOMAXPROCS(0)
 	}
 	if cfg.Block <= 0 {
-		cfg.Block = 256 << 10
+		cfg.Block = 512 << 10
 	}
 	return &Replay{cfg: cfg}
 }
@@ -171,29 +173,34 @@ const (
 // tally is what one worker has counted.
 type tally struct {
 	agg    *Aggregator
-	seed   maphash.Seed
-	places []*place // by hash of the pair, open addressing; a power of two
+	seed   uint64
+	places []slot // open addressing; a power of two, and never full
 	used   int
+	quicks int // services with quickTotals
 	// fronts are names under which a request was logged that reached no server, and that is its frontend's as well.
 	fronts   map[string]bool
 	from, to int64 // ms
 	out      Replayed
 	record   Record
 	parser   parser
+	// frontend is that of the last request as its line has it, with the space behind it.
+	frontend []byte
+	head     []byte // the header of the last line that headLength knows again
 }
 
 // place is where the records of a "backend/server" count.
 type place struct {
-	hash    uint64
 	pair    string
 	service *service
 	task    *task // nil: no server
+	quick   *quickTotals
+	classes [len(classNames)]uint64 // by the quick way
 }
 
 func newTally() *tally {
 	return &tally{
 		agg:  NewAggregator(AggregatorConfig{MaxServices: replayServices, MaxTasks: replayTasks}),
-		seed: maphash.MakeSeed(), places: make([]*place, 256), fronts: map[string]bool{}, from: 1<<63 - 1,
+		seed: rand.Uint64(), places: make([]slot, 256), fronts: map[string]bool{}, from: 1<<63 - 1,
 		out: Replayed{Bad: map[Reason]uint64{}}, parser: parser{remembers: true},
 	}
 }
@@ -201,6 +208,11 @@ func newTally() *tally {
 // block counts the lines of a block.
 func (t *tally) block(block []byte, journal bool) {
 	for len(block) > 0 {
+		if n := t.quick(block); n > 0 {
+			t.out.Lines++
+			block = block[n+1:]
+			continue
+		}
 		line := block
 		if i := bytes.IndexByte(block, '\n'); i >= 0 {
 			line, block = block[:i], block[i+1:]
@@ -210,11 +222,12 @@ func (t *tally) block(block []byte, journal bool) {
 		if journal && !bytes.HasPrefix(line, []byte("MESSAGE=")) {
 			continue // another field of the entry
 		}
-		t.line(line)
+		t.general(line)
 	}
 }
 
-func (t *tally) line(line []byte) {
+// general counts a line of any kind.
+func (t *tally) general(line []byte) {
 	r := &t.record
 	t.out.Lines++
 	*r = blank
@@ -243,6 +256,9 @@ func (t *tally) line(line []byte) {
 		t.to = max(t.to, r.Accepted+max(r.Handshake, 0)+max(r.Idle, 0)+max(r.Total, 0))
 	}
 	if r.Standard && len(r.Service) > 0 {
+		if r.Kind == KindHTTP {
+			t.remember(r)
+		}
 		at := t.place(r)
 		at.service.count(r)
 		if at.task != nil {
@@ -260,26 +276,68 @@ func (t *tally) line(line []byte) {
 	}
 }
 
-// place returns where a record of one of HAProxy's own formats counts.
-func (t *tally) place(r *Record) *place {
-	hash := maphash.Bytes(t.seed, r.pair)
-	mask := uint64(len(t.places) - 1)
-	i := hash & mask
-	for ; t.places[i] != nil; i = (i + 1) & mask {
-		if at := t.places[i]; at.hash == hash && at.pair == string(r.pair) {
-			if at.task == nil {
-				t.front(at.service, r)
-			}
-			return at
+// remember notes a request's frontend for the quick way.
+func (t *tally) remember(r *Record) {
+	t.frontend = append(t.frontend[:0], r.Frontend...)
+	if len(r.TLSVersion) > 0 {
+		t.frontend = append(t.frontend, '~')
+	}
+	t.frontend = append(t.frontend, ' ')
+}
+
+// slot is a place in the table of pairs, by the pair's hash.
+type slot struct {
+	hash uint64
+	at   *place // nil: free
+}
+
+// hashPair mixes all of a "backend/server", eight bytes at a time.
+func (t *tally) hashPair(pair []byte) uint64 {
+	if len(pair) < 16 {
+		var padded [16]byte
+		copy(padded[:], pair)
+		pair = padded[:]
+	}
+	first, last := (*[16]byte)(pair), (*[16]byte)(pair[len(pair)-16:])
+	h := mix(t.seed^binary.LittleEndian.Uint64(first[:]), binary.LittleEndian.Uint64(first[8:])) ^
+		mix(t.seed+binary.LittleEndian.Uint64(last[:]), binary.LittleEndian.Uint64(last[8:]))
+	for i := 16; i < len(pair)-16; i += 8 {
+		h = mix(h, binary.LittleEndian.Uint64(pair[i:i+8]))
+	}
+	return h
+}
+
+func mix(a, b uint64) uint64 {
+	high, low := bits.Mul64(a^0x9e3779b97f4a7c15, b^0xd1b54a32d192ed03)
+	return high ^ low
+}
+
+// known returns where the records of a pair count that has been seen before, else nil.
+func (t *tally) known(pair []byte) *place {
+	places, hash := t.places, t.hashPair(pair)
+	for i := hash; ; i++ {
+		s := &places[i&uint64(len(places)-1)]
+		if s.at == nil || s.hash == hash && s.at.pair == string(pair) {
+			return s.at
 		}
 	}
-	at := &place{hash: hash, pair: string(r.pair), service: t.agg.service(serviceName(r))}
+}
+
+// place returns where a record of one of HAProxy's own formats counts.
+func (t *tally) place(r *Record) *place {
+	if at := t.known(r.pair); at != nil {
+		if at.task == nil {
+			t.front(at.service, r)
+		}
+		return at
+	}
+	at := &place{pair: string(r.pair), service: t.agg.service(serviceName(r))}
 	if len(r.ServerAddr) > 0 {
 		at.task = at.service.taskOf(t.agg, string(r.ServerAddr))
 	} else {
 		t.front(at.service, r)
 	}
-	t.places[i] = at
+	put(t.places, slot{t.hashPair(r.pair), at})
 	if t.used++; 2*t.used > len(t.places) {
 		t.grow()
 	}
@@ -294,19 +352,23 @@ func (t *tally) front(s *service, r *Record) {
 }
 
 func (t *tally) grow() {
-	places := make([]*place, 2*len(t.places))
-	mask := uint64(len(places) - 1)
-	for _, at := range t.places {
-		if at == nil {
-			continue
+	places := make([]slot, 2*len(t.places))
+	for _, s := range t.places {
+		if s.at != nil {
+			put(places, s)
 		}
-		i := at.hash & mask
-		for places[i] != nil {
-			i = (i + 1) & mask
-		}
-		places[i] = at
 	}
 	t.places = places
+}
+
+// put puts a place where it is looked for.
+func put(places []slot, s slot) {
+	mask := uint64(len(places) - 1)
+	i := s.hash & mask
+	for places[i].at != nil {
+		i = (i + 1) & mask
+	}
+	places[i] = s
 }
 
 // merged adds the workers' totals up. What was logged under the name of a frontend from which no request ever reached a server
@@ -316,6 +378,7 @@ func merged(tallies []*tally) *Replayed {
 	fronts := map[string]bool{}
 	from, to := int64(1<<63-1), int64(0)
 	for _, t := range tallies {
+		t.settle()
 		sum.Snapshot = sum.Snapshot.Merge(t.agg.Snapshot(time.Time{}))
 		sum.Lines += t.out.Lines
 		sum.Requests += t.out.Requests

@@ -377,22 +377,37 @@ func (g *numbers) last(line []byte, pos int) int {
 	}
 }
 
-// allPlain reports whether every byte is printable ASCII and no quote: eight at a time, with those that differ seen to singly.
+// allPlain reports whether every byte is printable ASCII and no quote.
 func allPlain(b []byte) bool {
-	for len(b) >= 8 {
-		x := binary.LittleEndian.Uint64(b)
-		const ones, highs = 0x0101010101010101, 0x8080808080808080
-		low := x - ones*' '   // borrows where a byte is below a space
-		del := x + ones       // 0x7f gets its high bit
-		quote := x ^ ones*'"' // zero where a byte is a quote
-		zero := (quote - ones) &^ quote
-		if (x|low|del|zero)&highs != 0 {
-			return eachPlain(b)
-		}
-		b = b[8:]
+	if len(b) < 8 {
+		return eachPlain(b)
 	}
-	return eachPlain(b)
+	spaces := spaces
+	odd := oddBytes(binary.LittleEndian.Uint64(b[len(b)-8:]), spaces)
+	for ; len(b) > 32; b = b[32:] {
+		four := (*[32]byte)(b)
+		odd |= oddBytes(binary.LittleEndian.Uint64(four[:]), spaces) | oddBytes(binary.LittleEndian.Uint64(four[8:]), spaces) |
+			oddBytes(binary.LittleEndian.Uint64(four[16:]), spaces) | oddBytes(binary.LittleEndian.Uint64(four[24:]), spaces)
+	}
+	for ; len(b) > 8; b = b[8:] {
+		odd |= oddBytes(binary.LittleEndian.Uint64(b), spaces)
+	}
+	return odd&highBits == 0
 }
+
+// highBits are the high bits of eight bytes.
+const highBits = 0x8080808080808080
+
+// oddBytes sets the high bits of those of eight bytes that are less than those of low, a quote, or not printable ASCII. Above the first one
+// others may be set too; the low bits mean nothing.
+func oddBytes(x, low uint64) uint64 {
+	quote := x ^ quotes // zero where a byte is a quote
+	// What is taken off borrows where a byte is less; 0x7f and one are a high bit.
+	return x | (x - low) | (x + ones) | (quote-ones)&^quote
+}
+
+// Eight times 1, a quote, a space, and what comes behind it. They are variables because constants are loaded again for each use.
+var ones, quotes, spaces, bangs uint64 = 0x0101010101010101, 0x2222222222222222, 0x2020202020202020, 0x2121212121212121
 
 func eachPlain(b []byte) bool {
 	for _, c := range b {

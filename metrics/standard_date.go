@@ -1,18 +1,21 @@
 package metrics
 
+import "encoding/binary"
+
 // acceptDate reads "[25/Nov/2026:23:46:30.074]" into milliseconds since the epoch, as if it were UTC.
-func (p *parser) acceptDate(b []byte) (ms int64, ok bool) {
-	_ = b[dateLength-1]
+func (p *parser) acceptDate(text []byte) (ms int64, ok bool) {
+	b := (*[dateLength]byte)(text)
 	x, y, z := b[22]-'0', b[23]-'0', b[24]-'0'
 	if b[21] != '.' || b[25] != ']' || max(x, y, z) > 9 {
 		return 0, false
 	}
-	if p.second != [dateSecond]byte(b) {
-		second, ok := acceptSecond(b)
+	second := [3]uint64{binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:]), binary.LittleEndian.Uint64(b[dateSecond-8:])}
+	if p.second[0] != second[0] || p.second[1] != second[1] || p.second[2] != second[2] {
+		s, ok := acceptSecond(text)
 		if !ok {
 			return 0, false
 		}
-		p.second, p.ms = [dateSecond]byte(b), second*1000
+		p.second, p.ms = second, s*1000
 	}
 	return p.ms + int64(x)*100 + int64(y)*10 + int64(z), true
 }

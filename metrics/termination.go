@@ -73,7 +73,10 @@ func DecodeTermination(state [4]byte) Termination { return terminationAt(termina
 // methods are those that series tell apart; every other one counts under "other".
 var methods = [...]string{"other", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "tcp"}
 
-const methodTCP = len(methods) - 1
+const (
+	methodGET = 1
+	methodTCP = len(methods) - 1
+)
 
 func methodIndex(m []byte) int {
 	switch string(m) {

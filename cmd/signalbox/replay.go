@@ -120,7 +120,7 @@ func (p *program) openLog(name string) (*writtenLog, error) {
 			log.size = info.Size()
 		}
 	}
-	ahead := bufio.NewReaderSize(from, 64<<10)
+	ahead := bufio.NewReaderSize(from, 4<<10)
 	log.Reader = ahead
 	if magic, err := ahead.Peek(2); err == nil && bytes.Equal(magic, []byte{0x1f, 0x8b}) {
 		unpacked, err := gzip.NewReader(ahead)
