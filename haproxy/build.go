@@ -158,11 +158,23 @@ func (b *builder) newBackend(name string, s *signalbox.Service, was *Backend) (*
 		policy = was.Policy
 	}
 	be.Policy = policy
-	be.Slots = assign(s.Endpoints, was, be.checked(), b.floor, b.near.weigher(be))
+	be.Slots = b.slotting(be).assign(s.Endpoints, was)
 	if was != nil && be.equal(was) {
 		return was, problems
 	}
 	return be, problems
+}
+
+// slotting returns how the tasks of a backend take their slots.
+func (b *builder) slotting(be *Backend) *slotting {
+	g := &slotting{checked: be.checked(), floor: b.floor, weigh: weighAlike, fleet: 1}
+	if o := b.next.Options; o != nil {
+		g.fleet, g.weigh = max(o.FleetSize, 1), b.near.weigher(be, o.Prefer)
+	}
+	if b.near != nil {
+		g.near = b.near.has
+	}
+	return g
 }
 
 // soundCheck returns the check with every value in its bounds.
@@ -272,20 +284,30 @@ func (p *part) refuse(be *Backend) {
 	p.backend, p.claims = nil, nil
 }
 
-// tidy uses a reload that has to happen anyway: retired backends go, and nearly full ones grow.
+// tidy uses a reload that has to happen anyway: retired backends go, nearly full ones grow, and slots take the paces that fit them.
 func (b *builder) tidy() {
 	c := b.next
+	endpoints := make(map[*Backend][]signalbox.Endpoint, len(c.Backends))
+	for _, p := range c.made.parts {
+		if p.backend != nil {
+			endpoints[p.backend] = p.service.Endpoints
+		}
+	}
 	kept := make([]*Backend, 0, len(c.Backends))
 	grown := make(map[*Backend]*Backend)
 	for _, be := range c.Backends {
 		if be.Retired {
 			continue
 		}
-		if size := roomy(len(be.Slots), be.used()); size > len(be.Slots) {
-			g := *be
-			g.Slots = grow(slices.Clone(be.Slots), size)
-			grown[be] = &g
-			be = &g
+		g, slots := b.slotting(be), be.Slots
+		if size := roomy(len(slots), be.used()); size > len(slots) {
+			slots = g.grow(slices.Clone(slots), size, endpoints[be])
+		}
+		if slots = g.repace(slots, endpoints[be]); !sameSlice(slots, be.Slots) {
+			bigger := *be
+			bigger.Slots = slots
+			grown[be] = &bigger
+			be = &bigger
 		}
 		kept = append(kept, be)
 	}

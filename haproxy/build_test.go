@@ -172,8 +172,8 @@ func TestAfterReloadGatesOnlyNewTasks(t *testing.T) {
 		got = append(got, c.Text)
 	}
 	want := []string{
-		"set server shop:0/s2 state ready", "set server shop:0/s2 state drain",
-		"set server shop:0/s4 state drain", "set server shop:0/s4 health down", "set server shop:0/s4 state ready",
+		"set server shop:0/s1 state ready", "set server shop:0/s1 state drain",
+		"set server shop:0/s12 state drain", "set server shop:0/s12 health down", "set server shop:0/s12 state ready",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("commands (-want +got):\n%s", diff)

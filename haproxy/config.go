@@ -50,6 +50,8 @@ type Server struct {
 	CheckPort uint16 `json:",omitempty"`
 	// Gated says that a ready server waits for HAProxy's first check to pass.
 	Gated bool
+	// Pace is how often it is checked.
+	Pace Pace `json:",omitempty"`
 }
 
 // AdminState is the administrative state of a server, in HAProxy's words.
@@ -130,7 +132,8 @@ type Options struct {
 	UserLists  map[string][]User // that services may ask for by name
 	ErrorPages map[string][]byte // the same: whole answers, or bodies alone
 	Prefer     Preference
-	Node       []string // names and addresses of this machine, as tasks have them
+	Node       []string // names and addresses of this machine, as tasks have them; empty: unknown
+	FleetSize  int      // machines that check the same tasks; 0: 1
 }
 
 // Command is one runtime command. Its words come from typed values only.
@@ -156,6 +159,7 @@ const (
 	BackendRemoved      Reason = "backend removed"
 	SlotsExhausted      Reason = "slots exhausted"
 	SlotsShrunk         Reason = "slots shrunk"
+	PacesChanged        Reason = "paces of checks changed"
 	ModeChanged         Reason = "mode changed"
 	CheckChanged        Reason = "check changed"
 	ListenerAdded       Reason = "listener added"

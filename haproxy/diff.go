@@ -91,6 +91,9 @@ func Applied(running, want *Config) *Config {
 				if i >= n {
 					a.Slots[i].free()
 				}
+				if i < len(r.Slots) {
+					a.Slots[i].Pace = r.Slots[i].Pace
+				}
 				if i < len(r.Slots) && !r.checked() {
 					a.Slots[i].CheckPort = r.Slots[i].CheckPort
 				}
@@ -167,7 +170,8 @@ func (d *differ) backend(from, to *Backend) {
 func (d *differ) add(from, to *Backend) *Backend {
 	grown := from.Sized(len(to.Slots))
 	for i := len(from.Slots); i < len(grown.Slots); i++ {
-		d.come = append(d.come, added(to, grown.Slots[i], i+1)...)
+		grown.Slots[i].Pace = to.Slots[i].Pace
+		d.come = append(d.come, added(to, grown.Slots[i], i+1, d.want.Options)...)
 	}
 	return grown
 }
@@ -185,6 +189,10 @@ func (d *differ) servers(from, to *Backend) {
 		}
 		if !from.checked() {
 			t.CheckPort = f.CheckPort // the check comes with the reload, and its port with it
+		}
+		if f.Pace != t.Pace {
+			d.reason(PacesChanged, true)
+			t.Pace = f.Pace
 		}
 		if f == t {
 			continue

@@ -33,15 +33,15 @@ const (
 	localBalanceFull = "roundrobin"
 )
 
-// neighbourhood knows which tasks run on this machine. A nil one knows none, and prefers none.
+// neighbourhood knows which tasks run on this machine. A nil one knows none.
 type neighbourhood struct {
 	hosts map[string]bool
 	addrs map[netip.Addr]bool
 }
 
-// neighbourhood returns that of the node, nil where nothing is preferred.
+// neighbourhood returns that of the node, nil where it is not known.
 func (o *Options) neighbourhood() *neighbourhood {
-	if o == nil || o.Prefer != PreferLocal {
+	if o == nil || len(o.Node) == 0 {
 		return nil
 	}
 	n := &neighbourhood{hosts: make(map[string]bool), addrs: make(map[netip.Addr]bool)}
@@ -57,7 +57,7 @@ func (o *Options) neighbourhood() *neighbourhood {
 // Nearby returns what reports whether a task runs on this machine, nil where nothing is preferred.
 func (o *Options) Nearby() func(*signalbox.Endpoint) bool {
 	n := o.neighbourhood()
-	if n == nil {
+	if n == nil || o.Prefer != PreferLocal {
 		return nil
 	}
 	return n.has
@@ -68,11 +68,11 @@ func (n *neighbourhood) has(e *signalbox.Endpoint) bool {
 	return n.hosts[strings.ToLower(e.Host)] || n.addrs[e.Addr.Addr().Unmap()]
 }
 
-// weigher returns how much a backend prefers tasks that are not suspect.
-func (n *neighbourhood) weigher(b *Backend) func(*signalbox.Endpoint) int {
+// weigher returns how much a backend prefers tasks that are not suspect, where those nearby are preferred.
+func (n *neighbourhood) weigher(b *Backend, p Preference) func(*signalbox.Endpoint) int {
 	local, remote := LocalWeight, NormalWeight
 	switch {
-	case n == nil || !b.prefers():
+	case n == nil || p != PreferLocal || !b.prefers():
 		return weighAlike
 	case b.sticky():
 		local, remote = stickyLocalWeight, stickyRemoteWeight

@@ -47,6 +47,19 @@ func load(c *Config) *model {
 	return m
 }
 
+// paceOf returns the pace that the words of a server say.
+func paceOf(words []string) Pace {
+	for i, w := range words {
+		switch {
+		case w == "rise" && words[i+1] == "1":
+			return Quick
+		case w == "inter" && (words[i+1] == "30000ms" || words[i+1] == "50000ms"):
+			return Far
+		}
+	}
+	return Active
+}
+
 func (m *model) apply(c Command) error {
 	f := strings.Split(c.Text, " ")
 	switch f[0] + " " + f[1] {
@@ -87,7 +100,7 @@ func (m *model) apply(c Command) error {
 		if _, has := m.servers[f[2]]; has || m.servers[backend+"/s1"].Name == "" || !slices.Contains(f, "disabled") {
 			return fmt.Errorf("%s: the server is there, or its backend is not, or it starts enabled", c.Text)
 		}
-		m.servers[f[2]] = Server{Name: name, Admin: Maint, Weight: NormalWeight}
+		m.servers[f[2]] = Server{Name: name, Admin: Maint, Weight: NormalWeight, Pace: paceOf(f)}
 		if !slices.Contains(f, "check") {
 			m.unprobed[f[2]] = true
 		}
@@ -245,8 +258,11 @@ func equalConfigs() []cmp.Option {
 func TestCommandsLeadToWhatWasBuilt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o := testOptions("/d")
-		o.MinSlots, o.AddServers = 4, rapid.Bool().Draw(t, "servers can be added")
+		o.MinSlots, o.AddServers = rapid.SampledFrom([]int{1, 2, 4, 8}).Draw(t, "slots"), rapid.Bool().Draw(t, "servers can be added")
 		mass := rapid.SampledFrom([]int{0, 1, massChange}).Draw(t, "mass change")
+		if rapid.Bool().Draw(t, "the node is known") {
+			o.Node, o.FleetSize = []string{"here"}, rapid.SampledFrom([]int{0, 3, 500}).Draw(t, "fleet")
+		}
 		if rapid.Bool().Draw(t, "every way in") {
 			o.HTTPSBind, o.AppIDBind, o.ServicePorts = []string{":443"}, []string{":9091"}, PortRange{10000, 10004}
 			o.Certificates = []Certificate{{"a", []string{"*.x"}}, {"b", []string{"a.x", "b.x"}}}
@@ -273,6 +289,10 @@ func TestCommandsLeadToWhatWasBuilt(t *testing.T) {
 			applied := Applied(running, want)
 			says := load(applied)
 			for name, s := range says.servers {
+				if m.unprobed[name] { // whatever its pace
+					s.Pace = m.servers[name].Pace
+					says.servers[name] = s
+				}
 				if !s.Addr.IsValid() { // a free slot that may have any
 					s.Addr = m.servers[name].Addr
 					says.servers[name] = s

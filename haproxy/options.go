@@ -36,7 +36,7 @@ func (o *Options) MapPath(name string) string { return filepath.Join(o.Dir, name
 
 // judgesAs reports whether the same service becomes the same backend.
 func (o *Options) judgesAs(p *Options) bool {
-	return o == p || p != nil && o.Prefer == p.Prefer && slices.Equal(o.Node, p.Node) && reflect.DeepEqual(o.UserLists, p.UserLists) &&
+	return o == p || p != nil && o.Prefer == p.Prefer && slices.Equal(o.Node, p.Node) && o.FleetSize == p.FleetSize && reflect.DeepEqual(o.UserLists, p.UserLists) &&
 		maps.EqualFunc(o.ErrorPages, p.ErrorPages, bytes.Equal)
 }
 
@@ -204,7 +204,7 @@ func listText(networks []netip.Prefix) []byte {
 // head returns what the template's own text is filled with.
 func (o *Options) head() *head {
 	h := &head{
-		StatsSocket: Word(o.StatsSocket), DefaultServer: defaultServer, MaxConn: cmp.Or(o.MaxConn, 2000), NoStrictLimits: true, Threads: o.Threads,
+		StatsSocket: Word(o.StatsSocket), DefaultServer: o.defaultServer(), MaxConn: cmp.Or(o.MaxConn, 2000), NoStrictLimits: true, Threads: o.Threads,
 		User: Word(o.User), Group: Word(o.Group), HardStopAfter: millis(cmp.Or(o.HardStopAfter, 10*time.Minute)),
 		MaxReloads: cmp.Or(o.MaxReloads, 20),
 		RingFormat: Word(cmp.Or(o.RingFormat, "short")), LogLine: cmp.Or(o.LogLine, 8192), RingBytes: cmp.Or(o.RingBytes, 4<<20),

@@ -121,7 +121,8 @@ type serverView struct {
 	Name, Addr Word
 	CheckPort  uint16
 	Weight     int
-	Cookie     Word // "" for that of its address
+	Pace       []Word // of its checks
+	Cookie     Word   // "" for that of its address
 	Disabled   bool
 }
 
@@ -377,7 +378,7 @@ func (b *Backend) view(o *Options) *backendView {
 		if s.Addr.IsValid() {
 			addr = s.Addr.String()
 		}
-		v.Servers[i] = serverView{Name: Word(s.Name), Addr: Word(addr), CheckPort: s.CheckPort, Weight: s.Weight, Disabled: s.Admin != Ready}
+		v.Servers[i] = serverView{Name: Word(s.Name), Addr: Word(addr), CheckPort: s.CheckPort, Weight: s.Weight, Pace: b.paceOptions(s.Pace, o), Disabled: s.Admin != Ready}
 		if b.sticky() && b.twin(i) {
 			v.Servers[i].Cookie = Word(s.Name)
 		}

@@ -43,7 +43,7 @@ func sample() *Config {
 		LogFormat: "%ci", LogFormatTCP: "%ci", Threads: 1, User: "haproxy", Group: "haproxy",
 		UserLists:  map[string][]User{"staff": {{"ann", "$6$salt$hash"}}},
 		ErrorPages: map[string][]byte{"body": []byte("away"), "whole": []byte("HTTP/1.1 503 Away\r\n\r\n")},
-		Prefer:     PreferLocal, Node: []string{"10.0.0.1"}, MinSlots: 2,
+		Prefer:     PreferLocal, Node: []string{"10.0.0.1"}, MinSlots: 8,
 	}
 	var services []*signalbox.Service
 	add := func(name string, mode signalbox.Mode, listen int, check signalbox.Check, policy signalbox.Policy) {

@@ -8,10 +8,25 @@ import (
 	"signalbox"
 )
 
-// defaultServer is what every server has unless its backend says otherwise.
-var defaultServer = []Word{
-	"check", "inter", "10s", "fastinter", "1s", "downinter", "2s", "fall", "3", "rise", "2", "observe", "layer4", "on-error", "fastinter",
-	"weight", "100",
+// defaultServer returns what every server has unless its backend says otherwise. The first request that reaches no task brings that
+// task's next check forward to within a second.
+func (o *Options) defaultServer() []Word {
+	return []Word{
+		"check", "inter", "2s", "fastinter", "1s", "downinter", Word(millis(o.soonInterval()).String()), "fall", "3", "rise", "2",
+		"observe", "layer4", "error-limit", "1", "on-error", "fastinter", "weight", "100",
+	}
+}
+
+// paceOptions returns what a server of a pace says of its checks, beside the options of its backend.
+func (b *Backend) paceOptions(p Pace, o *Options) []Word {
+	switch {
+	case !b.checked():
+	case p == Quick:
+		return []Word{"inter", Word(millis(o.soonInterval()).String()), "rise", "1"}
+	case p == Far:
+		return []Word{"inter", Word(millis(o.FarInterval(b.Check.Interval)).String())}
+	}
+	return nil
 }
 
 // serverOptions returns what every server of b has beside defaultServer; of a word that stands in both the later one counts.
@@ -96,9 +111,9 @@ func probe(p *Policy, tls bool) []Word {
 }
 
 // addedServer is what a server that is added says beside the options of its backend. "default-server" does not reach it, and before
-// 3.0 neither do HAProxy's own defaults: without these it would take every error for too many, and close each connection after use.
+// 3.0 neither do HAProxy's own defaults: without these it would close each connection after use.
 // One that were not disabled would be checked while it is free.
-var addedServer = []Word{"error-limit", "10", "pool-max-conn", "-1", "pool-purge-delay", "5s", "disabled"}
+var addedServer = []Word{"pool-max-conn", "-1", "pool-purge-delay", "5s", "disabled"}
 
 // canAdd reports whether to has more servers than b, is the same but for them, and HAProxy can be given them while it runs. What a
 // backend of the operator's own lines says of its servers is not known, rules that name servers come with a reload, and before 3.0 a
@@ -112,7 +127,7 @@ func (b *Backend) canAdd(to *Backend, o *Options) bool {
 	}
 	near, _ := b.nearRules(o)
 	more, _ := to.nearRules(o)
-	return len(near) == len(more) && !slices.ContainsFunc(to.addedOptions(), func(w Word) bool { return !commandWord(w) })
+	return len(near) == len(more) && !slices.ContainsFunc(to.addedOptions(o), func(w Word) bool { return !commandWord(w) })
 }
 
 // Sized returns b with a number of servers: the last ones are cut off, or free ones stand behind them.
@@ -123,11 +138,11 @@ func (b *Backend) Sized(n int) *Backend {
 }
 
 // addedOptions returns what a server of b says that is added. None takes "no-check", nor does one have a check that asks for none.
-func (b *Backend) addedOptions() []Word {
+func (b *Backend) addedOptions(o *Options) []Word {
 	if !b.checked() {
 		return slices.Concat([]Word{"weight", "100"}, addedServer, b.serverOptions())
 	}
-	return slices.Concat(defaultServer, addedServer, b.serverOptions())
+	return slices.Concat(o.defaultServer(), addedServer, b.serverOptions())
 }
 
 // commandWord reports whether a word stands for itself in a runtime command, where nothing can be quoted.
@@ -135,10 +150,10 @@ func commandWord(w Word) bool { return w != "" && all(string(w), "._:@(),*/-") }
 
 // added returns the commands that give b a free server, the numbered one of its kind. The number decides its place where a hash
 // chooses, as it does in the file.
-func added(b *Backend, s Server, number int) []Command {
+func added(b *Backend, s Server, number int, o *Options) []Command {
 	why := "one more server of " + string(b.Service)
 	text := fmt.Sprintf("add server %s/%s %s id %d", b.Name, s.Name, freeAddress, number)
-	for _, w := range b.addedOptions() {
+	for _, w := range append(b.addedOptions(o), b.paceOptions(s.Pace, o)...) {
 		text += " " + string(w)
 	}
 	out := []Command{{Text: text, Why: why}}

@@ -47,10 +47,10 @@ func TestBackendsGrowWhereServersCanBeAdded(t *testing.T) {
 		got = append(got, c.Text)
 	}
 	b := backendName(service("/shop", ""))
-	words := "check inter 10s fastinter 1s downinter 2s fall 3 rise 2 observe layer4 on-error fastinter weight 100 error-limit 10 pool-max-conn -1 pool-purge-delay 5s disabled inter 1000ms"
+	words := "check inter 2s fastinter 1s downinter 2000ms fall 3 rise 2 observe layer4 error-limit 1 on-error fastinter weight 100 pool-max-conn -1 pool-purge-delay 5s disabled inter 1000ms"
 	want := []string{
 		"add server " + b + "/s3 127.0.0.1:1 id 3 " + words, "enable health " + b + "/s3",
-		"add server " + b + "/s4 127.0.0.1:1 id 4 " + words, "enable health " + b + "/s4",
+		"add server " + b + "/s4 127.0.0.1:1 id 4 " + words + " inter 2000ms rise 1", "enable health " + b + "/s4",
 		"set server " + b + "/s2 addr 10.0.0.1 port 31001", "set server " + b + "/s2 state ready",
 		"set server " + b + "/s3 addr 10.0.0.1 port 31002", "set server " + b + "/s3 state ready",
 	}

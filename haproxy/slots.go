@@ -2,14 +2,14 @@ package haproxy
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"signalbox"
 )
 
-// assign places endpoints into slots: each task where was has it, new ones into free slots. checked says whether HAProxy
-// checks them, so that a task of unknown health can wait for a verdict; weigh says how much one is preferred that is not suspect.
-func assign(endpoints []signalbox.Endpoint, was *Backend, checked bool, floor int, weigh func(*signalbox.Endpoint) int) []Server {
+// assign places endpoints into slots: each task where was has it, new ones into free slots, of the pace that fits them if there are any.
+func (g *slotting) assign(endpoints []signalbox.Endpoint, was *Backend) []Server {
 	if !slices.IsSortedFunc(endpoints, signalbox.Endpoint.Compare) {
 		endpoints = slices.Clone(endpoints)
 		slices.SortFunc(endpoints, signalbox.Endpoint.Compare)
@@ -21,11 +21,12 @@ func assign(endpoints []signalbox.Endpoint, was *Backend, checked bool, floor in
 	slots := slices.Clone(before)
 	for i := range slots {
 		slots[i].free()
-		if !checked { // HAProxy refuses the port of a check that is off
+		if !g.checked { // HAProxy refuses the port of a check that is off
 			slots[i].CheckPort = 0
 		}
 	}
 	var fresh []signalbox.Endpoint
+	var strays []stray
 	for i, e := range endpoints {
 		if i > 0 && e.Task == endpoints[i-1].Task && e.Addr == endpoints[i-1].Addr || !e.Addr.IsValid() || e.Addr.Port() == 0 || e.Task == "" {
 			continue
@@ -39,7 +40,11 @@ func assign(endpoints []signalbox.Endpoint, was *Backend, checked bool, floor in
 		}
 		switch {
 		case at >= 0:
-			slots[at].take(e, &before[at], checked, weigh(&e))
+			s := &slots[at]
+			s.take(e, &before[at], g.checked, g.weigh(&e))
+			if s.usable() && s.Pace != g.pace(&e, false) {
+				strays = append(strays, stray{e, at})
+			}
 		case e.State != signalbox.Draining: // one that never took traffic needs no slot to end it
 			fresh = append(fresh, e)
 		}
@@ -53,24 +58,65 @@ func assign(endpoints []signalbox.Endpoint, was *Backend, checked bool, floor in
 	need := used + len(fresh)
 	switch {
 	case len(slots) == 0:
-		slots = grow(slots, roomy(floor, need))
+		slots = g.grow(slots, roomy(g.floor, need), endpoints)
 	case need > len(slots):
-		slots = grow(slots, roomy(len(slots), need))
+		slots = g.grow(slots, roomy(len(slots), need), endpoints)
 	}
-	// A slot that was just left comes last, so that a task which replaces another takes traffic before that one stops.
-	free := make([]int, 0, len(slots)-used)
-	for rank := range 3 {
-		for i, s := range slots {
-			if s.Task == "" && (i >= len(before) && rank == 0 || i < len(before) && before[i].leaving() == rank) {
-				free = append(free, i)
+	for _, e := range fresh {
+		var taken Server
+		taken.take(e, nil, g.checked, NormalWeight)
+		at := freeSlot(slots, before, g.pace(&e, taken.Gated).otherwise())
+		slots[at].take(e, nil, g.checked, g.weigh(&e))
+	}
+	// A task in a slot of another pace, a newcomer above all that has its verdict, goes to one of its own. It takes traffic there before
+	// it stops here, and what it has begun here ends here. One that goes may make room for another. Where nothing else happens nobody
+	// moves, so that the same table leads to the same slots.
+	for moved := !slices.Equal(slots, before); moved; {
+		moved = false
+		strays = slices.DeleteFunc(strays, func(m stray) bool {
+			to := freeSlot(slots, before, []Pace{g.pace(&m.endpoint, false)})
+			if to < 0 {
+				return false
 			}
-		}
-	}
-	for i, e := range fresh {
-		slots[free[i]].take(e, nil, checked, weigh(&e))
+			from := slots[m.at]
+			slots[m.at].free()
+			slots[to].take(m.endpoint, &from, g.checked, g.weigh(&m.endpoint))
+			moved = true
+			return true
+		})
 	}
 	keepLast(slots)
 	return slots
+}
+
+// stray is a task in a slot of another pace than its own.
+type stray struct {
+	endpoint signalbox.Endpoint
+	at       int
+}
+
+// freeSlot returns a free slot of one of the paces, the first of them if there is one, or -1. A slot that was usable and just left comes
+// last whatever its pace, so that a task which replaces another takes traffic before that one stops.
+func freeSlot(slots, before []Server, paces []Pace) int {
+	best, at := math.MaxInt, -1
+	for i, s := range slots {
+		pace := slices.Index(paces, s.Pace)
+		if s.Task != "" || pace < 0 {
+			continue
+		}
+		value := 10 * pace
+		if i < len(before) {
+			rank := before[i].leaving()
+			value += rank
+			if rank == 2 {
+				value += 100
+			}
+		}
+		if value < best {
+			best, at = value, i
+		}
+	}
+	return at
 }
 
 // keepLast sees to it that no backend loses its last server by our own hand: where none would be usable, those that should drain

@@ -22,6 +22,10 @@ func TestNoMomentWithoutServer(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		states := []signalbox.State{signalbox.Up, signalbox.Unknown, signalbox.Suspect, signalbox.Down, signalbox.Draining}
 		be := &Backend{Name: "b"}
+		g := &slotting{checked: true, floor: 16, fleet: 500, weigh: weighAlike}
+		if rapid.Bool().Draw(t, "the node is known") {
+			g.near = func(e *signalbox.Endpoint) bool { return e.Task == "t01" }
+		}
 		for range rapid.IntRange(1, 8).Draw(t, "steps") {
 			var all []signalbox.Endpoint
 			for n := range 5 {
@@ -29,7 +33,7 @@ func TestNoMomentWithoutServer(t *testing.T) {
 					all = append(all, endpoint(n, rapid.SampledFrom(states).Draw(t, "state")))
 				}
 			}
-			next := &Backend{Name: "b", Slots: assign(all, be, true, 16, weighAlike)}
+			next := &Backend{Name: "b", Slots: g.assign(all, be)}
 			if len(be.Slots) > 0 {
 				stays(t, be, next)
 			}
@@ -66,11 +70,14 @@ func stays(t *rapid.T, from, to *Backend) {
 	}
 }
 
+// four is the slotting of a backend with four slots whose tasks are all on this machine.
+var four = slotting{checked: true, floor: 4, fleet: 1, weigh: weighAlike}
+
 func TestAnonymousSlotIsFoundByAddress(t *testing.T) {
-	was := assign([]signalbox.Endpoint{endpoint(1, signalbox.Up)}, nil, true, 4, weighAlike)
+	was := four.assign([]signalbox.Endpoint{endpoint(1, signalbox.Up)}, nil)
 	was[0].Task = ""
 	from := &Backend{Name: "b", Slots: was}
-	to := &Backend{Name: "b", Slots: assign([]signalbox.Endpoint{endpoint(1, signalbox.Up)}, from, true, 4, weighAlike)}
+	to := &Backend{Name: "b", Slots: four.assign([]signalbox.Endpoint{endpoint(1, signalbox.Up)}, from)}
 	if to.Slots[0].Task != "t01" || to.used() != 1 {
 		t.Errorf("slots %+v, want the task in the slot that serves it", to.Slots)
 	}
@@ -83,16 +90,16 @@ func TestAnonymousSlotIsFoundByAddress(t *testing.T) {
 
 // The last usable server serves on, least preferred, when it should drain; it drains once another one is usable.
 func TestLastServerServesOn(t *testing.T) {
-	up := &Backend{Name: "b", Slots: assign([]signalbox.Endpoint{endpoint(1, signalbox.Up)}, nil, true, 4, weighAlike)}
-	last := &Backend{Name: "b", Slots: assign([]signalbox.Endpoint{endpoint(1, signalbox.Draining), endpoint(2, signalbox.Unknown)}, up, true, 4, weighAlike)}
+	up := &Backend{Name: "b", Slots: four.assign([]signalbox.Endpoint{endpoint(1, signalbox.Up)}, nil)}
+	last := &Backend{Name: "b", Slots: four.assign([]signalbox.Endpoint{endpoint(1, signalbox.Draining), endpoint(2, signalbox.Unknown)}, up)}
 	if s := last.Slots[0]; s.Admin != Ready || s.Weight != SuspectWeight {
 		t.Errorf("the last server is %+v, want it ready at weight %d", s, SuspectWeight)
 	}
-	if s := last.Slots[1]; !s.Gated {
-		t.Errorf("the new server is %+v, want it to wait for its check", s)
+	if s := last.Slots[3]; !s.Gated || s.Pace != Quick {
+		t.Errorf("the new server is %+v, want it to wait for its check in a quick slot", s)
 	}
-	next := &Backend{Name: "b", Slots: assign([]signalbox.Endpoint{endpoint(1, signalbox.Draining), endpoint(2, signalbox.Up)}, last, true, 4, weighAlike)}
-	if next.Slots[0].Admin != Drain || !next.Slots[1].usable() {
-		t.Errorf("slots %+v, want the first to drain and the second to serve", next.Slots)
+	next := &Backend{Name: "b", Slots: four.assign([]signalbox.Endpoint{endpoint(1, signalbox.Draining), endpoint(2, signalbox.Up)}, last)}
+	if next.Slots[0].Admin != Drain || !next.Slots[1].usable() || next.Slots[3].Task != "" {
+		t.Errorf("slots %+v, want the first to drain and the second to serve, out of its quick slot", next.Slots)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"signalbox/discovery/labels"
-	"signalbox/templates"
+	"signalbox/haproxy"
 )
 
 // docs/labels.md is written from the table that the parser reads.
@@ -46,9 +46,14 @@ func TestLabelsAreDocumented(t *testing.T) {
 
 // What the labels call their defaults is what the template has.
 func TestDefaultsOfLabelsAreTheTemplates(t *testing.T) {
-	template := templates.HAProxy
+	o := &haproxy.Options{Dir: "/d", HTTPBind: []string{":80"}, ServiceBind: "*", StatsSocket: "/d/stats.sock"}
+	files, err := haproxy.Render(haproxy.DefaultTemplate(), haproxy.Build(nil, o, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := string(files.Config)
 	for key, line := range map[string]string{
-		"balance": "balance roundrobin", "timeout": "timeout server 60s", "connect-timeout": "timeout connect 4s", "retries": "retries 3", "health-interval": "inter 10s",
+		"balance": "balance roundrobin", "timeout": "timeout server 60s", "connect-timeout": "timeout connect 4s", "retries": "retries 3", "health-interval": "inter 2s",
 	} {
 		i := slices.IndexFunc(labels.Table(), func(l labels.Label) bool { return l.Key == key })
 		value := line[strings.LastIndexByte(line, ' ')+1:]

@@ -40,7 +40,7 @@ func (s *settings) options(dir string) (o *haproxy.Options, warning string, err 
 	}
 	maxConn, warning := control.MaxConn(limit, s.MaxConn, ports.Len(), control.CheckRoom(limit))
 	o = &haproxy.Options{
-		UserLists: given.userLists, ErrorPages: given.errorPages, Prefer: given.prefer, Node: given.node,
+		UserLists: given.userLists, ErrorPages: given.errorPages, Prefer: given.prefer, Node: given.node, FleetSize: s.FleetSize,
 		Dir: dir, HTTPBind: s.HTTPBind, HTTPSBind: s.httpsBind(), AppIDBind: s.AppIDBind, HealthBind: s.HealthBind,
 		ServiceBind: s.ServiceBind, ServicePorts: ports, OtherPorts: s.adminPorts(), ClusterPorts: s.clusterPorts(),
 		TrustedProxies: trusted, ProxyProtocolFrom: proxies,

@@ -134,7 +134,7 @@ var settingTable = []setting{
 	{"Marathon", "marathon-token-file", "`file` with a DC/OS token", func(s *settings) pflag.Value { return textOf(&s.MarathonTokenFile) }},
 	{"Marathon", "marathon-ca-file", "PEM `file` of the authorities that sign Marathon's certificate, instead of the system's", func(s *settings) pflag.Value { return textOf(&s.MarathonCAFile) }},
 	{"Marathon", "resync", "mean `time` between two reads of everything; the event stream carries what happens between", func(s *settings) pflag.Value { return durationOf(&s.Resync, time.Second, 24*time.Hour) }},
-	{"Marathon", "fleet-size", "`number` of machines that run signalbox against this Marathon; a larger fleet refetches more gently", func(s *settings) pflag.Value { return intOf(&s.FleetSize, 1, 1_000_000) }},
+	{"Marathon", "fleet-size", "`number` of machines that run signalbox against this Marathon; a larger fleet refetches, and checks tasks on other machines, more gently", func(s *settings) pflag.Value { return intOf(&s.FleetSize, 1, 1_000_000) }},
 	{"Marathon", "health", "which of a task's health checks must pass: `any|all`", func(s *settings) pflag.Value { return oneOf(&s.Health, "any", "all") }},
 
 	{"Routes", "labels", "label `dialects` to read, signalbox and haproxy (marathon-lb's)", func(s *settings) pflag.Value { return listOf(&s.Labels) }},

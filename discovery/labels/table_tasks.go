@@ -58,8 +58,8 @@ var taskLabels = []Label{
 		},
 	},
 	{
-		Key: "health-interval", Type: "time, 500ms to 5m", Default: "as the app's health checks say, or 10s", EveryPort: true,
-		Doc: "How often HAProxy probes each task.", Example: "5s",
+		Key: "health-interval", Type: "time, 500ms to 5m", Default: "as the app's health checks say, or 2s", EveryPort: true,
+		Doc: "How often HAProxy probes a task on its own machine. Tasks on other machines it probes every 30 s, or less often in a large fleet, or where this asks for it.", Example: "5s",
 		Invalid: "the default holds; what is out of bounds counts as the nearest bound",
 		set: func(v *values, raw string, _ *Options) ([]flaw, bool) {
 			d, bad := clamped(500*time.Millisecond, 5*time.Minute)(raw)

@@ -108,7 +108,7 @@ func readBack(base, hint *haproxy.Config, act actual) (*haproxy.Config, []differ
 			if slots == nil {
 				slots = slices.Clone(b.Slots)
 			}
-			slots[k] = haproxy.Server{Name: s.Name, Addr: st.Addr, Admin: st.Admin, Weight: st.Weight, CheckPort: st.CheckPort}
+			slots[k] = haproxy.Server{Name: s.Name, Addr: st.Addr, Admin: st.Admin, Weight: st.Weight, CheckPort: st.CheckPort, Pace: s.Pace}
 			if st.Admin != haproxy.Maint {
 				slots[k].Task = taskAt(st.Addr, backend(hint, b.Name), b)
 			}
