@@ -24,7 +24,7 @@ type Code struct {
 
 // Problem is what is wrong with a label, a name, a task or a rejected configuration. It costs what it names and no more.
 type Problem struct {
-	// Code is stable: SB1xx labels, SB2xx conflicts between apps, SB3xx tasks and addresses, SB4xx rejected by HAProxy.
+	// Code is stable: SB1xx labels, SB2xx conflicts between apps, SB3xx tasks and addresses, SB4xx rejected by HAProxy, SB5xx held.
 	Code     string
 	Severity Severity
 	App      string // the app it belongs to

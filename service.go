@@ -45,6 +45,7 @@ type Service struct {
 	Listen, Announced int
 	Groups            []string // sorted; HAPROXY_GROUP's values
 	Check             Check
+	ProbedAt          string      `json:",omitempty"` // where a check asks instead of at the port itself: "port 8081", "port index 1"; or ""
 	Policy            Policy      `json:",omitzero"`
 	Deployment        *Deployment `json:",omitempty"` // nil: the app belongs to no deployment group
 	Endpoints         []Endpoint  // sorted by Task, then Addr
@@ -165,7 +166,7 @@ func (s *Service) Equal(o *Service) bool {
 	}
 	return s.ID == o.ID && s.Source == o.Source && s.App == o.App && s.Port == o.Port && s.PortName == o.PortName &&
 		s.Version == o.Version && s.Since.Equal(o.Since) && s.Mode == o.Mode && s.Listen == o.Listen &&
-		s.Announced == o.Announced && s.Check == o.Check && slices.Equal(s.Routes, o.Routes) &&
+		s.Announced == o.Announced && s.Check == o.Check && s.ProbedAt == o.ProbedAt && slices.Equal(s.Routes, o.Routes) &&
 		slices.Equal(s.Groups, o.Groups) && slices.Equal(s.Endpoints, o.Endpoints) && slices.Equal(s.Problems, o.Problems) &&
 		s.Policy.Equal(&o.Policy) && reflect.DeepEqual(s.Deployment, o.Deployment)
 }

@@ -21,7 +21,7 @@ import (
 
 // codes returns every code of a problem, in order.
 func codes() []signalbox.Code {
-	all := slices.Concat(labels.Codes(), discovery.Codes(), haproxy.Codes(), marathon.Codes(), file.Codes(), control.Codes())
+	all := slices.Concat(signalbox.Codes(), labels.Codes(), discovery.Codes(), haproxy.Codes(), marathon.Codes(), file.Codes(), control.Codes())
 	slices.SortFunc(all, func(a, b signalbox.Code) int { return strings.Compare(a.Code, b.Code) })
 	return all
 }
@@ -37,6 +37,7 @@ done instead.
 `)
 	titles := map[string]string{
 		"SB1": "Labels", "SB2": "Conflicts and names", "SB3": "Apps, tasks and addresses", "SB4": "What HAProxy or the machine refuses",
+		"SB5": "What an operator holds",
 	}
 	section := ""
 	for _, c := range codes() {
@@ -56,7 +57,7 @@ func TestCodesAreExplained(t *testing.T) {
 		if explained[c.Code] {
 			t.Errorf("%s is explained twice", c.Code)
 		}
-		if !regexp.MustCompile(`^SB[1-4][0-9]{2}$`).MatchString(c.Code) || c.Meaning == "" || c.Fix == "" {
+		if !regexp.MustCompile(`^SB[1-5][0-9]{2}$`).MatchString(c.Code) || c.Meaning == "" || c.Fix == "" {
 			t.Errorf("the explanation of %q has gaps", c.Code)
 		}
 		explained[c.Code] = true

@@ -93,6 +93,9 @@ func (e *entry) service(old *signalbox.Service, in *surroundings) (*signalbox.Se
 		ID: signalbox.NewServiceID(e.name, 0), Source: in.source, App: e.name, Mode: p.Mode, Routes: p.Routes, Listen: p.Listen,
 		Announced: e.port, Groups: p.Groups, Check: p.Check(e.check), Policy: p.Policy,
 	}
+	if e.checkPort != 0 {
+		s.ProbedAt = fmt.Sprintf("port %d", e.checkPort)
+	}
 	for _, a := range e.addresses {
 		at, trouble := e.endpoint(a, old, in)
 		if trouble != "" {

@@ -2,6 +2,7 @@ package marathon
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +17,17 @@ type probe struct {
 	protocol string // as Marathon names it, where there is one
 	port     int    // to ask, wherever the task is; 0: that of a port of the app
 	of       int    // index of that port
+}
+
+// elsewhere says where the check of a port asks, if it asks at another; else "".
+func (p *probe) elsewhere(index int) string {
+	switch {
+	case p.port != 0:
+		return fmt.Sprintf("port %d", p.port)
+	case p.of != index:
+		return fmt.Sprintf("port index %d", p.of)
+	}
+	return ""
 }
 
 // findProbe chooses the check of a port that HAProxy can run itself, as marathon-lb does: the first that names a port of its own,

@@ -141,7 +141,7 @@ func newBuilder(app, version string, since time.Time, ports []portSpec, meta map
 		}
 		s.Since = discovery.ClaimedSince(b.before[p.Index], s)
 		b.probes[p.Index] = b.chooseProbe(s, ports, &p)
-		s.Check = p.Check(b.probes[p.Index].check)
+		s.Check, s.ProbedAt = p.Check(b.probes[p.Index].check), b.probes[p.Index].elsewhere(p.Index)
 		if 1 <= spec.service && spec.service <= 65535 {
 			s.Announced = spec.service
 		}
