@@ -34,7 +34,7 @@ type Update struct {
 	// Explained names the apps and tasks whose absence has a known cause (a death, a scaling, a deletion that the source was
 	// told of), so that a shrink which they explain is not suspicious.
 	Explained Explained
-	// Cause says what led to this update, in a few words: "event status_update_event /shop", "resync".
+	// Cause says what led to this update, in a few words: "event api_post_event /shop deployment 5ed4c0c5…", "resync". Causes joins several.
 	Cause string
 	// At is when the read began.
 	At time.Time

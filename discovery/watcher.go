@@ -48,7 +48,7 @@ func DefaultConfig() Config {
 // Change is a new table and what led to it.
 type Change struct {
 	Table *signalbox.Table
-	// Cause says in a few words what led to it; of several causes the newest.
+	// Cause says in a few words what led to it, source by source, as Causes joins several.
 	Cause string
 	// Event is when a source said that something changed, the earliest of the changes that Table brings; zero if no event did.
 	Event time.Time
@@ -71,7 +71,7 @@ type Watcher struct {
 	cfg     Config
 	metrics *watcherMetrics
 	keeper  *keeper
-	accept  chan int
+	accept  chan acceptance
 
 	deployments deployments // used by the loop alone
 
@@ -119,7 +119,7 @@ func NewWatcher(cfg Config) *Watcher {
 	orDefault(&cfg.SaveEvery, def.SaveEvery)
 	orDefault(&cfg.DiffLines, def.DiffLines)
 	cfg.Log = LoggerOr(cfg.Log)
-	w := &Watcher{cfg: cfg, metrics: newWatcherMetrics(), accept: make(chan int)}
+	w := &Watcher{cfg: cfg, metrics: newWatcherMetrics(), accept: make(chan acceptance)}
 	w.keeper = newKeeper(store{dir: cfg.StateDir}, cfg.SaveEvery, w.saved)
 	for _, s := range cfg.Sources {
 		w.slots = append(w.slots, &slot{source: s, again: make(chan struct{}, 1)})
@@ -177,7 +177,7 @@ func (w *Watcher) loop(ctx context.Context, out chan<- *Change, updates, ended <
 	var (
 		pending  *Change   // made, not taken yet
 		dirty    bool      // a table is due
-		cause    string    // of the newest change
+		cause    string    // of the changes
 		event    time.Time // of the earliest change
 		lastMade time.Time // when the last table was made
 		first    = time.Now().Add(w.cfg.FirstWait)
@@ -191,7 +191,7 @@ func (w *Watcher) loop(ctx context.Context, out chan<- *Change, updates, ended <
 		if !changed {
 			return
 		}
-		dirty, cause = true, c
+		dirty, cause = true, Causes(cause, c)
 		if !ev.IsZero() && (event.IsZero() || ev.Before(event)) {
 			event = ev
 		}
@@ -207,10 +207,11 @@ func (w *Watcher) loop(ctx context.Context, out chan<- *Change, updates, ended <
 					if !pending.Event.IsZero() && (c.Event.IsZero() || pending.Event.Before(c.Event)) {
 						c.Event = pending.Event
 					}
+					c.Cause = Causes(pending.Cause, c.Cause)
 				}
 				pending, lastMade = c, now
 			}
-			dirty, event = false, time.Time{}
+			dirty, event, cause = false, time.Time{}, ""
 		}
 		timer.Reset(w.next(now, dirty, lastMade, first))
 		var send chan<- *Change
@@ -223,14 +224,15 @@ func (w *Watcher) loop(ctx context.Context, out chan<- *Change, updates, ended <
 		case send <- pending:
 			pending = nil
 		case t := <-updates:
-			note(w.absorb(t.slot, t.update, time.Now()), t.update.Cause, t.update.Event)
+			note(w.absorb(t.slot, t.update, time.Now()), t.slot.source.Name()+": "+t.update.Cause, t.update.Event)
 		case t := <-ended:
 			w.mu.Lock()
 			t.slot.ended = errors.New(t.update.Health.Err)
 			w.mu.Unlock()
-		case i := <-w.accept:
-			s := w.slots[i]
-			note(w.acceptSlot(s), "accepted by the operator", time.Time{})
+		case a := <-w.accept:
+			changed, err := w.acceptSlot(a)
+			note(changed, a.slot.source.Name()+": accepted by "+a.by, time.Time{})
+			a.done <- err
 		case <-timer.C:
 			w.ask(time.Now())
 		}
@@ -344,17 +346,6 @@ func (w *Watcher) serve(s *slot, state []*signalbox.Service, problems []signalbo
 	return first || !same
 }
 
-func (w *Watcher) acceptSlot(s *slot) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if s.held == nil {
-		return false
-	}
-	s.held, s.why = nil, ""
-	w.cfg.Log.WithField("source", s.source.Name()).Warn("the operator accepts the state that was held back")
-	return w.serve(s, s.latest, s.problems, time.Now())
-}
-
 // make merges the sources, and returns nil if the table says the same as the last one.
 func (w *Watcher) make(cause string, event, now time.Time) *Change {
 	origins := make([]origin, 0, len(w.slots))
@@ -432,29 +423,6 @@ func (w *Watcher) saved(source string, n int, err error) {
 	}
 	w.metrics.saves.WithLabelValues(source, "ok").Inc()
 	w.metrics.saved.WithLabelValues(source).Add(float64(n))
-}
-
-// Accept lets the state of a source that is held back pass. It is for an operator who knows that the shrink is real. It fails
-// when there is no such source or when nothing of it is held back.
-func (w *Watcher) Accept(ctx context.Context, source string) error {
-	for i, s := range w.slots {
-		if s.source.Name() != source {
-			continue
-		}
-		w.mu.Lock()
-		held := s.held != nil
-		w.mu.Unlock()
-		if !held {
-			return fmt.Errorf("nothing of the source %q is held back", source)
-		}
-		select {
-		case w.accept <- i:
-			return nil
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for the watcher: %w", ctx.Err())
-		}
-	}
-	return fmt.Errorf("there is no source %q", source)
 }
 
 // Table returns the newest table, nil before the first.

@@ -180,19 +180,31 @@ func TestAccept(t *testing.T) {
 		defer stop()
 		src.send(apps(100, 1))
 		<-out
-		if err := w.Accept(t.Context(), "a"); err == nil {
-			t.Error("Accept without a quarantine succeeds")
+		if err := w.Accept(t.Context(), "a", time.Time{}, "root"); !errors.Is(err, ErrNothingHeld) {
+			t.Errorf("Accept without a quarantine: %v", err)
 		}
-		if err := w.Accept(t.Context(), "b"); err == nil {
-			t.Error("Accept of an unknown source succeeds")
+		if err := w.Accept(t.Context(), "b", time.Time{}, "root"); !errors.Is(err, ErrNoSource) {
+			t.Errorf("Accept of an unknown source: %v", err)
 		}
+		began := time.Now()
 		src.send(nil)
 		synctest.Wait()
-		if err := w.Accept(t.Context(), "a"); err != nil {
+		held := w.Quarantines()
+		if len(held) != 1 || held[0].Source != "a" || held[0].Apps != (Step{100, 0}) || held[0].Tasks != (Step{100, 0}) || len(held[0].Missing) != 100 ||
+			held[0].MissingTasks != 100 || held[0].Reads != 1 || held[0].Needed != 3 || !held[0].Since.Equal(began) {
+			t.Errorf("held back is %+v", held)
+		}
+		if err := w.Accept(t.Context(), "a", held[0].Since.Add(time.Second), "root"); !errors.Is(err, ErrMoved) {
+			t.Errorf("Accept of another shrink: %v", err)
+		}
+		if err := w.Accept(t.Context(), "a", held[0].Since, "root"); err != nil {
 			t.Fatal(err)
 		}
-		if c := <-out; len(c.Table.Services) != 0 {
-			t.Errorf("a table of %d services, want none", len(c.Table.Services))
+		if c := <-out; len(c.Table.Services) != 0 || c.Cause != "a: accepted by root" {
+			t.Errorf("a table of %d services for %q, want none", len(c.Table.Services), c.Cause)
+		}
+		if held := w.Quarantines(); len(held) != 0 {
+			t.Errorf("%d are held back after Accept", len(held))
 		}
 	})
 }

@@ -258,7 +258,11 @@ func (l *loop) finish(r result, now time.Time) {
 		changed = l.model.one(r.read, r.start)
 	}
 	if changed {
-		l.publish(r.job.cause, r.job.event, r.start, false)
+		cause := r.job.cause
+		if r.read.deployment != "" {
+			cause += " deployment " + r.read.deployment
+		}
+		l.publish(cause, r.job.event, r.start, false)
 	} else {
 		l.report()
 	}
@@ -316,6 +320,7 @@ func (l *loop) publish(cause string, event, start time.Time, whole bool) {
 		if !p.Event.IsZero() && (u.Event.IsZero() || p.Event.Before(u.Event)) {
 			u.Event = p.Event
 		}
+		u.Cause = discovery.Causes(p.Cause, cause)
 	}
 	if p := l.pending; p != nil {
 		u.Explained = p.Explained.And(u.Explained)

@@ -31,6 +31,8 @@ type reading struct {
 	problems []signalbox.Problem
 	bad      bool      // the app could not be read: its services before stay, problems say why
 	unknown  []version // of the app, that its tasks have and that are still to be read
+
+	deployment string // id of the deployment of the app that runs, or ""
 }
 
 // model is what is known of Marathon's apps: the newest read of each, with what events have said since. It has one user at a

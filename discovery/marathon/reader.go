@@ -106,6 +106,9 @@ func (s *Source) single(ctx context.Context, id string, pod bool) (reading, erro
 	missing, versions := map[string]bool{}, map[version]bool{}
 	convert := s.options(s.previous(), missing, versions)
 	r := reading{app: id}
+	if len(app.Deployments) > 0 {
+		r.deployment = app.Deployments[0].ID
+	}
 	s.shapes.learn(app)
 	r.services, r.problems = Convert(app, convert)
 	if named, read := s.lookUp(ctx, missing), s.await(ctx, []*App{app}, versions); named || read {
