@@ -1,9 +1,25 @@
 package signalbox
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"time"
 )
+
+// Hold is an operator's order that definitions stand still.
+type Hold struct {
+	App        string    `json:"app,omitempty"` // "" for every app
+	Since      time.Time `json:"since"`
+	Until      time.Time `json:"until,omitzero"` // zero: until it is released
+	Reason     string    `json:"reason,omitempty"`
+	By         string    `json:"by"`
+	Generation uint64    `json:"generation"`           // whose definitions hold
+	RolledBack bool      `json:"rolledBack,omitempty"` // Generation is an earlier one than that which ran
+}
+
+// String names what is held: "everything", "/shop".
+func (h Hold) String() string { return cmp.Or(h.App, "everything") }
 
 // Definition returns what a service asks for: its names, port, mode, policy and check, without its tasks and without problems.
 func (s *Service) Definition() *Service {
@@ -66,9 +82,9 @@ type heldRow struct {
 	kept              string // KeptNew and so on, or ""
 }
 
-// Hold begins to hold the apps for which holds says so, at the definitions of a table, whose tasks do not count. Nothing is routed
+// NewHeld begins to hold the apps for which holds says so, at the definitions of a table, whose tasks do not count. Nothing is routed
 // before Follow.
-func Hold(definitions *Table, holds func(app string) bool) *Held {
+func NewHeld(definitions *Table, holds func(app string) bool) *Held {
 	return &Held{definitions: definitions, holds: holds}
 }
 

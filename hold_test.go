@@ -42,7 +42,7 @@ func TestAHoldKeepsDefinitionsAndFollowsTasks(t *testing.T) {
 	same.Version = "2"
 	now := NewTable([]*Service{changed, asked("/new", "new.local", 7), same}, nil)
 
-	held := Hold(before, everything).Follow(now)
+	held := NewHeld(before, everything).Follow(now)
 	want := `service /old:0 http from marathon
 route /old:0 old.local/
 service /same:0 http from marathon
@@ -89,7 +89,7 @@ endpoint /shop:0 10.0.0.1:31005 up shop.5
 func TestAHoldOfOneAppLeavesTheOthers(t *testing.T) {
 	before := NewTable([]*Service{asked("/a", "a.local", 1), asked("/b", "b.local", 2)}, nil)
 	now := NewTable([]*Service{asked("/a", "a2.local", 1), asked("/c", "c.local", 3)}, []Problem{{Code: "SB102", App: "/a"}})
-	held := Hold(before, func(app string) bool { return app == "/a" }).Follow(now)
+	held := NewHeld(before, func(app string) bool { return app == "/a" }).Follow(now)
 	if got := held.Table.Service("/a:0").Routes[0].Host; got != "a.local" || held.Table.Service("/b:0") != nil || held.Table.Service("/c:0") == nil {
 		t.Errorf("/a answers at %s; all is\n%s", got, tableText(t, held.Table))
 	}
@@ -102,7 +102,7 @@ func TestAHoldOfOneAppLeavesTheOthers(t *testing.T) {
 func TestAHoldDoesNotProbeWhereTheNewDefinitionAsks(t *testing.T) {
 	now := asked("/a", "a.local", 1)
 	now.ProbedAt, now.Endpoints[0].CheckPort = "port 9", 9
-	held := Hold(NewTable([]*Service{asked("/a", "a.local")}, nil), everything).Follow(NewTable([]*Service{now}, nil))
+	held := NewHeld(NewTable([]*Service{asked("/a", "a.local")}, nil), everything).Follow(NewTable([]*Service{now}, nil))
 	if got := held.Table.Service("/a:0").Endpoints[0]; got.CheckPort != 0 || now.Endpoints[0].CheckPort != 9 {
 		t.Errorf("port %d is probed", got.CheckPort)
 	}
@@ -113,11 +113,11 @@ func TestTwoPortsOfAHeldApp(t *testing.T) {
 	gone := asked("/a", "a.local", 1)
 	come := asked("/a", "b.local", 1)
 	come.ID, come.Port = "/a:1", 1
-	held := Hold(NewTable([]*Service{gone}, nil), everything).Follow(NewTable([]*Service{come}, nil))
+	held := NewHeld(NewTable([]*Service{gone}, nil), everything).Follow(NewTable([]*Service{come}, nil))
 	if held.Kept["/a"] != KeptChanged || len(held.Table.Services) != 1 || held.Table.Services[0].ID != "/a:0" {
 		t.Errorf("%v\n%s", held.Kept, tableText(t, held.Table))
 	}
-	if empty := Hold(nil, everything).Follow(nil); len(empty.Table.Services) != 0 || len(empty.Kept) != 0 {
+	if empty := NewHeld(nil, everything).Follow(nil); len(empty.Table.Services) != 0 || len(empty.Kept) != 0 {
 		t.Errorf("nothing is %+v", empty)
 	}
 }

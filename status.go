@@ -19,6 +19,8 @@ type Status struct {
 
 	Standings []Standing              // of the claims to routes
 	LastHits  map[ServiceID]time.Time // when each service last had a request or a connection
+	Holds     []Hold                  // in force
+	Kept      map[string]string       // apps of which a hold keeps something back, to KeptNew and so on
 	Nearby    map[ServiceID]int       // how many tasks of each service are on this machine; nil where it prefers none
 }
 

@@ -137,17 +137,20 @@ func crossSite(r *http.Request) bool {
 // authorized reports whether a request shows the token, as a bearer token or as the password of basic authentication (which a
 // URL for `go tool pprof` can hold), or a session that began with it.
 func (s *Server) authorized(r *http.Request) bool {
-	if kind, rest, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok {
-		if strings.EqualFold(kind, "Bearer") {
-			return sameSecret(strings.TrimSpace(rest), s.token)
-		}
-		if _, password, ok := r.BasicAuth(); ok {
+	if kind, _, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok {
+		if _, password, ok := r.BasicAuth(); ok && !strings.EqualFold(kind, "Bearer") {
 			return sameSecret(password, s.token)
 		}
-		return false
+		return s.bearer(r)
 	}
 	c, err := r.Cookie(cookieName)
 	return err == nil && !crossSite(r) && s.sessions.valid(c.Value, time.Now())
+}
+
+// bearer reports whether a request shows the token as a bearer token.
+func (s *Server) bearer(r *http.Request) bool {
+	kind, rest, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return strings.EqualFold(kind, "Bearer") && sameSecret(strings.TrimSpace(rest), s.token)
 }
 
 // login answers a request that has the token in its URL: it begins a session and leads to the same URL without the token.

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,6 +24,8 @@ var (
 	ErrUnknown = errors.New("the controller knows no such thing")
 	// ErrQuestion: what it is asked can't be read.
 	ErrQuestion = errors.New("the question can't be read")
+	// ErrConflict: it can't be done as things stand.
+	ErrConflict = errors.New("it can't be done as things stand")
 	// ErrFailed: it answers that it can't do what it is asked for.
 	ErrFailed = errors.New("the controller can't answer")
 )
@@ -88,11 +91,33 @@ func (c *Client) Live(ctx context.Context) (Render, error) {
 
 // ask gets a path and decodes the answer.
 func ask[T any](ctx context.Context, c *Client, path string) (T, error) {
-	var out T
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+path, http.NoBody)
 	if err != nil {
-		return out, fmt.Errorf("asking the controller: %w", err)
+		var none T
+		return none, fmt.Errorf("asking the controller: %w", err)
 	}
+	return send[T](ctx, c, req)
+}
+
+// tell posts an order and decodes the answer.
+func tell[T any](ctx context.Context, c *Client, path string, order any) (T, error) {
+	var none T
+	body, err := json.Marshal(order)
+	if err != nil {
+		return none, fmt.Errorf("writing an order: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+path, bytes.NewReader(body))
+	if err != nil {
+		return none, fmt.Errorf("giving the controller an order: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	return send[T](ctx, c, req)
+}
+
+// send sends a request and decodes the answer.
+func send[T any](ctx context.Context, c *Client, req *http.Request) (T, error) {
+	var out T
+	path := req.URL.RequestURI()
 	var noToken error
 	if c.addr.Socket == "" {
 		// Without a token it asks all the same: that nobody answers is the better thing to say.
@@ -119,6 +144,8 @@ func ask[T any](ctx context.Context, c *Client, path string) (T, error) {
 		return out, fmt.Errorf("%w at %s: the token in %s is not the one it uses", ErrRefused, c.addr, c.tokenFile)
 	case resp.StatusCode == http.StatusNotFound:
 		return out, fmt.Errorf("%w: %s", ErrUnknown, strings.TrimPrefix(complaint(body), ErrUnknown.Error()+": "))
+	case resp.StatusCode == http.StatusConflict:
+		return out, fmt.Errorf("%w: %s", ErrConflict, strings.TrimPrefix(complaint(body), ErrConflict.Error()+": "))
 	case resp.StatusCode != http.StatusOK:
 		return out, fmt.Errorf("%w: asking %s for %s: %s: %s", ErrFailed, c.addr, path, resp.Status, complaint(body))
 	}

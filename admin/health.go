@@ -2,8 +2,10 @@ package admin
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"signalbox"
@@ -35,6 +37,7 @@ type Health struct {
 	Sources  []Source      `json:"sources"`
 	HAProxy  HAProxy       `json:"haproxy"`
 	Log      Log           `json:"log"`
+	Held     Held          `json:"held"`
 	Problems []Problem     `json:"problems"`
 	Logs     []LogEntry    `json:"logs"`    // the last 10, newest first
 	Metrics  []MetricPoint `json:"metrics"` // the last 10, newest first
@@ -84,6 +87,16 @@ type Log struct {
 	Last    time.Time       `json:"last,omitzero"`
 }
 
+// Held is what operators hold. It degrades health once it keeps something back: until then the hold is as good as none.
+type Held struct {
+	Status  signalbox.Level  `json:"status"`
+	Detail  string           `json:"detail,omitempty"`
+	Holds   []signalbox.Hold `json:"holds"`
+	New     int              `json:"new"`     // apps that are not routed, because they came during the hold
+	Changed int              `json:"changed"` // apps whose earlier definition holds
+	Removed int              `json:"removed"` // apps that are gone, and whose names stay
+}
+
 // Problem is the JSON form of a signalbox.Problem.
 type Problem struct {
 	Code     string             `json:"code"`
@@ -129,7 +142,7 @@ func Verdict(s signalbox.Status) signalbox.Level {
 	switch {
 	case s.HAProxy.Level == signalbox.Failing, failing > 0 && failing == len(s.Sources):
 		return signalbox.Failing
-	case failing+degraded > 0, s.HAProxy.Level == signalbox.Degraded, s.Log.Level == signalbox.Failing, s.Log.Level == signalbox.Degraded:
+	case failing+degraded > 0, len(s.Kept) > 0, s.HAProxy.Level == signalbox.Degraded, s.Log.Level == signalbox.Failing, s.Log.Level == signalbox.Degraded:
 		return signalbox.Degraded
 	}
 	return signalbox.OK
@@ -155,6 +168,7 @@ func HealthOf(s signalbox.Status) Health {
 			Status: s.Log.Level, Detail: s.Log.Detail, Counted: s.Log.Counted, Lost: s.Log.Lost, Unsure: s.Log.Unsure,
 			Bad: s.Log.Bad, Last: s.Log.Last,
 		},
+		Held:     heldOf(s),
 		Problems: problemsOf(s),
 		Logs:     []LogEntry{},
 		Metrics:  []MetricPoint{},
@@ -189,6 +203,34 @@ func HealthOf(s signalbox.Status) Health {
 		return cmp.Or(b.Time.Compare(a.Time), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Labels, b.Labels))
 	})
 	h.Logs, h.Metrics = h.Logs[:min(keep, len(h.Logs))], h.Metrics[:min(keep, len(h.Metrics))]
+	return h
+}
+
+// heldOf returns what is held, and how many apps that touches.
+func heldOf(s signalbox.Status) Held {
+	h := Held{Status: signalbox.OK, Holds: append([]signalbox.Hold{}, s.Holds...)}
+	for _, how := range s.Kept {
+		switch how {
+		case signalbox.KeptNew:
+			h.New++
+		case signalbox.KeptChanged:
+			h.Changed++
+		case signalbox.KeptRemoved:
+			h.Removed++
+		}
+	}
+	var parts []string
+	say := func(n int, format string) {
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf(format, n))
+		}
+	}
+	say(h.New, "%d new not routed")
+	say(h.Changed, "%d with an earlier definition")
+	say(h.Removed, "%d gone that keep their names")
+	if len(parts) > 0 {
+		h.Status, h.Detail = signalbox.Degraded, "apps kept back: "+strings.Join(parts, ", ")
+	}
 	return h
 }
 

@@ -40,6 +40,7 @@ type Config struct {
 	State    func() (State, error)               // nil: nothing is known
 	Why      func(app string) (Why, error)       // an app that nobody knows is ErrUnknown
 	Explain  func(Question) (Explanation, error) // one that cannot be read is ErrQuestion
+	Operate  *Operate                            // nil: nobody orders anything
 	Gatherer prometheus.Gatherer
 	Web      fs.FS // templates.Web
 
@@ -55,6 +56,7 @@ type Server struct {
 	pages     *pages
 	listeners []net.Listener
 	mux       *http.ServeMux
+	orders    map[string]bool // paths that take POST
 	sessions  sessions
 	requests  *prometheus.CounterVec
 	refused   *prometheus.CounterVec
@@ -155,6 +157,7 @@ func (s *Server) Run(ctx context.Context) error {
 		_, socket := l.(*socketListener)
 		srv := &http.Server{
 			Handler:           s.handler(!socket),
+			ConnContext:       withPeer,
 			ReadHeaderTimeout: 5 * time.Second,
 			ReadTimeout:       10 * time.Second,
 			WriteTimeout:      2 * time.Minute, // a CPU profile takes as long as it was asked to
@@ -196,7 +199,7 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 
 // routes fills the mux with what is behind the token.
 func (s *Server) routes() {
-	s.mux = http.NewServeMux()
+	s.mux, s.orders = http.NewServeMux(), map[string]bool{}
 	get := func(path string, h http.HandlerFunc) { s.mux.HandleFunc("GET "+path, h) }
 	get("/{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/health", http.StatusFound) })
 	get("/health", s.health)
@@ -217,6 +220,7 @@ func (s *Server) routes() {
 			answer(w, func() (Why, error) { return s.cfg.Why(r.URL.Query().Get("app")) })
 		})
 	}
+	s.operate(s.cfg.Operate)
 	if s.cfg.Gatherer != nil {
 		s.mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{
 			ErrorHandling: promhttp.ContinueOnError, EnableOpenMetrics: true, MaxRequestsInFlight: 4, Timeout: 30 * time.Second,
@@ -239,9 +243,18 @@ func (s *Server) handler(guarded bool) http.Handler {
 		case guarded && !hostAllowed(r.Host):
 			s.refuse(cw, r, "host", http.StatusMisdirectedRequest, "this listener answers to localhost and loopback addresses only")
 			return
+		case r.Method == http.MethodPost && s.orders[r.URL.Path]:
+			// A session reads; an order shows the token itself.
+			if guarded && !s.bearer(r) {
+				s.refuse(cw, r, "token", http.StatusUnauthorized,
+					"send the content of the token file ("+s.cfg.TokenFile+") as \"Authorization: Bearer …\" with an order")
+				return
+			}
+			s.mux.ServeHTTP(cw, r)
+			return
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			cw.Header().Set("Allow", "GET, HEAD")
-			s.refuse(cw, r, "method", http.StatusMethodNotAllowed, "this listener only reads: use GET")
+			s.refuse(cw, r, "method", http.StatusMethodNotAllowed, "here one only reads: use GET")
 			return
 		case r.URL.Path == "/version":
 			s.version(cw)
@@ -336,6 +349,8 @@ func answer[T any](w http.ResponseWriter, f func() (T, error)) {
 	switch {
 	case errors.Is(err, ErrUnknown):
 		writeJSON(w, http.StatusNotFound, map[string]string{"apiVersion": APIVersion, "error": err.Error()})
+	case errors.Is(err, ErrConflict):
+		writeJSON(w, http.StatusConflict, map[string]string{"apiVersion": APIVersion, "error": err.Error()})
 	case errors.Is(err, ErrQuestion):
 		writeJSON(w, http.StatusBadRequest, map[string]string{"apiVersion": APIVersion, "error": err.Error()})
 	case err != nil:
