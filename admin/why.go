@@ -10,15 +10,17 @@ import (
 
 // Why is what /api/v1/why answers: all that is known of one app, and how it came about.
 type Why struct {
-	APIVersion string       `json:"apiVersion"`
-	App        string       `json:"app"`
-	At         time.Time    `json:"at"`
-	Labels     []Label      `json:"labels"`            // by port, then key; the one in force before those that it overrides
-	Members    []string     `json:"members,omitempty"` // the apps of a deployment group; the labels are theirs
-	LabelsRead bool         `json:"labelsRead"`        // false: the source has not been read since the program started
-	Problems   []Problem    `json:"problems"`
-	Services   []WhyService `json:"services"`
-	History    []Moment     `json:"history"` // oldest first
+	APIVersion string          `json:"apiVersion"`
+	App        string          `json:"app"`
+	At         time.Time       `json:"at"`
+	Labels     []Label         `json:"labels"`            // by port, then key; the one in force before those that it overrides
+	Members    []string        `json:"members,omitempty"` // the apps of a deployment group; the labels are theirs
+	LabelsRead bool            `json:"labelsRead"`        // false: the source has not been read since the program started
+	Problems   []Problem       `json:"problems"`
+	Hold       *signalbox.Hold `json:"hold,omitempty"` // under which its definition stands still
+	Kept       string          `json:"kept,omitempty"` // what the hold keeps back: signalbox.KeptNew and so on
+	Services   []WhyService    `json:"services"`
+	History    []Moment        `json:"history"` // oldest first
 }
 
 // Label is what became of one label at one port.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -30,7 +31,7 @@ func (c *controller) why(app string) (admin.Why, error) {
 			})
 		}
 	}
-	services := c.watcher.Table().ServicesOf(app)
+	services := c.table().ServicesOf(app)
 	names := []string{app} // and the deployment group that it is merged into
 	for _, s := range services {
 		if !slices.Contains(names, s.App) {
@@ -40,6 +41,13 @@ func (c *controller) why(app string) (admin.Why, error) {
 	for _, p := range c.allProblems() {
 		if slices.Contains(names, p.App) {
 			out.Problems = append(out.Problems, admin.Problem(p))
+		}
+	}
+	view := c.holding.view()
+	for _, name := range names {
+		if h := holdOf(view.holds, name); h != nil {
+			out.Hold = h
+			out.Kept = cmp.Or(view.kept[name], out.Kept)
 		}
 	}
 	standings, hits := c.standings(), c.aggregator.LastHits()

@@ -69,6 +69,9 @@ type controller struct {
 
 	readers   []reader // of the sources
 	chronicle *chronicle
+	register  *register
+	holding   *holding
+	orders    chan *order
 }
 
 // lifetime says how long a supervised HAProxy lives.
@@ -190,7 +193,8 @@ func (c *controller) haproxy(dir string, life lifetime) error {
 		Dir: dir, StatsSocket: c.options.StatsSocket, MasterSocket: s.masterSocket(), Template: c.template, Certificates: c.certificates,
 		Publisher:  control.NewPublisher(dir, gid),
 		Checker:    checker,
-		Supervisor: c.supervisor, ReloadInterval: s.ReloadInterval, ReloadBurst: s.ReloadBurst, ReloadRefill: s.ReloadRefill, Log: log,
+		Supervisor: c.supervisor, Generation: c.register.generation(), Told: c.register.told,
+		ReloadInterval: s.ReloadInterval, ReloadBurst: s.ReloadBurst, ReloadRefill: s.ReloadRefill, Log: log,
 	})
 	return nil
 }
@@ -241,7 +245,8 @@ func (c *controller) answer(source prometheus.Collector) error {
 	}
 	c.admin, err = admin.New(admin.Config{
 		Listen: addresses, TokenFile: s.adminTokenFile(), SocketGroup: s.AdminSocketGroup,
-		Status: c.status, Services: c.services, Render: c.render, Live: c.live, State: c.state, Why: c.why, Explain: c.explain, Gatherer: registry, Web: templates.Web,
+		Status: c.status, Services: c.services, Render: c.render, Live: c.live, State: c.state, Why: c.why, Explain: c.explain,
+		Operate: c.operate(), Gatherer: registry, Web: templates.Web,
 		Log: c.journal.WithField("room", "admin"),
 	})
 	if err != nil {
@@ -249,6 +254,7 @@ func (c *controller) answer(source prometheus.Collector) error {
 	}
 	for _, m := range []prometheus.Collector{
 		c.watcher, source, c.applier, c.certificates, c.receiver, c.latency, c.journal, newProblemCollector(c.allProblems), c.admin,
+		c.register, c.holding,
 	} {
 		registry.MustRegister(m)
 		own.MustRegister(m)

@@ -273,7 +273,7 @@ func (d *dev) await(ctx, running context.Context, posted []devApp) error {
 func (d *dev) missing(ctx context.Context, posted []devApp) []string {
 	up := map[string]bool{}
 	usable := d.usable(ctx)
-	if table := d.controller.watcher.Table(); table != nil {
+	if table := d.controller.table(); table != nil {
 		for _, s := range table.Services {
 			healthy := slices.ContainsFunc(s.Endpoints, func(e signalbox.Endpoint) bool { return e.State == signalbox.Up })
 			up[s.App] = up[s.App] || healthy && usable[s.ID]
@@ -344,6 +344,6 @@ func (d *dev) tasks() int {
 	if d.controller == nil {
 		return 0
 	}
-	_, tasks := d.controller.watcher.Table().Counts()
+	_, tasks := d.controller.table().Counts()
 	return tasks
 }

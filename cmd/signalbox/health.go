@@ -94,6 +94,13 @@ func (p *program) printHealth(h admin.Health) error {
 	}
 	t.row("log", string(h.Log.Status), sentence(h.Log.Detail, fmt.Sprintf("%d counted", h.Log.Counted), lost,
 		fmt.Sprintf("%d unreadable", h.Log.Bad), "last record "+admin.Ago(h.Log.Last, h.At)))
+	if len(h.Held.Holds) > 0 {
+		parts := []string{h.Held.Detail}
+		for _, hold := range h.Held.Holds {
+			parts = append(parts, holdSentence(hold, h.At))
+		}
+		t.row("held", string(h.Held.Status), sentence(parts...))
+	}
 	if err := t.flush(); err != nil {
 		return err
 	}

@@ -83,9 +83,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 func allVerbs() []func(*program) *cobra.Command {
 	return []func(*program) *cobra.Command{
 		newRunCommand, newDevCommand, newClusterCommand,
-		newRoutesCommand, newExplainCommand, newWhyCommand, newStatCommand, newReplayCommand, newHealthCommand,
+		newRoutesCommand, newExplainCommand, newWhyCommand, newStatCommand, newHistoryCommand, newReplayCommand, newHealthCommand,
 		newLintCommand, newDiffCommand, newMigrateCommand, newRenderCommand, newConfigCommand,
-		newInitCommand, newVersionCommand, newDemoServiceCommand,
+		newHoldCommand, newRollbackCommand, newAcceptCommand, newInitCommand, newVersionCommand, newDemoServiceCommand,
 	}
 }
 
@@ -127,6 +127,8 @@ func (p *program) report(ctx context.Context, err error) int {
 	case errors.As(err, &exit):
 	case errors.Is(err, admin.ErrUnreachable):
 		exit = &exitError{code: exitUnreachable, err: err, try: "signalbox run to start one, or --admin with the address of the one that runs"}
+	case errors.Is(err, admin.ErrConflict):
+		exit = &exitError{code: exitFindings, err: err}
 	case errors.Is(err, admin.ErrUnknown):
 		exit = &exitError{code: exitFindings, err: err, try: "signalbox routes --all"}
 	case errors.Is(err, admin.ErrFailed):

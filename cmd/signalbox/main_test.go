@@ -60,6 +60,7 @@ func fakeController(t *testing.T) (socket string, status *signalbox.Status) {
 		State:    func() (admin.State, error) { return sampleState(status.Table) },
 		Why:      func(app string) (admin.Why, error) { return sampleWhy(status, app) },
 		Explain:  func(q admin.Question) (admin.Explanation, error) { return sampleExplanation(status, q) },
+		Operate:  sampleOperate(),
 		Gatherer: prometheus.NewRegistry(),
 		Web:      templates.Web,
 	})

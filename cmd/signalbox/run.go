@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -58,7 +59,7 @@ changes nothing about the routes, across a restart too: the last good state is k
 
 // newController wires a controller, and opens its sockets. Whoever does not call run calls close.
 func newController(s *settings, j *journal, life lifetime) (*controller, error) {
-	c := &controller{settings: s, journal: j, started: time.Now(), problems: newProblemLog(j), chronicle: newChronicle()}
+	c := &controller{settings: s, journal: j, started: time.Now(), problems: newProblemLog(j), chronicle: newChronicle(), holding: &holding{}, orders: make(chan *order)}
 	c.problems.told = c.chronicle.problem
 	dir := s.haproxyDir()
 	for _, d := range []string{s.StateDir, dir} {
@@ -72,6 +73,7 @@ func newController(s *settings, j *journal, life lifetime) (*controller, error) 
 	if err := c.hideSecrets(); err != nil {
 		return nil, err
 	}
+	c.register = newRegister(filepath.Join(s.StateDir, "register"), j.WithField("room", "register"))
 	sources, source, err := c.sources() // Marathon → Source
 	if err != nil {
 		return nil, err
@@ -117,11 +119,13 @@ func (c *controller) run(ctx context.Context) error {
 	if err != nil {
 		c.journal.WithError(err).Warn("the running HAProxy could not be read back; it is told everything anew")
 	}
+	c.register.resumed(c.applier.Status().Generation)
 	process := &part{}
 	if c.supervisor != nil {
 		process = stage(ctx, c.supervisor.Run, "supervising HAProxy")
 	}
 	kept := stage(ctx, c.oldWorkers.Run, "keeping old workers")
+	written := stage(ctx, c.register.Run, "writing down changes")
 	fed := &part{}
 	if c.options.LogPulled {
 		fed = stage(ctx, c.feed.Run, "reading the access log")
@@ -138,14 +142,14 @@ func (c *controller) run(ctx context.Context) error {
 	g.Go(func() error { c.account(ctx); return nil })
 	g.Go(func() error { c.recent.run(ctx, sampleEvery); return nil })
 	g.Go(func() error { c.alive(ctx); return nil })
-	for _, p := range []*part{logs, process, kept, fed} {
+	for _, p := range []*part{logs, process, kept, fed, written} {
 		g.Go(func() error { return p.guard(ctx) })
 	}
 	err = g.Wait()
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}
-	return errors.Join(err, process.end(), fed.end(), kept.end(), logs.end())
+	return errors.Join(err, written.end(), process.end(), fed.end(), kept.end(), logs.end())
 }
 
 // storedWait is for how long a HAProxy that runs already goes on unchanged, before what an earlier run has stored is applied to it.
@@ -157,12 +161,18 @@ func (c *controller) follow(ctx context.Context, running *haproxy.Config, change
 	var applying sync.WaitGroup
 	defer applying.Wait()
 	prev := running
-	table := &signalbox.Table{}
+	var live, table *signalbox.Table // what is asked for, and what is routed: less what an operator holds
+	c.holding.set(c.register.stored())
 	var stored *discovery.Change
 	var storedIsDue <-chan time.Time
 	options, nearby := c.options, c.options.Nearby()
 	for {
 		var change *discovery.Change
+		var given *order
+		var ends <-chan time.Time
+		if wait, some := c.holding.wait(time.Now()); some && live != nil {
+			ends = time.After(wait)
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -176,23 +186,37 @@ func (c *controller) follow(ctx context.Context, running *haproxy.Config, change
 			change = stored
 		case <-c.certificates.Changed():
 		case <-c.given.Changed():
+		case given = <-c.orders:
+		case <-ends:
+			given = c.expiry(time.Now())
+			if given == nil {
+				continue
+			}
 		}
-		if change == nil { // it is what the operator gives that has changed
+		switch {
+		case given != nil:
+			if !c.carry(given, live, table) {
+				continue
+			}
+			change = &discovery.Change{Table: live, Cause: given.cause}
+		case change == nil: // it is what the operator gives that has changed
 			options = c.renew(options)
 			if c.wanted.Load() == nil || storedIsDue != nil {
 				continue // the next table comes with it
 			}
-			change = &discovery.Change{Table: table}
+			change = &discovery.Change{Table: live, Cause: "files of the operator"}
 		}
 		storedIsDue = nil
 		now := time.Now()
-		feedHistory(c.history, table, change.Table, nearby, now)
-		apps := c.chronicle.follow(now, table, change.Table)
-		table = change.Table
-		prev = haproxy.Build(change.Table, options, prev)
+		before := table
+		live, table = change.Table, c.holding.routed(change.Table)
+		feedHistory(c.history, before, table, nearby, now)
+		apps := c.chronicle.follow(now, before, table)
+		prev = haproxy.Build(table, options, prev)
 		c.wanted.Store(prev)
+		c.register.submitted(submission{want: prev, cause: change.Cause, by: given.orderer(), event: change.Event, at: now, from: before, to: table})
 		wait := c.applier.Submit(prev)
-		applying.Go(func() { c.applied(ctx, change, apps, wait) })
+		applying.Go(func() { c.applied(ctx, change, given, apps, wait) })
 	}
 }
 
@@ -205,9 +229,11 @@ func (c *controller) renew(options *haproxy.Options) *haproxy.Options {
 	return &fresh
 }
 
-// applied waits until HAProxy does what follows from a change of some apps.
-func (c *controller) applied(ctx context.Context, change *discovery.Change, apps []string, wait func(context.Context) (control.Outcome, error)) {
+// applied waits until HAProxy does what follows from a change of some apps, and answers whoever ordered it.
+func (c *controller) applied(ctx context.Context, change *discovery.Change, given *order, apps []string, wait func(context.Context) (control.Outcome, error)) {
+	warning := c.keepHolds(ctx, given)
 	outcome, err := wait(ctx)
+	given.answered(outcome, warning, err)
 	if err == nil && outcome.Reloaded {
 		c.chronicle.reloaded(time.Now(), apps, outcome.Generation, reasonText(outcome.Reasons))
 	}

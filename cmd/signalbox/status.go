@@ -22,9 +22,11 @@ func (c *controller) status() signalbox.Status {
 	s := signalbox.Status{
 		Version: version(), Started: c.started, At: time.Now(),
 		Sources: c.watcher.Status(), HAProxy: c.haproxyStatus(), Log: c.logStatus(),
-		Table: c.watcher.Table(), Problems: c.allProblems(), Logs: c.journal.recent(), Metrics: c.recent.points(),
+		Table: c.table(), Problems: c.allProblems(), Logs: c.journal.recent(), Metrics: c.recent.points(),
 		LastHits: map[signalbox.ServiceID]time.Time{},
 	}
+	view := c.holding.view()
+	s.Holds, s.Kept = view.holds, view.kept
 	if wanted := c.wanted.Load(); wanted != nil {
 		s.Standings = wanted.Standings()
 	}
@@ -33,6 +35,14 @@ func (c *controller) status() signalbox.Status {
 		s.LastHits[signalbox.ServiceID(service)] = at
 	}
 	return s
+}
+
+// table returns what is routed; before anything is, what the sources say.
+func (c *controller) table() *signalbox.Table {
+	if view := c.holding.view(); view.routed != nil {
+		return view.routed
+	}
+	return c.watcher.Table()
 }
 
 // nearby counts the tasks of each service that are on this machine, nil where it prefers none.
@@ -106,7 +116,7 @@ func (r *recently) grown(value uint64, now time.Time) bool {
 
 // allProblems returns what is wrong with labels and tasks, with names that clash, and with what HAProxy has rejected.
 func (c *controller) allProblems() []signalbox.Problem {
-	all := c.watcher.Table().AllProblems()
+	all := c.table().AllProblems()
 	if wanted := c.wanted.Load(); wanted != nil {
 		all = append(all, wanted.Problems...)
 	}
@@ -124,7 +134,7 @@ func (c *controller) services() []admin.ServiceStat {
 
 // state returns what is routed now, and the operator's choices.
 func (c *controller) state() (admin.State, error) {
-	s := admin.State{APIVersion: admin.APIVersion, Generation: c.applier.Status().Generation, Table: c.watcher.Table()}
+	s := admin.State{APIVersion: admin.APIVersion, Generation: c.applier.Status().Generation, Table: c.table()}
 	var errs [2]error
 	s.Labels, errs[0] = json.Marshal(c.settings.labelOptions())
 	s.Options, errs[1] = json.Marshal(withoutHashes(c.current.Load()))

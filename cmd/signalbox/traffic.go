@@ -166,7 +166,7 @@ func shellWord(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`
 // targets returns what the load is sent to: every route of every HTTP service, the demo's inner ones aside, which others call.
 func (d *dev) targets() []loadgen.Target {
 	var out []loadgen.Target
-	for _, s := range d.controller.watcher.Table().Services {
+	for _, s := range d.controller.table().Services {
 		if s.Mode != signalbox.HTTP || d.apps == "" && slices.Contains(demoInner, s.App) {
 			continue
 		}

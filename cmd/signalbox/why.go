@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"signalbox"
 	"signalbox/admin"
 )
 
@@ -60,8 +61,19 @@ func (p *program) printWhy(w admin.Why) error {
 			return err
 		}
 	}
-	if len(w.Services) == 0 {
+	switch {
+	case len(w.Services) > 0:
+	case w.Kept == signalbox.KeptNew:
+		fmt.Fprint(p.stdout, "\nnot routed: it came during a hold\n")
+	default:
 		fmt.Fprint(p.stdout, "\nnot routed: no port of it is a service\n")
+	}
+	if h := w.Hold; h != nil {
+		kept := map[string]string{
+			"": "it keeps nothing back", signalbox.KeptChanged: "the newest definition is kept back", signalbox.KeptRemoved: "it is gone, and keeps its names",
+			signalbox.KeptNew: "the app is kept back",
+		}[w.Kept]
+		fmt.Fprintln(p.stdout, "\n"+clean("held: "+holdSentence(*h, w.At)+"; "+kept))
 	}
 	switch {
 	case !w.LabelsRead && len(w.Members) > 0:
