@@ -34,6 +34,9 @@ func (h *holding) set(holds []signalbox.Hold, frozen *signalbox.Table) {
 	if len(holds) > 0 {
 		h.held = signalbox.NewHeld(frozen, func(app string) bool { return holdOf(holds, app) != nil })
 	}
+	view := *h.view()
+	view.holds = holds
+	h.shown.Store(&view)
 }
 
 // routed returns what is routed while live is what is asked for.

@@ -20,6 +20,9 @@ const (
 	missedApps  = 20 // names of one quarantine
 )
 
+// errStarting says that there is nothing to give orders about yet.
+var errStarting = errors.New("signalbox has just started and waits for the first read of its sources, some seconds at most: try again")
+
 // order is what an operator wants of the definitions. follow carries it out, between two tables.
 type order struct {
 	cause string
@@ -84,7 +87,7 @@ func (c *controller) quarantine() (admin.Quarantines, error) {
 func (c *controller) preview(app string, generation uint64) (admin.Rollback, error) {
 	view := c.holding.view()
 	if view.routed == nil {
-		return admin.Rollback{}, errNothingYet
+		return admin.Rollback{}, errStarting
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -281,7 +284,7 @@ func (c *controller) done(o control.Outcome, warning string) admin.Done {
 
 // carry decides an order. It reports whether it is to be carried out; whoever gave one that is not has the answer.
 func (c *controller) carry(o *order, live, routed *signalbox.Table) bool {
-	err := errNothingYet
+	err := errStarting
 	if live != nil {
 		o.holds, o.frozen, err = o.decide(live, routed)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -210,8 +211,9 @@ func (c *controller) follow(ctx context.Context, running *haproxy.Config, change
 		now := time.Now()
 		before := table
 		live, table = change.Table, c.holding.routed(change.Table)
-		feedHistory(c.history, before, table, nearby, now)
-		apps := c.chronicle.follow(now, before, table)
+		was := cmp.Or(before, &signalbox.Table{})
+		feedHistory(c.history, was, table, nearby, now)
+		apps := c.chronicle.follow(now, was, table)
 		prev = haproxy.Build(table, options, prev)
 		c.wanted.Store(prev)
 		c.register.submitted(submission{want: prev, cause: change.Cause, by: given.orderer(), event: change.Event, at: now, from: before, to: table})

@@ -2,6 +2,7 @@ package marathon
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,6 +35,7 @@ type notice struct {
 	Instance string // the instance id, which begins the ids of its tasks, or ""
 	Apps     []string
 	Version  string // of the group or plan
+	Plan     string // id of the deployment, or ""
 	// Key is equal for events that say the same of one task, such as the two forms of a health change; "" says nothing.
 	Key string
 	// Intent says that a task is about to be killed, though Marathon may list it as running for a while.
@@ -66,6 +68,7 @@ type eventBody struct {
 	URI        string `json:"uri"`
 	GroupID    string `json:"groupId"`
 	Version    string `json:"version"`
+	ID         string `json:"id"`
 	App        struct {
 		ID string `json:"id"`
 	} `json:"appDefinition"`
@@ -73,6 +76,7 @@ type eventBody struct {
 }
 
 type planBody struct {
+	ID      string            `json:"id"`
 	Version string            `json:"version"`
 	Steps   []json.RawMessage `json:"steps"`
 }
@@ -163,9 +167,9 @@ func (b *eventBody) notice(typ string, at time.Time) notice {
 	case "group_change_success":
 		n.App, n.Version, n.Action = b.GroupID, b.Version, actGroup
 	case "deployment_info":
-		n.Apps, n.Version, n.Action = b.Plan.apps(), b.Plan.Version, actDeployment
+		n.Apps, n.Version, n.Plan, n.Action = b.Plan.apps(), b.Plan.Version, b.Plan.ID, actDeployment
 	case "deployment_success", "deployment_failed":
-		n.Apps, n.Version, n.Action = b.Plan.apps(), b.Plan.Version, actDeployed
+		n.Apps, n.Version, n.Plan, n.Action = b.Plan.apps(), b.Plan.Version, cmp.Or(b.ID, b.Plan.ID), actDeployed
 	case "pod_created_event", "pod_updated_event", "pod_deleted_event":
 		n.App, n.Action = "/"+strings.Trim(strings.TrimPrefix(b.URI, "/v2/pods"), "/"), actPod
 	}
@@ -177,6 +181,21 @@ func (b *eventBody) notice(typ string, at time.Time) notice {
 	}
 	return n
 }
+
+// cause says what a notice is to one app: "event deployment_success /shop deployment 5ed4c0c5…".
+func (n *notice) cause(app string) string {
+	text := "event " + n.Type
+	if app != "" {
+		text += " " + app
+	}
+	if n.Plan != "" {
+		text += inDeployment + n.Plan
+	}
+	return text
+}
+
+// inDeployment stands before the id of a deployment in a cause.
+const inDeployment = " deployment "
 
 func healthKey(instance string, alive *bool) string {
 	if alive == nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -259,8 +260,8 @@ func (l *loop) finish(r result, now time.Time) {
 	}
 	if changed {
 		cause := r.job.cause
-		if r.read.deployment != "" {
-			cause += " deployment " + r.read.deployment
+		if r.read.deployment != "" && !strings.Contains(cause, inDeployment) {
+			cause += inDeployment + r.read.deployment
 		}
 		l.publish(cause, r.job.event, r.start, false)
 	} else {

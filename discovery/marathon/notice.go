@@ -22,10 +22,7 @@ func (l *loop) notice(n notice, now time.Time) {
 		clear(l.posted)
 		clear(l.groupAt)
 	}
-	cause := "event " + n.Type
-	if n.App != "" {
-		cause += " " + n.App
-	}
+	cause := n.cause(n.App)
 	switch n.Action {
 	case actResync:
 		l.resyncSoon()
@@ -40,14 +37,14 @@ func (l *loop) notice(n notice, now time.Time) {
 		for _, app := range n.Apps {
 			l.model.explainApp(app)
 			if named && now.Sub(l.posted[app]) > sameEventWithin {
-				l.want(app, n.At, cause, now)
+				l.want(app, n.At, n.cause(app), now)
 			}
 		}
 		return
 	case actDeployed:
 		for _, app := range n.Apps {
 			l.model.explainApp(app)
-			l.want(app, n.At, cause, now)
+			l.want(app, n.At, n.cause(app), now)
 		}
 		return
 	case actDrain, actSuspect:

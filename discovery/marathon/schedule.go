@@ -3,6 +3,8 @@ package marathon
 import (
 	"math/rand/v2"
 	"time"
+
+	"signalbox/discovery"
 )
 
 // Limits of the distance between two reads of one app.
@@ -63,6 +65,9 @@ func (s *schedule) want(app string, pod bool, event time.Time, cause string, now
 		}
 		j = &job{}
 		s.jobs[app] = j
+	}
+	if j.dirty {
+		cause = discovery.Causes(j.cause, cause)
 	}
 	j.cause = cause
 	j.pod = j.pod || pod
