@@ -40,7 +40,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	defer stop()
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	only := flags.String("only", "", "one of the benchmarks: scale, hosts, replay or churn; all of them without")
+	only := flags.String("only", "", "one of the benchmarks: scale, hosts, replay, churn or oldworkers; all of them without")
 	sizes := flags.String("sizes", "100,1000,5000", "scale: numbers of apps, by comma")
 	b := bench{progress: stderr}
 	flags.IntVar(&b.tasks, "tasks", 3, "scale: tasks of each app")
@@ -64,6 +64,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.IntVar(&c.sockets, "sockets", 200, "churn: web sockets open at a time")
 	flags.DurationVar(&c.life, "life", 20*time.Second, "churn: how long a web socket lives")
 	flags.IntVar(&c.naiveReloads, "naive-reloads", 500, "churn: how often the naive controller may reload before it has to have failed a request")
+	o := oldWorkersBench{progress: stderr}
+	flags.IntVar(&o.apps, "old-apps", 1000, "oldworkers: number of apps")
+	flags.IntVar(&o.reloads, "old-reloads", 50, "oldworkers: how many reloads, each with one more stream open")
+	flags.DurationVar(&o.every, "old-every", time.Second, "oldworkers: time between two reloads")
+	flags.DurationVar(&o.hardStop, "old-hard-stop", 20*time.Second, "oldworkers: hard-stop-after")
+	flags.IntVar(&o.maxReloads, "old-max-reloads", 5, "oldworkers: mworker-max-reloads")
 	out := flags.String("out", "bench/results", "folder for the figures as JSON")
 	if err := flags.Parse(args); err != nil {
 		return 2
@@ -87,7 +93,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	here, command, at := thisMachine(ctx), append([]string{"bench"}, args...), time.Now().UTC().Format(time.RFC3339)
 	switch *only {
-	case "", "scale", "hosts", "replay", "churn":
+	case "", "scale", "hosts", "replay", "churn", "oldworkers":
 	default:
 		return fail(2, fmt.Errorf("--only: there is no benchmark %q", *only))
 	}
@@ -135,6 +141,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		if r.Failed > 0 {
 			return fail(1, fmt.Errorf("%d requests and web sockets failed", r.Failed))
+		}
+	}
+	if *only == "" || *only == "oldworkers" {
+		r := oldWorkersResults{Machine: here, Command: command, At: at, Apps: o.apps, Reloads: o.reloads, Every: o.every.Seconds()}
+		if r.Ways, err = o.run(ctx); err != nil {
+			return fail(4, err)
+		}
+		if err := report(stdout, filepath.Join(*out, "oldworkers.json"), &r); err != nil {
+			return fail(4, err)
 		}
 	}
 	return 0

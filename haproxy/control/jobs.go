@@ -42,6 +42,7 @@ type jobResult struct {
 	fileGen   uint64         // of the published files, if published
 	occupied  map[int]string // ports of new listeners that can't be bound, and why
 	proc      Proc
+	masterErr error // of an audit: the master did not answer
 	diffs     []difference
 	actual    *haproxy.Config // config as it really runs
 	worker    Worker
@@ -398,15 +399,17 @@ func (a *Applier) audit(ctx context.Context, config *haproxy.Config, worker Work
 		return r
 	}
 	r.actual, r.diffs, r.err = readBack(config, config, act)
-	if p, err := a.master.Proc(ctx); err == nil {
-		r.proc = p
-	}
+	r.proc, r.masterErr = a.master.Proc(ctx)
 	return r
 }
 
 // audited takes in an audit. What differs becomes the running state, so the next comparison repairs it. An audit during which
 // something was changed says nothing, and is repeated.
 func (a *Applier) audited(r jobResult) {
+	if isGone(r.masterErr) {
+		a.log.WithError(r.masterErr).Error("audit: HAProxy's master socket is gone")
+		a.force(ReasonSocket)
+	}
 	if r.proc.Master != 0 {
 		a.met.oldWorkers.Set(float64(len(r.proc.Old)))
 		a.mu.Lock()

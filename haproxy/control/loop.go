@@ -260,6 +260,16 @@ func (a *Applier) attach(ctx context.Context) bool {
 		if a.onDisk == nil || len(a.cfg.Diff(a.onDisk, a.effective).Reasons) > 0 {
 			a.force(ReasonStart)
 		}
+		if isGone(err) && a.linkWait == linkWaitMax {
+			_, merr := a.master.Proc(ctx)
+			if isGone(merr) {
+				_, merr = a.masterOf(a.worker.PID)
+			}
+			if merr == nil {
+				a.log.WithError(err).Error("HAProxy runs, and its runtime socket is gone")
+				a.force(ReasonSocket)
+			}
+		}
 		return false
 	}
 	w := info.Worker()
@@ -284,7 +294,7 @@ func (a *Applier) attach(ctx context.Context) bool {
 		return false
 	}
 	a.linkWait = 0
-	a.unforce(ReasonStart, ReasonUnknown, ReasonShape)
+	a.unforce(ReasonStart, ReasonUnknown, ReasonShape, ReasonSocket)
 	return true
 }
 

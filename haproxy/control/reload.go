@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"strconv"
 	"strings"
@@ -24,6 +23,12 @@ func (a *Applier) reload(ctx context.Context, begun order, loaded *haproxy.Confi
 	if errors.Is(masterErr, ErrMasterDeaf) {
 		r.err = masterErr
 		return r
+	}
+	if masterErr != nil {
+		if masterErr = a.reopenMaster(ctx, masterErr); errors.Is(masterErr, ErrMasterDeaf) {
+			r.err = masterErr
+			return r
+		}
 	}
 	if loaded != nil || masterErr != nil {
 		if r.occupied = occupied(config, loaded); len(r.occupied) > 0 {
@@ -51,7 +56,14 @@ func (a *Applier) reload(ctx context.Context, begun order, loaded *haproxy.Confi
 		return r
 	}
 	before, deaths := a.pub.current(), a.deaths()
-	r.publish(a.pub, r.files)
+	if masterErr == nil {
+		r.err = a.reopenStats(ctx, r.files)
+	}
+	if r.err == nil {
+		r.publish(a.pub, r.files)
+	} else {
+		r.publishAt, r.published = time.Now(), true
+	}
 	if r.err == nil {
 		a.load(ctx, &r, masterErr)
 	}
@@ -149,7 +161,7 @@ const deafAfter = 4
 func (a *Applier) proc(ctx context.Context) (p Proc, err error) {
 	for range deafAfter {
 		p, err = a.master.Proc(ctx)
-		if err == nil || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist) || ctx.Err() != nil {
+		if err == nil || isGone(err) || ctx.Err() != nil {
 			return p, err
 		}
 	}
