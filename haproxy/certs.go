@@ -208,7 +208,7 @@ func (b *builder) chooseCertificates() {
 	if same {
 		c.Certificates = b.prev.Certificates
 	}
-	b.reload = b.reload || !same
+	b.reload = b.reload || b.prev.Options != nil && b.prev.Options.tls() != c.Options.tls()
 }
 
 // contentHosts returns the hosts whose oldest service asks for no certificate, because one is made out to them. No other app takes
@@ -304,8 +304,8 @@ func wildcardOf(host string) string {
 	return ""
 }
 
-// sameCertificates reports whether two configurations show the same certificates for the same names.
-func (c *Config) sameCertificates(o *Config) bool {
+// SameCertificates reports whether two configurations show the same certificates for the same names.
+func (c *Config) SameCertificates(o *Config) bool {
 	return slices.EqualFunc(c.Certificates, o.Certificates, CertificateUse.equal) &&
 		(c.Options == o.Options || slices.EqualFunc(c.Options.Certificates, o.Options.Certificates, Certificate.equal))
 }
@@ -334,25 +334,49 @@ func (u CertificateUse) equal(o CertificateUse) bool {
 const lineHosts = 200
 
 // tls reports whether HAProxy has a use for certificates.
-func (o *Options) tls() bool { return len(o.HTTPSBind) > 0 || len(o.Certificates) > 0 }
+func (o *Options) tls() bool { return o != nil && (len(o.HTTPSBind) > 0 || len(o.Certificates) > 0) }
 
-// certListText returns the list that HAProxy reads. The default certificate comes first and answers for no name of its own: who asks
-// for a name that nobody has gets it too.
+// certListText returns the list that HAProxy reads.
 func certListText(c *Config) []byte {
-	out := []byte(c.Options.MapPath(CertificateFile(DefaultCertificate)) + " !*\n")
+	var out []byte
+	for _, l := range c.CertificateLines() {
+		out = append(append(out, l.String()...), '\n')
+	}
+	return out
+}
+
+// CertificateLine is one line of the list of certificates.
+type CertificateLine struct {
+	File    string   // absolute
+	Filters []string // names for which it answers, each followed by those that it, a wildcard, does not cover: "*.x", "!a.x"
+}
+
+// String returns the line as it stands in the list.
+func (l CertificateLine) String() string { return l.File + " " + strings.Join(l.Filters, " ") }
+
+// CertificateLines returns the list of certificates. The default certificate comes first and answers for no name of its own: who asks
+// for a name that nobody has gets it too. Without TLS there is none.
+func (c *Config) CertificateLines() []CertificateLine {
+	if !c.Options.tls() {
+		return nil
+	}
+	out := []CertificateLine{{c.Options.MapPath(CertificateFile(DefaultCertificate)), []string{"!*"}}}
 	for _, use := range c.Certificates {
 		for hosts := range slices.Chunk(use.Hosts, lineHosts) {
-			out = append(out, c.Options.MapPath(CertificateFile(use.Name))...)
+			l := CertificateLine{File: c.Options.MapPath(CertificateFile(use.Name))}
 			for _, h := range hosts {
-				out = append(append(out, ' '), h...)
+				l.Filters = append(l.Filters, h)
 				for _, not := range use.Not {
 					if wildcardOf(not) == h {
-						out = append(append(out, " !"...), not...)
+						l.Filters = append(l.Filters, "!"+not)
 					}
 				}
 			}
-			out = append(out, '\n')
+			out = append(out, l)
 		}
 	}
 	return out
 }
+
+// CertificateListPath returns the path of the list of certificates, as HAProxy knows it.
+func (o *Options) CertificateListPath() string { return o.MapPath(certList) }

@@ -207,7 +207,7 @@ func TestNobodyTakesAnotherAppsCertificate(t *testing.T) {
 	}
 }
 
-// What leads to a reload, and what does not.
+// Which certificates there are, and for which names, changes without a reload; that there is TLS at all does not.
 func TestCertificatesThatComeAndGo(t *testing.T) {
 	o := testOptions("/d")
 	o.HTTPSBind, o.Certificates = []string{":443"}, []Certificate{{"a", []string{"a.local"}}}
@@ -215,17 +215,24 @@ func TestCertificatesThatComeAndGo(t *testing.T) {
 	c := Build(tableOf(app), o, nil)
 	more := *o
 	more.Certificates = append(slices.Clone(o.Certificates), Certificate{"b", []string{"b.local"}})
-	if got := Diff(c, Build(tableOf(app), &more, c)).Reasons; !slices.Equal(got, []Reason{CertificatesChanged}) {
-		t.Errorf("a new certificate: %v", got)
-	}
+	two := Build(tableOf(app), &more, c)
 	named := *app
 	named.Policy.TLS = "a"
-	if got := Diff(c, Build(tableOf(&named), o, c)).Reasons; !slices.Equal(got, []Reason{CertificatesChanged}) {
-		t.Errorf("a label that asks for a certificate: %v", got)
+	for name, want := range map[string]*Config{"a new certificate": two, "a label that asks for a certificate": Build(tableOf(&named), o, c)} {
+		if got := Diff(c, want).Reasons; len(got) != 0 || c.SameCertificates(want) || Applied(c, want) != want {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
-	same := *o
-	if got := Diff(c, Build(tableOf(app), &same, c)).Reasons; len(got) != 0 {
-		t.Errorf("nothing new: %v", got)
+	if got := Diff(two, Build(tableOf(app), o, two)).Reasons; len(got) != 0 {
+		t.Errorf("a certificate that is gone: %v", got)
+	}
+	none := *o
+	none.HTTPSBind, none.Certificates = nil, nil
+	one := none
+	one.Certificates = o.Certificates
+	c = Build(tableOf(app), &none, nil)
+	if got := Diff(c, Build(tableOf(app), &one, c)).Reasons; !slices.Equal(got, []Reason{CertificatesChanged}) {
+		t.Errorf("the first certificate without an HTTPS entry: %v", got)
 	}
 }
 

@@ -8,11 +8,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"signalbox"
 	"signalbox/haproxy"
 )
 
@@ -177,7 +180,8 @@ func TestFilesWithRenewedCertificatesAreNotBehind(t *testing.T) {
 	}
 }
 
-// What HAProxy does not take over its socket, here because it is too long, comes with a reload; new and removed ones do so too.
+// What HAProxy does not take over its socket comes with a reload: a chain, or names, that are too long for a command, and a second
+// certificate for a name that has to be asked first.
 func TestCertificatesThatNeedAReload(t *testing.T) {
 	r := newTLSRig(t)
 	put(t, r.source, "shop", pemFor(t, "shop.local", time.Hour))
@@ -189,6 +193,13 @@ func TestCertificatesThatNeedAReload(t *testing.T) {
 	c := haproxy.Build(table(service("shop", task(t, "one"))), r.listed(), nil)
 	r.apply(c)
 
+	reloads := func(n uint64) {
+		t.Helper()
+		r.until(fmt.Sprintf("reload %d", n), func() bool { return app.Status().Reloads == n })
+		if reason := app.Status().ReloadReason; reason != string(ReasonCertificate) {
+			t.Errorf("reload %d for %q", n, reason)
+		}
+	}
 	long := pemFor(t, "shop.local", time.Hour)
 	chain := long[:strings.Index(string(long), "-----BEGIN PRIVATE")]
 	for range 40 {
@@ -197,26 +208,154 @@ func TestCertificatesThatNeedAReload(t *testing.T) {
 	put(t, r.source, "shop", long)
 	r.read()
 	r.until("the long chain is shown", func() bool { return r.serial("shop.local") == serialOf(t, long) })
-	r.until("the reason is said", func() bool { return app.Status().ReloadReason == string(ReasonCertificate) })
+	reloads(2)
 
-	put(t, r.source, "cart", pemFor(t, "cart.local", time.Hour))
-	r.read()
-	<-r.certs.Changed()
-	c = haproxy.Build(table(service("shop", task(t, "one"))), r.listed(), c)
-	if out := r.apply(c); !slices.Contains(out.Reasons, haproxy.CertificatesChanged) {
-		t.Errorf("a new certificate: %+v", out)
-	}
-	was := r.serial("cart.local")
-	if err := os.Remove(filepath.Join(r.source, "cart.pem")); err != nil {
-		t.Fatal(err)
-	}
+	first := pemFor(t, "shop.local", time.Hour)
+	put(t, r.source, "first", first)
 	r.read()
 	c = haproxy.Build(table(service("shop", task(t, "one"))), r.listed(), c)
-	if out := r.apply(c); !out.Reloaded || r.serial("cart.local") == was {
-		t.Errorf("a removed certificate: %+v", out)
+	r.apply(c)
+	r.until("the one that comes first is shown", func() bool { return r.serial("shop.local") == serialOf(t, first) })
+	reloads(3)
+}
+
+// Certificates, and the names that lead to them, come, change and go while requests and connections go on: no handshake is shown
+// another one than before or after the change, and nothing is reloaded.
+func TestCertificatesComeAndGoWithoutAReload(t *testing.T) {
+	r := newTLSRig(t)
+	shop := pemFor(t, "shop.local", time.Hour)
+	put(t, r.source, "shop", shop)
+	r.read()
+	s := r.real()
+	s.Certificates = r.certs
+	r.start(s)
+	one := task(t, "one")
+	c := haproxy.Build(table(service("shop", one), service("named", one)), r.listed(), nil)
+	r.apply(c)
+	own := r.serial("other.local")
+	var wrong atomic.Value
+	var handshakes atomic.Int64
+	done := make(chan struct{})
+	var clients sync.WaitGroup
+	for range 2 {
+		clients.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if got := r.serial("shop.local"); got != serialOf(t, shop) {
+					wrong.Store(got)
+				}
+				handshakes.Add(1)
+			}
+		})
 	}
-	if _, err := os.Stat(filepath.Join(r.dir, haproxy.CertificateFile("cart"))); err == nil {
-		t.Error("the copy of a removed certificate stays")
+	build := func(services ...*signalbox.Service) {
+		t.Helper()
+		r.read()
+		c = haproxy.Build(table(services...), r.listed(), c)
+		if out := r.apply(c); out.Reloaded {
+			t.Errorf("%+v", out)
+		}
+	}
+	shown := func(host, serial string) {
+		t.Helper()
+		r.until(host+" has its certificate", func() bool { return r.serial(host) == serial })
+	}
+	for i := range 10 {
+		cart := pemFor(t, "cart.local", time.Duration(i+2)*time.Hour)
+		put(t, r.source, "cart", cart)
+		build(service("shop", one), service("named", one))
+		shown("cart.local", serialOf(t, cart))
+
+		// A label leads a name that nobody had to it, and then to another certificate.
+		named := service("named", one)
+		named.Policy.TLS = "cart"
+		build(service("shop", one), named)
+		shown("named.local", serialOf(t, cart))
+		named = service("named", one)
+		named.Policy.TLS = "shop"
+		build(service("shop", one), named)
+		shown("named.local", serialOf(t, shop))
+
+		if err := os.Remove(filepath.Join(r.source, "cart.pem")); err != nil {
+			t.Fatal(err)
+		}
+		build(service("shop", one), service("named", one))
+		shown("cart.local", own)
+		shown("named.local", own)
+	}
+	close(done)
+	clients.Wait()
+	if got := wrong.Load(); got != nil {
+		t.Errorf("during %d handshakes shop.local was shown %v", handshakes.Load(), got)
+	}
+	if n := r.app.Status().Reloads; n != 1 {
+		t.Errorf("%d reloads", n)
+	}
+	rt := NewRuntime(r.opts.StatsSocket)
+	defer rt.Close()
+	path := filepath.Join(r.dir, haproxy.CertificateFile("cart"))
+	r.until("nothing of a removed certificate stays", func() bool {
+		answers, err := rt.Do(t.Context(), "show ssl cert", "show ssl crt-list -n "+r.opts.CertificateListPath())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = os.Stat(path)
+		return err != nil && !strings.Contains(answers[0]+answers[1], path)
+	})
+	if n := testutil.CollectAndCount(r.app.met.repairs); n != 0 {
+		t.Errorf("%d kinds of repairs, though nobody else changed anything", n)
+	}
+}
+
+// Whatever somebody else does to HAProxy's certificates is found and undone, counted and said.
+func TestTheAuditRepairsCertificates(t *testing.T) {
+	r := newTLSRig(t)
+	shop, foreign := pemFor(t, "shop.local", time.Hour), pemFor(t, "shop.local", time.Hour)
+	put(t, r.source, "shop", shop)
+	r.read()
+	s := r.real()
+	s.Certificates, s.AuditInterval = r.certs, 200*time.Millisecond
+	r.start(s)
+	c := haproxy.Build(table(service("shop", task(t, "one"))), r.listed(), nil)
+	r.apply(c)
+	list, path := r.opts.CertificateListPath(), filepath.Join(r.dir, haproxy.CertificateFile("shop"))
+	r.until("the certificates are known", func() bool { return r.serial("shop.local") == serialOf(t, shop) && r.audits() > 1 })
+	rt := NewRuntime(r.opts.StatsSocket)
+	defer rt.Close()
+	do := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	repaired := func(kind string, n float64) {
+		t.Helper()
+		r.until(fmt.Sprintf("%v repairs of %s", n, kind), func() bool {
+			return counterValue(t, r.app.met.repairs.WithLabelValues(kind)) >= n && r.serial("shop.local") == serialOf(t, shop)
+		})
+	}
+	do(rt.SetCertificate(t.Context(), path, foreign))
+	repaired("certificate", 1)
+	entries := func() []CertificateEntry {
+		answers, err := rt.Do(t.Context(), "show ssl crt-list -n "+list)
+		do(err)
+		all, err := ParseCertificateList(answers[0])
+		do(err)
+		return all
+	}
+	do(rt.DeleteCertificateLine(t.Context(), list, entries()[1]))
+	repaired("certificates", 1)
+	do(rt.AddCertificateLine(t.Context(), list, haproxy.CertificateLine{File: path, Filters: []string{"theirs.local"}}))
+	repaired("certificates", 2)
+	r.until("their line is gone", func() bool { return len(entries()) == 2 })
+	do(rt.say(t.Context(), "set ssl cert "+path+" <<\n"+string(foreign)+"\n", "Transaction", "!"))
+	repaired("certificate", 2)
+	if n := r.app.Status().Reloads; n != 1 {
+		t.Errorf("%d reloads", n)
 	}
 }
 

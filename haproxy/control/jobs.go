@@ -59,9 +59,10 @@ type jobResult struct {
 	suspects []string        // apps that make config unusable
 	reason   error           // what it was unusable for
 
-	certs   map[string]uint64 // versions of the certificates that worker has
-	changes uint64            // of Certificates, before
-	renewed []string          // certificates that were put in
+	certs    knownCertificates // what worker has
+	changes  uint64            // of Certificates, before
+	renewed  []string          // certificates that were put in
+	relisted int               // lines of their list that were added or taken away
 }
 
 // checkPause is how many times the CPU time of a check has to pass before a background one: they take a thousandth of a core.
@@ -295,7 +296,7 @@ func (a *Applier) reloaded(ctx context.Context, r jobResult) {
 	a.met.reloadSeconds.Observe(r.took.Seconds())
 	a.retryWait, a.retryAt = 0, time.Time{}
 	a.rt.Close()
-	a.worker, a.loaded, a.certs, a.certAt = r.worker, r.config, nil, time.Time{}
+	a.worker, a.loaded, a.certs, a.certAt = r.worker, r.config, knownCertificates{}, time.Time{}
 	a.reasons, a.forced, a.refused, a.unchecked = nil, nil, 0, r.newer
 	a.withheld.accepted()
 	a.gen++

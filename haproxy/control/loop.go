@@ -41,9 +41,10 @@ type state struct {
 	checkCPU   time.Duration // of the last check
 	auditAt    time.Time
 
-	certs       map[string]uint64 // versions of the certificates that worker is known to have
+	certs       knownCertificates // what worker is known to have
 	certChanges uint64            // of Certificates, when the worker last had them all
 	certAt      time.Time         // of the last look at them
+	certFor     *haproxy.Config   // for which that was
 
 	busy      jobKind
 	holdUntil time.Time // while it reloads: until when what opens something waits for the new worker; zero: it does not
@@ -281,7 +282,7 @@ func (a *Applier) attach(ctx context.Context) bool {
 			a.log.WithField("pid", w.PID).Warn("HAProxy has another worker than before")
 		}
 		a.loaded = a.loadedBy(w)
-		a.worker, a.certs, a.certAt = w, nil, time.Time{}
+		a.worker, a.certs, a.certAt = w, knownCertificates{}, time.Time{}
 	}
 	a.mu.Lock()
 	a.status.PID, a.status.Version = info.PID, info.Version

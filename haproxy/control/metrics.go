@@ -34,7 +34,7 @@ func newCounters() *counters {
 		commands: vec("signalbox_haproxy_commands_total", "Runtime commands by result (accepted, refused).", "result"),
 		checks:   vec("signalbox_haproxy_checks_total", "Runs of haproxy -c by result (accepted, rejected, timeout, failed).", "result"),
 		repairs: vec("signalbox_haproxy_audit_repairs_total",
-			"Places where the running state was not the model's, by kind (server, shape, or the map: hosts, names and so on).", "kind"),
+			"Places where the running state was not the model's, by kind (server, shape, certificate, certificates for their list, or the map: hosts, names and so on).", "kind"),
 		audits:         counter("signalbox_haproxy_audits_total", "Comparisons of the running state with the model."),
 		fileErrors:     counter("signalbox_haproxy_file_errors_total", "Failures to render or write HAProxy's files."),
 		workersChanged: counter("signalbox_haproxy_worker_changes_total", "Workers that appeared without a reload of ours."),

@@ -177,6 +177,56 @@ func ParseMap(s string) ([]MapLine, error) {
 	return out, nil
 }
 
+// CertificateEntry is one line of a list of certificates that HAProxy holds.
+type CertificateEntry struct {
+	Text   string // as the list's file would say it, "/d/x.pem x.local !y.x.local"
+	File   string
+	Number int // by which HAProxy tells it from others with the same file
+}
+
+// ParseCertificateList reads the answer to "show ssl crt-list -n <list>".
+func ParseCertificateList(s string) ([]CertificateEntry, error) {
+	head, rest, _ := strings.Cut(s, "\n")
+	if !strings.HasPrefix(head, "# ") {
+		return nil, fmt.Errorf("no list of certificates in %q", cut(s, 80))
+	}
+	var out []CertificateEntry
+	for line := range strings.SplitSeq(rest, "\n") {
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		where, filters, _ := strings.Cut(line, " ")
+		i := strings.LastIndexByte(where, ':')
+		n, err := strconv.Atoi(where[i+1:])
+		if i <= 0 || err != nil {
+			return nil, fmt.Errorf("no number in %q", cut(line, 200))
+		}
+		out = append(out, CertificateEntry{Text: where[:i] + " " + filters, File: where[:i], Number: n})
+	}
+	return out, nil
+}
+
+// ParseCertificateFiles reads the answer to "show ssl cert": the files of the certificates that HAProxy holds, and those of which a
+// change was begun and not ended.
+func ParseCertificateFiles(s string) (held, begun []string, err error) {
+	section := ""
+	for line := range strings.SplitSeq(s, "\n") {
+		line = strings.TrimSpace(line)
+		switch {
+		case line == "":
+		case strings.HasPrefix(line, "# "):
+			section = line[2:]
+		case section == "filename":
+			held = append(held, line)
+		case section == "transaction":
+			begun = append(begun, strings.TrimPrefix(line, "*"))
+		default:
+			return nil, nil, fmt.Errorf("%q among the files of certificates", cut(line, 200))
+		}
+	}
+	return held, begun, nil
+}
+
 // Stat is one line of "show stat". A counter that does not apply is 0.
 type Stat struct {
 	Proxy, Server string // Server is FRONTEND, BACKEND or a server's name

@@ -90,8 +90,14 @@ func readBack(base, hint *haproxy.Config, act actual) (*haproxy.Config, []differ
 			}
 			// Servers were added that the file did not say yet, or were lost with a worker.
 			diffs = append(diffs, difference{"server", fmt.Sprintf("%s has %d servers instead of %d", b.Name, len(got), len(b.Slots))})
+			more := len(b.Slots)
 			b = b.Sized(len(got))
 			slots = b.Slots
+			if h := backend(hint, b.Name); h != nil { // as they were added
+				for k := more; k < min(len(slots), len(h.Slots)); k++ {
+					slots[k].Pace = h.Slots[k].Pace
+				}
+			}
 		}
 		for k, s := range b.Slots {
 			st := got[k]

@@ -4,97 +4,39 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"signalbox/haproxy"
 )
 
-// ReasonCertificate is the reason for a reload after a renewed certificate could not be put in over the runtime socket.
-const ReasonCertificate haproxy.Reason = "certificate renewed"
+// ReasonCertificate is the reason for a reload after a certificate, or a name that leads to one, could not be changed over the runtime
+// socket.
+const ReasonCertificate haproxy.Reason = "certificate refused"
 
-// errCertificate says that HAProxy did not take a certificate.
-var errCertificate = errors.New("HAProxy did not take the certificate")
-
-// maxPayload is the longest command with a payload: HAProxy reads it into one buffer of 16 KiB, with room for what it adds.
-const maxPayload = 15 << 10
-
-// CertificateFingerprint asks the worker w for the SHA-1 of the certificate that it has from the file at path.
-func (r *Runtime) CertificateFingerprint(ctx context.Context, w Worker, path string) (string, error) {
-	command := "show ssl cert " + path
-	answers, err := r.exchange(ctx, w, []string{command}, nil)
-	if err != nil {
-		return "", err
-	}
-	for line := range strings.Lines(answers[0]) {
-		if sum, ok := strings.CutPrefix(line, "SHA1 FingerPrint: "); ok {
-			return strings.TrimSpace(sum), nil
-		}
-	}
-	return "", &UnexpectedError{command, answers[0]}
+// knownCertificates are what a worker is known to have.
+type knownCertificates struct {
+	versions map[string]uint64 // by certificate
+	lines    []string          // of the list
 }
 
-// SetCertificate replaces the certificate that a worker has from the file at path. Connections that stand are not touched. It does
-// not write the file.
-func (r *Runtime) SetCertificate(ctx context.Context, path string, pem []byte) error {
-	set := "set ssl cert " + path + " <<\n" + string(pem) + "\n"
-	if len(set) > maxPayload {
-		return fmt.Errorf("%w: with its chain it has %d bytes, more than fit a command", errCertificate, len(pem))
-	}
-	for _, c := range []struct{ command, prefix, suffix string }{
-		{set, "Transaction created for certificate " + path, "!"},
-		{"commit ssl cert " + path + "\n", "Committing " + path, "Success!"},
-	} {
-		answer, err := r.once(ctx, c.command)
-		if err != nil {
-			return fmt.Errorf("putting a certificate in: %w", err)
-		}
-		if !strings.HasPrefix(answer, c.prefix) || !strings.HasSuffix(answer, c.suffix) {
-			_, _ = r.once(ctx, "abort ssl cert "+path+"\n")
-			head, _, _ := strings.Cut(c.command, "\n")
-			return &UnexpectedError{head, answer}
-		}
-	}
-	return nil
-}
-
-// once sends a command on a connection of its own and returns all that comes back. With a prompt, HAProxy would add to the answer for
-// each line of a payload.
-func (r *Runtime) once(ctx context.Context, command string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
-	defer cancel()
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", r.path)
-	if err != nil {
-		return "", err
-	}
-	defer conn.Close()
-	deadline, _ := ctx.Deadline()
-	if err := conn.SetDeadline(deadline); err != nil {
-		return "", err
-	}
-	if _, err := io.WriteString(conn, command); err != nil {
-		return "", err
-	}
-	answer, err := io.ReadAll(io.LimitReader(conn, 64<<10))
-	return strings.Trim(string(answer), "\n"), err
-}
-
-// renewDue reports whether the worker may have other certificates than it should. Files of another shape go first, and a try that
-// failed is not repeated at once.
+// renewDue reports whether the worker may have other certificates than it should, or others for a name. Files of another shape go
+// first, and a try that failed is not repeated at once.
 func (a *Applier) renewDue(now time.Time) bool {
 	c := a.cfg.Certificates
-	if c == nil || a.running == nil || len(a.reasons) > 0 || a.shapeMoved || now.Sub(a.certAt) < a.cfg.FileInterval {
+	if c == nil || a.running == nil || len(a.reasons) > 0 || a.shapeMoved {
 		return false
 	}
-	return c.changes() != a.certChanges || now.Sub(a.certAt) >= a.cfg.AuditInterval
+	if a.certFor != nil && a.certFor != a.running && !a.running.SameCertificates(a.certFor) {
+		return true
+	}
+	return now.Sub(a.certAt) >= a.cfg.FileInterval && (c.changes() != a.certChanges || now.Sub(a.certAt) >= a.cfg.AuditInterval)
 }
 
 func (a *Applier) startRenew(ctx context.Context, now time.Time) {
-	a.certAt = now
+	a.certAt, a.certFor = now, a.running
 	config, worker, known, changes := a.running, a.worker, a.certs, a.cfg.Certificates.changes()
 	a.job(renewing, func() jobResult {
 		r := a.renew(ctx, config, worker, known)
@@ -103,10 +45,10 @@ func (a *Applier) startRenew(ctx context.Context, now time.Time) {
 	})
 }
 
-// renew writes the files of what runs, with the certificates as they are now, and puts into the worker those that it does not have.
-// known says which versions it is known to have.
-func (a *Applier) renew(ctx context.Context, config *haproxy.Config, worker Worker, known map[string]uint64) jobResult {
-	r := jobResult{config: config, worker: worker, certs: map[string]uint64{}}
+// renew writes the files of what runs, with the certificates as they are now, and gives the worker those that it does not have, and
+// the names for which they answer. known says what it is known to have: anything else is somebody else's doing.
+func (a *Applier) renew(ctx context.Context, config *haproxy.Config, worker Worker, known knownCertificates) jobResult {
+	r := jobResult{config: config, worker: worker, certs: knownCertificates{versions: map[string]uint64{}}}
 	pairs := a.cfg.Certificates.pairs(config.Options)
 	if len(pairs) == 0 {
 		return r
@@ -120,29 +62,196 @@ func (a *Applier) renew(ctx context.Context, config *haproxy.Config, worker Work
 	r.publishAt, r.published = time.Now(), true
 	rt := NewRuntime(a.cfg.StatsSocket)
 	defer rt.Close()
-	for _, p := range pairs {
-		path := filepath.Join(a.cfg.Dir, haproxy.CertificateFile(p.Name))
-		has, err := rt.CertificateFingerprint(ctx, worker, path)
-		if err != nil {
-			r.err = err
-			return r
-		}
-		if was := known[p.Name]; has != p.Fingerprint || was != 0 && was != p.version {
-			if r.err = rt.SetCertificate(ctx, path, p.PEM); r.err != nil {
-				return r
-			}
-			if has, r.err = rt.CertificateFingerprint(ctx, worker, path); r.err != nil {
-				return r
-			}
-			if has != p.Fingerprint {
-				r.err = fmt.Errorf("%w: it shows %s", errCertificate, has)
-				return r
-			}
-			r.renewed = append(r.renewed, p.Name)
-		}
-		r.certs[p.Name] = p.version
-	}
+	j := renewal{rt: rt, worker: worker, list: config.Options.CertificateListPath(), dir: a.cfg.Dir, known: known, result: &r}
+	r.err = j.run(ctx, config, pairs)
 	return r
+}
+
+// renewal is one comparison of a worker's certificates with what they should be.
+type renewal struct {
+	rt        *Runtime
+	worker    Worker
+	list, dir string
+	known     knownCertificates
+	result    *jobResult
+}
+
+func (j *renewal) run(ctx context.Context, config *haproxy.Config, pairs []heldCertificate) error {
+	answers, err := j.rt.exchange(ctx, j.worker, []string{"show ssl crt-list", "show ssl cert"}, nil)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(strings.Fields(answers[0]), j.list) {
+		return nil // nothing listens for TLS
+	}
+	held, begun, err := ParseCertificateFiles(answers[1])
+	if err != nil {
+		return &UnexpectedError{"show ssl cert", answers[1]}
+	}
+	for _, path := range begun { // by somebody who will not end it, and until then nobody can change another one
+		if err := j.rt.say(ctx, "abort ssl cert "+path+"\n", "Transaction aborted for certificate '"+path, "'!"); err != nil {
+			return err
+		}
+		j.differs("certificate", path+" was being changed by somebody else")
+	}
+	for _, p := range pairs {
+		path := filepath.Join(j.dir, haproxy.CertificateFile(p.Name))
+		if err := j.certificate(ctx, p, path, slices.Contains(held, path)); err != nil {
+			return err
+		}
+		held = slices.DeleteFunc(held, func(h string) bool { return h == path })
+	}
+	if err := j.lines(ctx, config.CertificateLines()); err != nil {
+		return err
+	}
+	for _, path := range held {
+		if _, ok := haproxy.CertificateIn(filepath.Base(path)); !ok || filepath.Dir(path) != j.dir {
+			continue
+		}
+		if err := j.rt.DeleteCertificate(ctx, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// certificate makes sure that the worker has one certificate.
+func (j *renewal) certificate(ctx context.Context, p heldCertificate, path string, held bool) error {
+	was := j.known.versions[p.Name]
+	if !held {
+		if was != 0 {
+			j.differs("certificate", p.Name+" is missing")
+		}
+		if err := j.rt.NewCertificate(ctx, path, p.PEM); err != nil {
+			return err
+		}
+	}
+	has, err := j.rt.CertificateFingerprint(ctx, j.worker, path)
+	if err != nil {
+		return err
+	}
+	if held && (has != p.Fingerprint || was != 0 && was != p.version) {
+		if was == p.version {
+			j.differs("certificate", p.Name+" is another one: "+has+" instead of "+p.Fingerprint)
+		}
+		if err := j.rt.SetCertificate(ctx, path, p.PEM); err != nil {
+			return err
+		}
+		if has, err = j.rt.CertificateFingerprint(ctx, j.worker, path); err != nil {
+			return err
+		}
+		j.result.renewed = append(j.result.renewed, p.Name)
+	}
+	if has != p.Fingerprint {
+		return fmt.Errorf("%w: it shows %s", errCertificate, has)
+	}
+	j.result.certs.versions[p.Name] = p.version
+	return nil
+}
+
+// lines brings the list of certificates to what it should be. What is new comes first: no name is without a certificate meanwhile.
+func (j *renewal) lines(ctx context.Context, want []haproxy.CertificateLine) error {
+	entries, err := j.entries(ctx)
+	if err != nil {
+		return err
+	}
+	texts := make([]string, len(want))
+	for i, l := range want {
+		texts[i] = l.String()
+	}
+	if j.known.lines != nil {
+		j.compareLines(entries)
+	}
+	final := make([]string, 0, len(want))
+	var extra []CertificateEntry
+	lacks := slices.Clone(want)
+	for _, e := range entries {
+		if i := slices.IndexFunc(lacks, func(l haproxy.CertificateLine) bool { return l.String() == e.Text }); i >= 0 {
+			lacks, final = slices.Delete(lacks, i, i+1), append(final, e.Text)
+		} else {
+			extra = append(extra, e)
+		}
+	}
+	for _, l := range lacks {
+		final = append(final, l.String())
+	}
+	if !sameOrder(final, texts) {
+		return fmt.Errorf("%w: a name has several, and which one comes first can only be said in the file", errCertificate)
+	}
+	for _, l := range lacks {
+		if err := j.rt.AddCertificateLine(ctx, j.list, l); err != nil {
+			return err
+		}
+	}
+	for _, e := range extra {
+		if err := j.rt.DeleteCertificateLine(ctx, j.list, e); err != nil {
+			return err
+		}
+	}
+	j.result.certs.lines, j.result.relisted = texts, len(lacks)+len(extra)
+	return nil
+}
+
+func (j *renewal) entries(ctx context.Context) ([]CertificateEntry, error) {
+	command := "show ssl crt-list -n " + j.list
+	answers, err := j.rt.exchange(ctx, j.worker, []string{command}, nil)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := ParseCertificateList(answers[0])
+	if err != nil {
+		return nil, &UnexpectedError{command, answers[0]}
+	}
+	return entries, nil
+}
+
+// compareLines notes what somebody else did to the list.
+func (j *renewal) compareLines(entries []CertificateEntry) {
+	known := slices.Clone(j.known.lines)
+	for _, e := range entries {
+		if i := slices.Index(known, e.Text); i >= 0 {
+			known = slices.Delete(known, i, i+1)
+		} else {
+			j.differs("certificates", "the line "+cut(e.Text, 200)+" is too many")
+		}
+	}
+	for _, text := range known {
+		j.differs("certificates", "the line "+cut(text, 200)+" is missing")
+	}
+}
+
+func (j *renewal) differs(kind, what string) {
+	j.result.diffs = append(j.result.diffs, difference{kind, what})
+}
+
+// sameOrder reports whether each name finds its certificates in the same order in two lists of the same lines.
+func sameOrder(a, b []string) bool {
+	return slices.Equal(a, b) || slices.Equal(shared(a), shared(b))
+}
+
+// shared returns the names that several lines have, each with its file, in the order of the lines.
+func shared(lines []string) []string {
+	count := map[string]int{}
+	for _, l := range lines {
+		for _, name := range strings.Fields(l)[1:] {
+			count[name]++
+		}
+	}
+	var out []string
+	for _, l := range lines {
+		f := strings.Fields(l)
+		for _, name := range f[1:] {
+			if count[name] > 1 {
+				out = append(out, name+" "+f[0])
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(x, y string) int {
+		x, _, _ = strings.Cut(x, " ")
+		y, _, _ = strings.Cut(y, " ")
+		return strings.Compare(x, y)
+	})
+	return out
 }
 
 // renewed takes in what became of the certificates. What HAProxy did not take over its socket it takes from the files.
@@ -154,18 +263,24 @@ func (a *Applier) renewed(r jobResult) {
 		a.certAt = time.Time{}
 		return
 	}
+	for i, d := range r.diffs {
+		a.met.repairs.WithLabelValues(d.kind).Inc()
+		if i < 20 {
+			a.log.WithField("kind", d.kind).Warn("audit: " + d.what)
+		}
+	}
 	for _, name := range r.renewed {
 		a.log.WithField("certificate", name).Info("put a renewed certificate in, without a reload")
 	}
-	if len(r.renewed) > 0 {
-		a.tell(Step{Cause: CauseCertificate, Certificates: r.renewed, Done: true})
+	if r.relisted > 0 {
+		a.log.WithField("lines", r.relisted).Info("changed which certificates answer for which names, without a reload")
 	}
 	var unexpected *UnexpectedError
 	switch {
 	case r.err == nil:
 		a.certs, a.certChanges = r.certs, r.changes
 	case errors.As(r.err, &unexpected), errors.Is(r.err, errCertificate):
-		a.log.WithError(r.err).Warn("a certificate comes with a reload")
+		a.log.WithError(r.err).Warn("the certificates come with a reload")
 		a.force(ReasonCertificate)
 	case !r.published:
 		a.onDisk = nil // some of the files may be new

@@ -156,6 +156,9 @@ func (r *rig) get(host string) (int, string) {
 	return resp.StatusCode, string(b)
 }
 
+// audits returns how often the running state was compared with the model.
+func (r *rig) audits() float64 { return counterValue(r.t, r.app.met.audits) }
+
 // until polls until ok.
 func (r *rig) until(what string, ok func() bool) {
 	r.t.Helper()
