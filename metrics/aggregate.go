@@ -22,6 +22,7 @@ type AggregatorConfig struct {
 	Directory   Directory     // nil: tasks are known by their addresses only, and no series ends before its Grace
 	MaxServices int           // 0: 4096
 	MaxTasks    int           // per service; 0: 512
+	MaxRoutes   int           // per service; 0: 32
 	Grace       time.Duration // for which the series of a service or task that is gone stay; 0: 5 min
 	// Started is when counting began: workers that started before are counted from their first line on. Zero: now.
 	Started time.Time
@@ -38,6 +39,7 @@ type Aggregator struct {
 	overflow   map[string]uint64 // by dimension
 	generation uint64
 	lastRecord time.Time
+	scratch    []byte // of a route
 	// shown are the highest account values that a counter has shown: counters never fall.
 	shown  Loss
 	recent [lossLooks]Loss
@@ -60,6 +62,14 @@ type service struct {
 	duration, response      Histogram
 	connect, queue, reading Histogram
 
+	failures map[failed]uint64
+	tls      [len(tlsNames)]uint64
+
+	about     About
+	aboutAt   uint64 // the generation of about
+	templates []template
+	routes    map[string]*route
+
 	tasks map[string]*task // by task id
 	addrs map[string]*addr // by server address
 	last  *addr
@@ -81,6 +91,7 @@ type addr struct {
 	name       string
 	task       *task
 	locality   Locality
+	state      string
 	generation uint64
 	from       int64 // µs; the answer holds for records from then on
 	until      int64
@@ -102,6 +113,9 @@ func NewAggregator(cfg AggregatorConfig) *Aggregator {
 	}
 	if cfg.MaxTasks <= 0 {
 		cfg.MaxTasks = 512
+	}
+	if cfg.MaxRoutes <= 0 {
+		cfg.MaxRoutes = 32
 	}
 	if cfg.Grace <= 0 {
 		cfg.Grace = 5 * time.Minute
@@ -159,9 +173,15 @@ func (a *Aggregator) record(r *Record, b *Batch) {
 	}
 	s.seen = b.At
 	s.count(r)
+	a.route(s, r)
+	state := ""
 	if len(r.ServerAddr) > 0 {
 		a.task(s, r, b.At).count(r, b.At)
+		if s.last != nil {
+			state = s.last.state
+		}
 	}
+	s.fail(r.Failure(), state)
 }
 
 func (a *Aggregator) account(r *Record, b *Batch) bool {
@@ -181,7 +201,10 @@ func (a *Aggregator) service(name string) *service {
 	}
 	s := a.services[name]
 	if s == nil {
-		s = &service{name: name, tasks: map[string]*task{}, addrs: map[string]*addr{}}
+		s = &service{
+			name: name, tasks: map[string]*task{}, addrs: map[string]*addr{}, routes: map[string]*route{}, failures: map[failed]uint64{},
+			aboutAt: 1<<64 - 1,
+		}
 		a.services[name] = s
 	}
 	return s
@@ -201,6 +224,9 @@ func (s *service) count(r *Record) {
 	if r.Redispatched {
 		s.redispatches++
 	}
+	if len(r.TLSVersion) > 0 {
+		s.tls[tlsIndex(r.TLSVersion)]++
+	}
 	if r.Total >= 0 {
 		s.duration.Observe(uint64(r.Duration()))
 	}
@@ -216,6 +242,31 @@ func (s *service) count(r *Record) {
 	if r.Read >= 0 {
 		s.reading.Observe(uint64(r.Read) * 1000)
 	}
+}
+
+// failed is a kind of failure, and in which state the orchestrator had the task, "" where none was chosen or nobody knows.
+type failed struct {
+	failure Failure
+	state   string
+}
+
+// fail counts a failure, unless there is none.
+func (s *service) fail(f Failure, state string) {
+	if f != Fine {
+		s.failures[failed{f, state}]++
+	}
+}
+
+// tlsNames are the versions of TLS that series tell apart; "TLS" is one that the log does not say.
+var tlsNames = [...]string{Other, "TLS", "SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"}
+
+func tlsIndex(version []byte) int {
+	for i, name := range tlsNames {
+		if string(version) == name {
+			return i
+		}
+	}
+	return 0
 }
 
 // code counts n requests of a method and a code.
@@ -276,11 +327,11 @@ func (a *Aggregator) task(s *service, r *Record, now time.Time) *task {
 		us = r.Accepted * 1000
 	}
 	if at.task == nil || at.generation != a.generation || us < at.from || us >= at.until {
-		at.from, at.until, at.generation, at.locality = 0, 1<<63-1, a.generation, Anywhere
+		at.from, at.until, at.generation, at.locality, at.state = 0, 1<<63-1, a.generation, Anywhere, ""
 		id := at.name
 		if a.cfg.Directory != nil {
 			if t, ok := a.cfg.Directory.Task(s.name, at.name, r.Dispatched()); ok {
-				id, at.locality = t.ID, t.Locality
+				id, at.locality, at.state = t.ID, t.Locality, t.State
 				at.from = t.From.UnixMicro()
 				if !t.Until.IsZero() {
 					at.until = t.Until.UnixMicro()

@@ -27,6 +27,10 @@ var (
 	descResponse     = desc("signalbox_service_response_time_seconds")
 	descRetries      = desc("signalbox_service_retries_total")
 	descEnds         = desc("signalbox_service_terminations_total")
+	descFailures     = desc("signalbox_service_failures_total")
+	descTLS          = desc("signalbox_service_tls_requests_total")
+	descRouteLasts   = desc("signalbox_route_request_duration_seconds")
+	descRoutes       = desc("signalbox_route_requests_total")
 	descTaskDuration = desc("signalbox_task_request_duration_seconds")
 	descTaskRequests = desc("signalbox_task_requests_total")
 )
@@ -36,7 +40,7 @@ func (a *Aggregator) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descCounted, descLast, descLost, descNotices, descUnsure, descOverflow, descConnect, descQueue, descRedispatches,
 		descBytesIn, descDuration, descRead, descLocality, descRequests, descBytesOut, descResponse, descRetries, descEnds,
-		descTaskDuration, descTaskRequests,
+		descFailures, descTLS, descRouteLasts, descRoutes, descTaskDuration, descTaskRequests,
 	} {
 		ch <- d
 	}
@@ -67,7 +71,7 @@ func (a *Aggregator) Collect(ch chan<- prometheus.Metric) {
 			counter(descNotices, n, severities[i])
 		}
 	}
-	for _, dimension := range []string{"service", "address", "task", "worker"} {
+	for _, dimension := range []string{"service", "address", "task", "route", "worker"} {
 		counter(descOverflow, s.Overflow[dimension], dimension)
 	}
 	for i := range s.Services {
@@ -93,6 +97,19 @@ func (a *Aggregator) Collect(ch chan<- prometheus.Metric) {
 		ch <- newHistogramMetric(descConnect, &t.Connect, t.Service)
 		ch <- newHistogramMetric(descQueue, &t.Queue, t.Service)
 		ch <- newHistogramMetric(descRead, &t.Read, t.Service)
+		for _, c := range t.Failures {
+			counter(descFailures, c.Count, t.Service, c.Reason, c.State)
+		}
+		for _, c := range t.TLS {
+			counter(descTLS, c.Count, t.Service, c.Version)
+		}
+		for j := range t.Routes {
+			one := &t.Routes[j]
+			for _, c := range one.Classes {
+				counter(descRoutes, c.Count, t.Service, one.Route, c.Class)
+			}
+			ch <- newHistogramMetric(descRouteLasts, &one.Duration, t.Service, one.Route)
+		}
 		for j := range t.Tasks {
 			one := &t.Tasks[j]
 			for _, c := range one.Classes {

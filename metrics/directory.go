@@ -14,8 +14,16 @@ type Directory interface {
 	// Task returns the task that a service had at an address ("10.0.0.1:31000") at a moment: the one nearest in time, as
 	// the clocks of a log line and of a table differ a little. False: the service never had one there.
 	Task(service, addr string, at time.Time) (Task, bool)
+	// About returns what is known about a service, zero if there is nothing.
+	About(service string) About
 	// Known reports whether a service exists now.
 	Known(service string) bool
+}
+
+// About is what the owner of a service says about it.
+type About struct {
+	Routes []string // templates of paths: "/users/{id}"
+	SLO    Objective
 }
 
 // Task is what a Directory knows about one task at one address.
@@ -52,12 +60,13 @@ type History struct {
 	mu       sync.RWMutex
 	addrs    map[string]map[string][]Task // by service and address; oldest first, only the last may be open
 	services map[string]bool
+	about    map[string]About
 	gone     map[string]time.Time // services that were removed, until what they had is forgotten
 }
 
 // NewHistory returns an empty History that remembers what has ended for keep.
 func NewHistory(keep time.Duration) *History {
-	return &History{keep: keep, addrs: map[string]map[string][]Task{}, services: map[string]bool{}, gone: map[string]time.Time{}}
+	return &History{keep: keep, addrs: map[string]map[string][]Task{}, services: map[string]bool{}, about: map[string]About{}, gone: map[string]time.Time{}}
 }
 
 // Set tells that a service exists from now on, with these placements and no others.
@@ -88,6 +97,23 @@ func (h *History) Set(now time.Time, service string, placements []Placement) {
 	}
 }
 
+// Describe tells what is said about a service that exists.
+func (h *History) Describe(service string, about About) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if was := h.about[service]; was.SLO != about.SLO || !slices.Equal(was.Routes, about.Routes) {
+		h.about[service] = about
+		h.generation.Add(1)
+	}
+}
+
+// About implements Directory.
+func (h *History) About(service string) About {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.about[service]
+}
+
 // Remove tells that a service is gone.
 func (h *History) Remove(now time.Time, service string) {
 	h.mu.Lock()
@@ -96,6 +122,7 @@ func (h *History) Remove(now time.Time, service string) {
 		return
 	}
 	delete(h.services, service)
+	delete(h.about, service)
 	h.gone[service] = now
 	h.end(now, h.addrs[service], nil)
 	h.generation.Add(1)

@@ -125,6 +125,9 @@ func (t *tally) quick(text []byte) int {
 	if accepted > 0 {
 		t.from, t.to = min(t.from, accepted), max(t.to, accepted+int64(total))
 	}
+	if t.frontend[len(t.frontend)-2] == '~' {
+		at.quick.tls++
+	}
 	at.countQuick(read, queue, connect, response, total, status, sent, retries, state, method)
 	return end
 }
@@ -155,7 +158,7 @@ var endedNormally = [4]byte{'-', '-', '-', '-'}
 // quickTotals are what a service's requests by the quick way came to, close together, before it is put into the service's account.
 type quickTotals struct {
 	requests, bytes, retries uint64
-	odd                      uint64            // requests that did not end normally
+	odd, tls                 uint64            // requests that did not end normally, and that came over TLS
 	gets                     [codeCount]uint64 // of method GET
 	short                    [64][3]uint64     // by whole milliseconds: read, queue, connect
 	long                     [512][2]uint64    // to the first byte, and in total
@@ -208,6 +211,9 @@ func (at *place) countQuick(read, queue, connect, response, total, status, size,
 		s.ends[terminationIndex(state)]++
 	}
 	at.classes[classOf(code)]++
+	if state != endedNormally || code >= code500 {
+		s.fail(failureOf(state, int16(min(status, 999)), true, true), "")
+	}
 }
 
 // settle puts what the quick way has counted into the accounts of services and tasks.
@@ -233,6 +239,7 @@ func (s *service) settle(q *quickTotals) {
 	s.requests += q.requests
 	s.bytesOut += q.bytes
 	s.retries += q.retries
+	s.tls[tlsIndex(someTLS)] += q.tls
 	s.ends[terminationIndex(endedNormally)] += q.requests - q.odd
 	for code, n := range q.gets {
 		s.code(methodGET, code, n)

@@ -37,8 +37,11 @@ type ServiceTotals struct {
 	Connect      Histogram          `json:"connect"`  // whole milliseconds, as the two below
 	Queue        Histogram          `json:"queue"`
 	Read         Histogram          `json:"read"`
-	Tasks        []TaskTotals       `json:"tasks,omitempty"` // sorted by Task
-	Recent       [3]Recent          `json:"recent"`          // about the last 1, 10 and 60 seconds
+	Failures     []FailureCount     `json:"failures,omitempty"` // sorted by reason, then state
+	TLS          []TLSCount         `json:"tls,omitempty"`      // sorted by version
+	Routes       []RouteTotals      `json:"routes,omitempty"`   // sorted by Route
+	Tasks        []TaskTotals       `json:"tasks,omitempty"`    // sorted by Task
+	Recent       [3]Recent          `json:"recent"`             // about the last 1, 10 and 60 seconds
 }
 
 // CodeCount counts the requests of one method and status code. Code is "none" where no response was sent, and "tcp" with
@@ -54,6 +57,26 @@ type TerminationCount struct {
 	Cause string `json:"cause"`
 	Phase string `json:"phase"`
 	Count uint64 `json:"count"`
+}
+
+// FailureCount counts the requests that failed in one way, while the orchestrator had the task in one state ("" without a task).
+type FailureCount struct {
+	Reason string `json:"reason"` // a Failure's word
+	State  string `json:"state,omitempty"`
+	Count  uint64 `json:"count"`
+}
+
+// TLSCount counts the requests over one version of TLS.
+type TLSCount struct {
+	Version string `json:"version"`
+	Count   uint64 `json:"count"`
+}
+
+// RouteTotals are the totals of one route of a service.
+type RouteTotals struct {
+	Route    string       `json:"route"` // a template, or a path whose ids are {id}
+	Classes  []ClassCount `json:"classes"`
+	Duration Histogram    `json:"duration"`
 }
 
 // TaskTotals are the totals of one task of a service.
@@ -169,8 +192,15 @@ func mergeService(a, b ServiceTotals) ServiceTotals {
 	sum.Queue = mergeHistograms(a.Queue, b.Queue)
 	sum.Read = mergeHistograms(a.Read, b.Read)
 	sum.Tasks = mergeSorted(a.Tasks, b.Tasks, func(t TaskTotals) string { return t.Task }, func(x, y TaskTotals) TaskTotals {
-		x.Classes = mergeSorted(x.Classes, y.Classes, func(c ClassCount) string { return c.Class },
-			func(x, y ClassCount) ClassCount { x.Count += y.Count; return x })
+		x.Classes = mergeClasses(x.Classes, y.Classes)
+		x.Duration = mergeHistograms(x.Duration, y.Duration)
+		return x
+	})
+	sum.Failures = mergeSorted(a.Failures, b.Failures, FailureCount.key,
+		func(x, y FailureCount) FailureCount { x.Count += y.Count; return x })
+	sum.TLS = mergeSorted(a.TLS, b.TLS, func(c TLSCount) string { return c.Version }, func(x, y TLSCount) TLSCount { x.Count += y.Count; return x })
+	sum.Routes = mergeSorted(a.Routes, b.Routes, func(t RouteTotals) string { return t.Route }, func(x, y RouteTotals) RouteTotals {
+		x.Classes = mergeClasses(x.Classes, y.Classes)
 		x.Duration = mergeHistograms(x.Duration, y.Duration)
 		return x
 	})
@@ -180,6 +210,12 @@ func mergeService(a, b ServiceTotals) ServiceTotals {
 		sum.Recent[i].Span = max(sum.Recent[i].Span, b.Recent[i].Span)
 	}
 	return sum
+}
+
+func (c FailureCount) key() string { return c.Reason + " " + c.State }
+
+func mergeClasses(a, b []ClassCount) []ClassCount {
+	return mergeSorted(a, b, func(c ClassCount) string { return c.Class }, func(x, y ClassCount) ClassCount { x.Count += y.Count; return x })
 }
 
 func mergeHistograms(a, b Histogram) Histogram {
@@ -222,6 +258,8 @@ func ReadSnapshot(b []byte) (*Snapshot, error) {
 	for _, t := range s.Services {
 		if !increasing(t.Codes, func(c CodeCount) string { return c.Method + " " + c.Code }) ||
 			!increasing(t.Terminations, func(c TerminationCount) string { return c.Cause + " " + c.Phase }) ||
+			!increasing(t.Failures, FailureCount.key) || !increasing(t.TLS, func(c TLSCount) string { return c.Version }) ||
+			!increasing(t.Routes, func(t RouteTotals) string { return t.Route }) ||
 			!increasing(t.Tasks, func(t TaskTotals) string { return t.Task }) {
 			return nil, fmt.Errorf("reading snapshot: the parts of service %q are not sorted", t.Service)
 		}
@@ -281,21 +319,38 @@ func (s *service) totals(now time.Time) ServiceTotals {
 		}
 	}
 	slices.SortFunc(t.Terminations, func(x, y TerminationCount) int { return cmp.Compare(x.Cause+" "+x.Phase, y.Cause+" "+y.Phase) })
-	for _, one := range s.tasks {
-		tt := TaskTotals{Task: one.id, Duration: one.duration.Clone()}
-		for i, n := range one.classes {
-			if n > 0 {
-				tt.Classes = append(tt.Classes, ClassCount{Class: classNames[i], Count: n})
-			}
+	for f, n := range s.failures {
+		t.Failures = append(t.Failures, FailureCount{Reason: f.failure.String(), State: f.state, Count: n})
+	}
+	slices.SortFunc(t.Failures, func(x, y FailureCount) int { return cmp.Compare(x.key(), y.key()) })
+	for i, n := range s.tls {
+		if n > 0 {
+			t.TLS = append(t.TLS, TLSCount{Version: tlsNames[i], Count: n})
 		}
-		slices.SortFunc(tt.Classes, func(x, y ClassCount) int { return cmp.Compare(x.Class, y.Class) })
-		t.Tasks = append(t.Tasks, tt)
+	}
+	slices.SortFunc(t.TLS, func(x, y TLSCount) int { return cmp.Compare(x.Version, y.Version) })
+	for _, one := range s.routes {
+		t.Routes = append(t.Routes, RouteTotals{Route: one.name, Classes: classCounts(&one.classes), Duration: one.duration.Clone()})
+	}
+	slices.SortFunc(t.Routes, func(x, y RouteTotals) int { return cmp.Compare(x.Route, y.Route) })
+	for _, one := range s.tasks {
+		t.Tasks = append(t.Tasks, TaskTotals{Task: one.id, Classes: classCounts(&one.classes), Duration: one.duration.Clone()})
 	}
 	slices.SortFunc(t.Tasks, func(x, y TaskTotals) int { return cmp.Compare(x.Task, y.Task) })
 	for i, span := range recentSpans {
 		t.Recent[i] = s.recent(now, span)
 	}
 	return t
+}
+
+func classCounts(classes *[len(classNames)]uint64) (out []ClassCount) {
+	for i, n := range classes {
+		if n > 0 {
+			out = append(out, ClassCount{Class: classNames[i], Count: n})
+		}
+	}
+	slices.SortFunc(out, func(x, y ClassCount) int { return cmp.Compare(x.Class, y.Class) })
+	return out
 }
 
 // recentSpans are the spans of ServiceTotals.Recent.
