@@ -38,7 +38,7 @@ type jobResult struct {
 	err     error
 
 	published bool // at least one file was replaced
-	publishAt time.Time
+	publishAt moment
 	fileGen   uint64         // of the published files, if published
 	occupied  map[int]string // ports of new listeners that can't be bound, and why
 	proc      Proc
@@ -228,7 +228,7 @@ func (a *Applier) followed(r jobResult) {
 	}
 	a.wrote(r.config)
 	if r.saved > 0 {
-		a.stateAt, a.savedGen = r.publishAt, r.saved
+		a.stateAt, a.savedGen = time.Now(), r.saved
 	}
 }
 
@@ -319,7 +319,7 @@ func (a *Applier) reloaded(ctx context.Context, r jobResult) {
 		"generation": a.gen, "reasons": join(reasons), "pid": r.worker.PID, "started": r.started, "old_workers": len(r.proc.Old),
 		"took": r.took.Round(time.Millisecond).String(),
 	}).Info("HAProxy runs the new configuration")
-	a.stateAt, a.fileErr, a.fileWait = r.publishAt, nil, 0
+	a.stateAt, a.fileErr, a.fileWait = time.Now(), nil, 0
 	if r.saved > 0 {
 		a.savedGen = r.saved
 	}

@@ -28,7 +28,7 @@ type state struct {
 	refused uint64           // seq of the want whose commands were refused; they are not sent again
 
 	onDisk     *haproxy.Config // what the published files say; nil when unknown
-	shapeAt    time.Time       // when the published shape last changed
+	shapeAt    moment          // when the published shape last changed
 	shapeMoved bool            // the published shape is not that of loaded, because a reload failed
 	keepDue    bool            // what is loaded could not be kept as the last good
 	behind     time.Time       // since when the file differs from running; zero: it does not
@@ -281,7 +281,7 @@ func (a *Applier) attach(ctx context.Context) bool {
 			a.own = CauseWorker
 			a.log.WithField("pid", w.PID).Warn("HAProxy has another worker than before")
 		}
-		a.loaded = a.loadedBy(w)
+		a.loaded = a.loadedBy(info)
 		a.worker, a.certs, a.certAt = w, knownCertificates{}, time.Time{}
 	}
 	a.mu.Lock()
@@ -301,8 +301,8 @@ func (a *Applier) attach(ctx context.Context) bool {
 
 // loadedBy returns the configuration that a worker loaded that we did not start: the published one, if the worker is younger than
 // its shape. A worker's start is known to the second only, so within that second nothing is certain.
-func (a *Applier) loadedBy(w Worker) *haproxy.Config {
-	if a.onDisk == nil || w.Started <= a.shapeAt.Unix() {
+func (a *Applier) loadedBy(info Info) *haproxy.Config {
+	if a.onDisk == nil || !a.shapeAt.before(info.began()) {
 		return nil
 	}
 	return a.onDisk

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"signalbox/haproxy"
 )
@@ -23,7 +24,13 @@ type Info struct {
 	CumReq       uint64
 	DroppedLogs  uint64
 	Stopping     bool
+
+	At moment // when it said so to a Runtime, else zero
 }
+
+// began returns the earliest moment at which the worker can have started: it tells its age in whole seconds. The clock of the machine is
+// not asked, which may have been set since.
+func (i Info) began() moment { return i.At.minus(time.Duration(i.UptimeSec+1) * time.Second) }
 
 // Worker returns the identity of the worker that answered.
 func (i Info) Worker() Worker { return Worker{PID: i.PID, Started: i.StartTimeSec} }

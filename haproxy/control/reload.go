@@ -62,7 +62,7 @@ func (a *Applier) reload(ctx context.Context, begun order, loaded *haproxy.Confi
 	if r.err == nil {
 		r.publish(a.pub, r.files)
 	} else {
-		r.publishAt, r.published = time.Now(), true
+		r.publishAt, r.published = thisMoment(), true
 	}
 	if r.err == nil {
 		a.load(ctx, &r, masterErr)
@@ -128,7 +128,7 @@ func (a *Applier) mustWait(plan haproxy.Plan) bool {
 // publish puts files in place, and notes when.
 func (r *jobResult) publish(p *Publisher, files []File) {
 	_, r.err = p.Publish(files)
-	r.publishAt, r.published, r.fileGen = time.Now(), true, p.generation
+	r.publishAt, r.published, r.fileGen = thisMoment(), true, p.generation
 }
 
 // load makes HAProxy load what is published, and proves it.

@@ -59,7 +59,7 @@ func (a *Applier) renew(ctx context.Context, config *haproxy.Config, worker Work
 	if _, r.err = a.pub.Publish(r.files); r.err != nil {
 		return r
 	}
-	r.publishAt, r.published = time.Now(), true
+	r.publishAt, r.published = thisMoment(), true
 	rt := NewRuntime(a.cfg.StatsSocket)
 	defer rt.Close()
 	j := renewal{rt: rt, worker: worker, list: config.Options.CertificateListPath(), dir: a.cfg.Dir, known: known, result: &r}

@@ -97,6 +97,7 @@ func (r *Runtime) connect(ctx context.Context) error {
 		c.close()
 		return fmt.Errorf("connecting to HAProxy's runtime socket: %w", err)
 	}
+	info.At = thisMoment()
 	r.c, r.info, r.worker = c, info, info.Worker()
 	return nil
 }

@@ -34,7 +34,7 @@ type persisted struct {
 	Generation uint64          `json:"generation"` // of the running state; it only grows
 	Template   string          `json:"template"`
 	Worker     Worker          `json:"worker"`
-	ShapeAt    time.Time       `json:"shape_at"`
+	ShapeAt    moment          `json:"shape_at"`
 	Config     *haproxy.Config `json:"config"`
 }
 
