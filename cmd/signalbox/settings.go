@@ -110,7 +110,7 @@ func defaults() settings {
 		ReloadBurst:     5,
 		ReloadRefill:    10 * time.Second,
 		HardStopAfter:   30 * time.Minute,
-		MaxReloads:      50,
+		MaxReloads:      10,
 		StateDir:        "/var/lib/signalbox",
 		Admin:           []string{"127.0.0.1:9901"},
 		LogLevel:        "info",
