@@ -180,6 +180,9 @@ func (s *Server) take(e signalbox.Endpoint, was *Server, checked bool, weight in
 	gated := served && was.Gated
 	switch e.State {
 	case signalbox.Draining:
+		if was != nil && was.Task != "" && was.Admin == Maint { // nothing is left to end, or its drain is over
+			return
+		}
 		// A preference would lead requests to it all the same.
 		s.Admin, s.Weight, s.Gated = Drain, min(s.Weight, NormalWeight), was != nil && was.Gated
 	case signalbox.Down:

@@ -103,3 +103,13 @@ func TestLastServerServesOn(t *testing.T) {
 		t.Errorf("slots %+v, want the first to drain and the second to serve, out of its quick slot", next.Slots)
 	}
 }
+
+// A task that is taken out and takes nothing any more, because it was down or its drain is over, is not made to drain again.
+func TestWhoTakesNothingDoesNotDrain(t *testing.T) {
+	all := []signalbox.Endpoint{endpoint(1, signalbox.Up), endpoint(2, signalbox.Down)}
+	before := &Backend{Name: "b", Slots: four.assign(all, nil)}
+	all[1].State = signalbox.Draining
+	if s := four.assign(all, before)[1]; s.Admin != Maint || s.Task != "t02" {
+		t.Errorf("the slot is %+v, want it in maintenance", s)
+	}
+}

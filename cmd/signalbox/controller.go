@@ -65,6 +65,7 @@ type controller struct {
 	lost     recently
 	answered atomic.Int64 // when HAProxy's workers last gave their counters, in Unix nanoseconds; 0: not yet
 	latency  prometheus.Histogram
+	rotation prometheus.Histogram
 	problems *problemLog
 
 	readers   []reader // of the sources
@@ -194,7 +195,7 @@ func (c *controller) haproxy(dir string, life lifetime) error {
 		Publisher:  control.NewPublisher(dir, gid),
 		Checker:    checker,
 		Supervisor: c.supervisor, Generation: c.register.generation(), Told: c.register.told,
-		ReloadInterval: s.ReloadInterval, ReloadBurst: s.ReloadBurst, ReloadRefill: s.ReloadRefill, Log: log,
+		ReloadInterval: s.ReloadInterval, ReloadBurst: s.ReloadBurst, ReloadRefill: s.ReloadRefill, Drain: s.Drain, Log: log,
 	})
 	return nil
 }
@@ -237,6 +238,11 @@ func (c *controller) answer(source prometheus.Collector) error {
 		Help:    "From when a source said that something changed until HAProxy did what follows from it.",
 		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 	})
+	c.rotation = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "signalbox_out_of_rotation_seconds",
+		Help:    "From when a source's event said that a task is dying until HAProxy had accepted the command to send it nothing more.",
+		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+	})
 	c.recent = newRecentMetrics(own)
 
 	addresses, err := s.adminAddresses()
@@ -253,7 +259,7 @@ func (c *controller) answer(source prometheus.Collector) error {
 		return &exitError{code: exitUsage, err: fmt.Errorf("opening the admin listener: %w", err), try: "--admin with another address"}
 	}
 	for _, m := range []prometheus.Collector{
-		c.watcher, source, c.applier, c.certificates, c.receiver, c.latency, c.journal, newProblemCollector(c.allProblems), c.admin,
+		c.watcher, source, c.applier, c.certificates, c.receiver, c.latency, c.rotation, c.journal, newProblemCollector(c.allProblems), c.admin,
 		c.register, c.holding,
 	} {
 		registry.MustRegister(m)

@@ -214,11 +214,12 @@ func (c *controller) follow(ctx context.Context, running *haproxy.Config, change
 		was := cmp.Or(before, &signalbox.Table{})
 		feedHistory(c.history, was, table, nearby, now)
 		apps := c.chronicle.follow(now, was, table)
+		leaves := takesOut(was, table)
 		prev = haproxy.Build(table, options, prev)
 		c.wanted.Store(prev)
 		c.register.submitted(submission{want: prev, cause: change.Cause, by: given.orderer(), event: change.Event, at: now, from: before, to: table})
 		wait := c.applier.Submit(prev)
-		applying.Go(func() { c.applied(ctx, change, given, apps, wait) })
+		applying.Go(func() { c.applied(ctx, change, given, apps, leaves, wait) })
 	}
 }
 
@@ -231,13 +232,17 @@ func (c *controller) renew(options *haproxy.Options) *haproxy.Options {
 	return &fresh
 }
 
-// applied waits until HAProxy does what follows from a change of some apps, and answers whoever ordered it.
-func (c *controller) applied(ctx context.Context, change *discovery.Change, given *order, apps []string, wait func(context.Context) (control.Outcome, error)) {
+// applied waits until HAProxy does what follows from a change of some apps, and answers whoever ordered it. leaves says that a
+// task begins to drain with it.
+func (c *controller) applied(ctx context.Context, change *discovery.Change, given *order, apps []string, leaves bool, wait func(context.Context) (control.Outcome, error)) {
 	warning := c.keepHolds(ctx, given)
 	outcome, err := wait(ctx)
 	given.answered(outcome, warning, err)
 	if err == nil && outcome.Reloaded {
 		c.chronicle.reloaded(time.Now(), apps, outcome.Generation, reasonText(outcome.Reasons))
+	}
+	if leaves && !change.Event.IsZero() && !outcome.Told.IsZero() {
+		c.rotation.Observe(outcome.Told.Sub(change.Event).Seconds())
 	}
 	switch {
 	case ctx.Err() != nil, errors.Is(err, control.ErrSuperseded):

@@ -73,6 +73,7 @@ type settings struct {
 	ReloadInterval      time.Duration
 	ReloadBurst         int
 	ReloadRefill        time.Duration
+	Drain               time.Duration
 	HardStopAfter       time.Duration
 	MaxReloads          int
 
@@ -109,6 +110,7 @@ func defaults() settings {
 		ReloadInterval:  time.Second,
 		ReloadBurst:     5,
 		ReloadRefill:    10 * time.Second,
+		Drain:           30 * time.Second,
 		HardStopAfter:   30 * time.Minute,
 		MaxReloads:      10,
 		StateDir:        "/var/lib/signalbox",
@@ -180,6 +182,7 @@ var settingTable = []setting{
 	{"HAProxy", "reload-interval", "shortest `time` between two reloads", func(s *settings) pflag.Value { return durationOf(&s.ReloadInterval, 0, time.Hour) }},
 	{"HAProxy", "reload-burst", "`number` of reloads that may follow each other at that interval", func(s *settings) pflag.Value { return intOf(&s.ReloadBurst, 1, 10_000) }},
 	{"HAProxy", "reload-refill", "`time` after which one more may", func(s *settings) pflag.Value { return durationOf(&s.ReloadRefill, time.Millisecond, 24*time.Hour) }},
+	{"HAProxy", "drain", "most `time` that sessions with a task go on that is being taken out, sticky ones too; what lasts longer is cut", func(s *settings) pflag.Value { return durationOf(&s.Drain, time.Second, 24*time.Hour) }},
 	{"HAProxy", "hard-stop-after", "`time` after which a worker of an earlier configuration is ended", func(s *settings) pflag.Value { return durationOf(&s.HardStopAfter, time.Second, 7*24*time.Hour) }},
 	{"HAProxy", "max-reloads", "`number` of reloads that a worker of an earlier configuration survives", func(s *settings) pflag.Value { return intOf(&s.MaxReloads, 1, 10_000) }},
 

@@ -49,6 +49,7 @@ type Settings struct {
 	FileInterval   time.Duration // least time between two writes of the file; 1 s if zero
 	CheckInterval  time.Duration // least time between a check and a background one of a changed file; 60 s if zero
 	AuditInterval  time.Duration // 60 s if zero
+	Drain          time.Duration // most time that sessions with a task go on that drains; 30 s if zero
 	StateInterval  time.Duration // least time between two writes of the persisted state, unless the shape changes; 60 s if zero
 
 	// Generation is that of the last change of an earlier run: numbers go on from it.
@@ -67,6 +68,8 @@ type Outcome struct {
 	Reasons    []haproxy.Reason // of the reload
 	Took       time.Duration    // from the request on
 	Problems   []signalbox.Problem
+	// Told is when HAProxy had accepted the commands, before a reload if there is one; zero: there were none.
+	Told time.Time
 }
 
 // Applier makes HAProxy run what it is told to: over the runtime socket at once, by a reload only with a reason. It compares with what
@@ -136,6 +139,7 @@ func New(s Settings) *Applier {
 	s.FileInterval = cmp.Or(s.FileInterval, time.Second)
 	s.CheckInterval = cmp.Or(s.CheckInterval, time.Minute)
 	s.AuditInterval = cmp.Or(s.AuditInterval, time.Minute)
+	s.Drain = cmp.Or(s.Drain, 30*time.Second)
 	s.StateInterval = cmp.Or(s.StateInterval, time.Minute)
 	a := &Applier{
 		cfg: s, rt: NewRuntime(s.StatsSocket), master: NewMaster(s.MasterSocket),

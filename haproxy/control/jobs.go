@@ -26,6 +26,7 @@ const (
 	renewing   jobKind = "certificates"
 	searching  jobKind = "search"
 	takingBack jobKind = "taking back"
+	cuttingOff jobKind = "drains"
 )
 
 type jobResult struct {
@@ -63,6 +64,8 @@ type jobResult struct {
 	changes  uint64            // of Certificates, before
 	renewed  []string          // certificates that were put in
 	relisted int               // lines of their list that were added or taken away
+
+	cut []cutting
 }
 
 // checkPause is how many times the CPU time of a check has to pass before a background one: they take a thousandth of a core.
@@ -80,6 +83,9 @@ func (a *Applier) background(ctx context.Context) {
 	switch {
 	case len(a.reasons) > 0 && a.effective != nil && a.mayReload(now):
 		a.startReload(ctx, now)
+	case len(a.drains) > 0 && len(a.drains.uncut(a.running)) > 0:
+		tasks := a.drains.uncut(a.running)
+		a.job(cuttingOff, func() jobResult { return a.cutSessions(ctx, tasks) })
 	case a.renewDue(now):
 		a.startRenew(ctx, now)
 	case a.running != nil && (a.onDisk != a.running || a.shapeMoved) && now.Sub(a.fileAt) >= max(a.cfg.FileInterval, a.fileWait):
@@ -208,6 +214,8 @@ func (a *Applier) finished(ctx context.Context, r jobResult) {
 		a.audited(r)
 	case renewing:
 		a.renewed(r)
+	case cuttingOff:
+		a.wasCut(r)
 	case searching:
 		a.searched(r)
 	case takingBack:
@@ -269,7 +277,7 @@ func (a *Applier) reloaded(ctx context.Context, r jobResult) {
 			a.withheld.port(r.config, port, why, time.Now())
 			a.log.WithField("port", port).Error("a service port " + why + "; it is left out for now")
 		}
-		a.effective = a.withheld.apply(a.want, a.loaded)
+		a.effective = a.effect()
 		a.tell(Step{Want: r.want})
 		return
 	case r.err != nil && r.died:
@@ -376,7 +384,7 @@ func (a *Applier) rejected(ctx context.Context, r jobResult) {
 		a.own = CauseCheck
 	}
 	if a.want != nil && a.withheld.reject(r, a.cfg.AppAt) {
-		a.effective = a.withheld.apply(a.want, a.loaded)
+		a.effective = a.effect()
 		if !r.verdict.Known {
 			a.lastTry = time.Time{} // nothing was reloaded
 		}

@@ -58,6 +58,7 @@ type state struct {
 	lastTry   time.Time
 
 	withheld  withheld
+	drains    drains
 	trial     *trial // nil: nothing was loaded a moment ago
 	changes   uint64 // of the worker, without a reload of ours
 	recovered bool
@@ -68,7 +69,7 @@ type state struct {
 }
 
 func newState(s Settings) state {
-	return state{done: make(chan jobResult, 1), budget: newBudget(s.ReloadBurst, s.ReloadRefill), withheld: newWithheld(), gen: s.Generation}
+	return state{done: make(chan jobResult, 1), budget: newBudget(s.ReloadBurst, s.ReloadRefill), withheld: newWithheld(), drains: drains{}, gen: s.Generation}
 }
 
 const (
@@ -110,8 +111,11 @@ func (a *Applier) Run(ctx context.Context) error {
 				a.lost(errors.New("HAProxy closed the connection"))
 			}
 			a.watchTrial(time.Now())
+			if a.drains.expire(time.Now(), a.cfg.Drain) {
+				a.effective = a.effect()
+			}
 			if a.withheld.expired(time.Now()) {
-				a.effective = a.withheld.apply(a.want, a.loaded)
+				a.effective = a.effect()
 			}
 		}
 	}
@@ -128,7 +132,7 @@ func (a *Applier) take() {
 		return
 	}
 	a.want, a.seq = want, seq
-	a.effective = a.withheld.apply(want, a.loaded)
+	a.effective = a.effect()
 }
 
 // converge does all that can be done at once: connect, read back, send commands.
@@ -196,6 +200,11 @@ func (a *Applier) send(ctx context.Context, plan haproxy.Plan, began time.Time) 
 	a.mu.Unlock()
 	if err == nil {
 		a.met.applySeconds.Observe(time.Since(began).Seconds())
+		for _, w := range a.waiters {
+			if w.out.Told.IsZero() {
+				w.out.Told = time.Now()
+			}
+		}
 		a.gen++
 		a.log.WithFields(map[string]any{
 			"generation": a.gen, "commands": n, "first": texts[0], "why": plan.Commands[0].Why,
@@ -234,6 +243,7 @@ func (a *Applier) refresh(ctx context.Context, base *haproxy.Config) bool {
 		return false
 	}
 	a.setRunning(cfg)
+	a.drains.follow(cfg, act.servers, time.Now())
 	return true
 }
 
@@ -310,6 +320,7 @@ func (a *Applier) loadedBy(info Info) *haproxy.Config {
 
 func (a *Applier) setRunning(c *haproxy.Config) {
 	a.running, a.earlier = c, c
+	a.met.drains.WithLabelValues("finished").Add(float64(a.drains.follow(c, nil, time.Now())))
 	if a.onDisk == c {
 		a.behind = time.Time{}
 	} else if a.behind.IsZero() {

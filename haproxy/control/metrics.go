@@ -8,6 +8,8 @@ type counters struct {
 	commands       *prometheus.CounterVec
 	checks         *prometheus.CounterVec
 	repairs        *prometheus.CounterVec
+	drains         *prometheus.CounterVec
+	cutSessions    prometheus.Counter
 	audits         prometheus.Counter
 	fileErrors     prometheus.Counter
 	workersChanged prometheus.Counter
@@ -35,6 +37,9 @@ func newCounters() *counters {
 		checks:   vec("signalbox_haproxy_checks_total", "Runs of haproxy -c by result (accepted, rejected, timeout, failed).", "result"),
 		repairs: vec("signalbox_haproxy_audit_repairs_total",
 			"Places where the running state was not the model's, by kind (server, shape, certificate, certificates for their list, or the map: hosts, names and so on).", "kind"),
+		drains: vec("signalbox_haproxy_drains_total",
+			"Drains of tasks by how they ended: finished, or cut because sessions went on for longer than --drain.", "result"),
+		cutSessions:    counter("signalbox_haproxy_drain_cut_sessions_total", "Sessions that were ended because the drain of their task was over."),
 		audits:         counter("signalbox_haproxy_audits_total", "Comparisons of the running state with the model."),
 		fileErrors:     counter("signalbox_haproxy_file_errors_total", "Failures to render or write HAProxy's files."),
 		workersChanged: counter("signalbox_haproxy_worker_changes_total", "Workers that appeared without a reload of ours."),
@@ -55,7 +60,7 @@ func newCounters() *counters {
 
 func (m *counters) all() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.reloads, m.commands, m.checks, m.repairs, m.audits, m.fileErrors, m.workersChanged, m.applySeconds, m.reloadSeconds,
+		m.reloads, m.commands, m.checks, m.repairs, m.drains, m.cutSessions, m.audits, m.fileErrors, m.workersChanged, m.applySeconds, m.reloadSeconds,
 		m.fileBehind, m.appsLate, m.oldWorkers,
 	}
 }

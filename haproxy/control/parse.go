@@ -81,8 +81,9 @@ type ServerState struct {
 	Addr          netip.AddrPort // invalid if the server has no IP address
 	Admin         haproxy.AdminState
 	Weight        int
-	CheckPort     uint16 // 0: that of Addr
-	Up            bool   // HAProxy's checks say that it works, or it has none
+	CheckPort     uint16        // 0: that of Addr
+	Up            bool          // HAProxy's checks say that it works, or it has none
+	Since         time.Duration // since its state last changed, in whole seconds
 }
 
 // The bits of srv_admin_state that decide the administrative state. CMAINT (0x04) only remembers that the file said "disabled".
@@ -106,8 +107,8 @@ func ParseServersState(s string) ([]ServerState, error) {
 	for i, n := range strings.Fields(names[2:]) {
 		col[n] = i
 	}
-	index := make([]int, 0, 8)
-	for _, n := range []string{"be_name", "srv_name", "srv_addr", "srv_port", "srv_admin_state", "srv_uweight", "srv_op_state", "srv_check_port"} {
+	index := make([]int, 0, 9)
+	for _, n := range []string{"be_name", "srv_name", "srv_addr", "srv_port", "srv_admin_state", "srv_uweight", "srv_op_state", "srv_check_port", "srv_time_since_last_change"} {
 		i, ok := col[n]
 		if !ok {
 			return nil, fmt.Errorf("no field %s", n)
@@ -156,6 +157,11 @@ func ParseServersState(s string) ([]ServerState, error) {
 			return nil, fmt.Errorf("weight in %q: %w", cut(line, 200), err)
 		}
 		st.Up = fields[index[6]] == "2"
+		seconds, err := strconv.ParseInt(fields[index[8]], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("time of the last change in %q: %w", cut(line, 200), err)
+		}
+		st.Since = time.Duration(seconds) * time.Second
 		out = append(out, st)
 	}
 	return out, nil

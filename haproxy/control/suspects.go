@@ -94,7 +94,7 @@ func (a *Applier) suspect(r jobResult, why string) {
 		a.withheld.hold(r.config, app, why, false)
 	}
 	a.log.WithField("apps", strings.Join(r.suspects, ", ")).Error(why + "; its last good configuration stays")
-	a.effective = a.withheld.apply(a.want, a.loaded)
+	a.effective = a.effect()
 	a.tell(Step{Want: r.want, Err: errors.New(why)})
 }
 

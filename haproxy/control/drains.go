@@ -1,0 +1,249 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"signalbox/haproxy"
+)
+
+// drained is one task in one server.
+type drained struct {
+	backend, server, task string
+	addr                  netip.AddrPort
+}
+
+// drain is how far the drain of a task has come.
+type drain struct {
+	since time.Time
+	over  bool // its time is up: nobody comes any more, a cookie or not
+	cut   bool // what it had still begun was ended
+}
+
+// drains are the tasks that drain, and those whose drain is over and that are still there. When HAProxy was told to drain, it remembers
+// itself: a controller that starts anew reads it back.
+type drains map[drained]*drain
+
+// follow takes in the state that runs, in which the servers of read drain for some time already. It returns how many drains ended
+// before their time was up.
+func (d drains) follow(c *haproxy.Config, read []ServerState, now time.Time) (ended int) {
+	seen := make(map[drained]bool, len(d))
+	for _, b := range c.Backends {
+		for _, s := range b.Slots {
+			if s.Task == "" || s.Admin == haproxy.Ready {
+				continue
+			}
+			k := drained{b.Name, s.Name, s.Task, s.Addr}
+			known := d[k]
+			switch {
+			case known != nil && (s.Admin == haproxy.Drain || known.over):
+				seen[k] = true
+			case s.Admin == haproxy.Drain:
+				d[k], seen[k] = &drain{since: now}, true
+			}
+		}
+	}
+	for _, st := range read {
+		if st.Admin != haproxy.Drain {
+			continue
+		}
+		for k, known := range d {
+			if k.backend == st.Backend && k.server == st.Name && k.addr == st.Addr && now.Add(-st.Since).Before(known.since) {
+				known.since = now.Add(-st.Since)
+			}
+		}
+	}
+	for k, known := range d {
+		if !seen[k] {
+			delete(d, k)
+			if !known.over {
+				ended++
+			}
+		}
+	}
+	return ended
+}
+
+// expire ends the drains that last longer than they may, and reports whether there are any.
+func (d drains) expire(now time.Time, most time.Duration) bool {
+	found := false
+	for _, known := range d {
+		if !known.over && now.Sub(known.since) >= most {
+			known.over, found = true, true
+		}
+	}
+	return found
+}
+
+// apply returns c with the servers in maintenance whose drain is over; c itself if there are none.
+func (d drains) apply(c *haproxy.Config) *haproxy.Config {
+	if c == nil {
+		return nil
+	}
+	out := c
+	for k, known := range d {
+		if !known.over {
+			continue
+		}
+		i := slices.IndexFunc(out.Backends, func(b *haproxy.Backend) bool { return b.Name == k.backend })
+		if i < 0 {
+			continue
+		}
+		at := slices.IndexFunc(out.Backends[i].Slots, func(s haproxy.Server) bool {
+			return s.Name == k.server && s.Task == k.task && s.Addr == k.addr && s.Admin == haproxy.Drain
+		})
+		if at < 0 {
+			continue
+		}
+		if out == c {
+			copied := *c
+			copied.Backends = slices.Clone(c.Backends)
+			out = &copied
+		}
+		b := *out.Backends[i]
+		b.Slots = slices.Clone(b.Slots)
+		b.Slots[at].Admin = haproxy.Maint
+		out.Backends[i] = &b
+	}
+	return out
+}
+
+// uncut returns those whose drain is over in what runs, and whose sessions were not ended yet.
+func (d drains) uncut(running *haproxy.Config) []drained {
+	var out []drained
+	for k, known := range d {
+		if !known.over || known.cut {
+			continue
+		}
+		b := backend(running, k.backend)
+		if b != nil && slices.ContainsFunc(b.Slots, func(s haproxy.Server) bool {
+			return s.Name == k.server && s.Task == k.task && s.Admin == haproxy.Maint
+		}) {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+// effect returns what is to run of what is wanted: less what is withheld, and with the drains ended whose time is up.
+func (a *Applier) effect() *haproxy.Config { return a.drains.apply(a.withheld.apply(a.want, a.loaded)) }
+
+// cutting is what became of the sessions of drains that are over.
+type cutting struct {
+	drained
+	sessions int
+	err      error
+}
+
+// cutSessions ends what the workers still have with tasks whose drain is over, the old workers too.
+func (a *Applier) cutSessions(ctx context.Context, tasks []drained) jobResult {
+	var r jobResult
+	rt := NewRuntime(a.cfg.StatsSocket)
+	defer rt.Close()
+	current := func(ctx context.Context, command string) (string, error) {
+		answers, err := rt.Do(ctx, command)
+		if err != nil {
+			return "", err
+		}
+		return answers[0], nil
+	}
+	p, err := a.master.Proc(ctx)
+	for _, t := range tasks {
+		c := cutting{drained: t, err: err}
+		n, err := t.cut(ctx, current)
+		c.sessions, c.err = n, errors.Join(c.err, err)
+		for _, w := range p.Old {
+			n, err := t.cut(ctx, func(ctx context.Context, command string) (string, error) {
+				answer, err := a.master.do(ctx, fmt.Sprintf("@!%d %s", w.PID, command))
+				if strings.HasPrefix(answer, "Can't find the target PID") {
+					err = errEnded
+				}
+				return answer, err
+			})
+			c.sessions += n
+			if !errors.Is(err, errEnded) {
+				c.err = errors.Join(c.err, err)
+			}
+		}
+		r.cut = append(r.cut, c)
+	}
+	return r
+}
+
+// errEnded says that an old worker has ended meanwhile.
+var errEnded = errors.New("it has ended")
+
+// sessionLine is a line of "show sess": its id, backend and server.
+var sessionLine = regexp.MustCompile(`(?m)^(0x[0-9a-f]+): .* be=(\S+) srv=(\S+) `)
+
+// cut ends the sessions that one worker has with the task, and returns how many. A worker in which somebody else has the server keeps
+// them. A stopping worker takes no command for a server, and is told of each session.
+func (t drained) cut(ctx context.Context, ask func(context.Context, string) (string, error)) (int, error) {
+	answer, err := ask(ctx, "show servers state "+t.backend)
+	if err != nil {
+		return 0, err
+	}
+	if strings.HasPrefix(answer, "Can't find backend") {
+		return 0, nil
+	}
+	states, err := ParseServersState(answer)
+	if err != nil {
+		return 0, fmt.Errorf("reading the servers of %s: %w", t.backend, err)
+	}
+	if !slices.ContainsFunc(states, func(s ServerState) bool { return s.Name == t.server && s.Addr == t.addr }) {
+		return 0, nil
+	}
+	if answer, err = ask(ctx, "show stat "+t.backend+" 4 -1"); err != nil {
+		return 0, err
+	}
+	stats, err := ParseStat(answer)
+	if err != nil {
+		return 0, fmt.Errorf("reading the sessions of %s: %w", t.backend, err)
+	}
+	if !slices.ContainsFunc(stats, func(s Stat) bool { return s.Server == t.server && s.Current > 0 }) {
+		return 0, nil // all sessions of a large machine are a long list
+	}
+	if answer, err = ask(ctx, "show sess"); err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, m := range sessionLine.FindAllStringSubmatch(answer, -1) {
+		if m[2] != t.backend || m[3] != t.server {
+			continue
+		}
+		said, err := ask(ctx, "shutdown session "+m[1])
+		if err != nil {
+			return n, err
+		}
+		if strings.TrimSpace(said) == "" { // another answer: it has just ended by itself
+			n++
+		}
+	}
+	return n, nil
+}
+
+// wasCut takes in what became of the sessions of drains that are over.
+func (a *Applier) wasCut(r jobResult) {
+	for _, c := range r.cut {
+		log := a.log.WithFields(map[string]any{"backend": c.backend, "server": c.server, "task": c.task, "sessions": c.sessions})
+		if c.err != nil {
+			log.WithError(c.err).Warn("not all sessions of a task whose drain is over could be ended")
+		}
+		if known := a.drains[c.drained]; known != nil {
+			known.cut = true
+		}
+		a.met.cutSessions.Add(float64(c.sessions))
+		if c.sessions == 0 {
+			a.met.drains.WithLabelValues("finished").Inc()
+			continue
+		}
+		a.met.drains.WithLabelValues("cut").Inc()
+		log.Warnf("a drain is over after %s; what still ran is cut", a.cfg.Drain)
+	}
+}
