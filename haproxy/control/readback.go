@@ -61,6 +61,11 @@ func entries(lines []MapLine, ordered bool) []haproxy.MapEntry {
 		return out
 	}
 	slices.SortStableFunc(out, func(x, y haproxy.MapEntry) int { return strings.Compare(x.Key, y.Key) })
+	for i := 1; i < len(out); i++ {
+		if out[i].Key == out[i-1].Key && out[i].Value != out[i-1].Value { // which one counts is not known: neither does
+			out[i-1].Value, out[i].Value = "", ""
+		}
+	}
 	return slices.CompactFunc(out, func(x, y haproxy.MapEntry) bool { return x.Key == y.Key })
 }
 
