@@ -64,7 +64,8 @@ func (f *registerFile) change(e *entry, after []*signalbox.Service) {
 
 // hold adds what is held; after are the definitions that are not in force yet.
 func (f *registerFile) hold(holds []signalbox.Hold, after []*signalbox.Service) {
-	f.add(record{Holds: &holds, After: after})
+	all := append([]signalbox.Hold{}, holds...) // none is said too
+	f.add(record{Holds: &all, After: after})
 }
 
 func (f *registerFile) add(r record) {

@@ -235,6 +235,15 @@ func TestHoldsSurviveARestart(t *testing.T) {
 	if again.log.Len() > 0 {
 		t.Errorf("a torn line is told: %s", again.log)
 	}
+	// A release survives one too: it is appended to a file that has the hold.
+	for _, holds := range [][]signalbox.Hold{{hold}, nil} {
+		if err := again.hold(t.Context(), holds, defs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if holds, _ := newStory(t, path).stored(); len(holds) != 0 {
+		t.Errorf("after the release %v is held again", holds)
+	}
 }
 
 func TestADamagedRegisterIsToldAndUsedAsFarAsItGoes(t *testing.T) {
