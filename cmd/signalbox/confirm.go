@@ -57,20 +57,23 @@ func (p *program) ask(ctx context.Context, question string) error {
 }
 
 // printDone says what an order led to.
-func (p *program) printDone(d admin.Done, what, then string) {
+func (p *program) printDone(d admin.Done, what, then string) error {
 	how := howText(admin.Change{Commands: d.Commands, Reloaded: d.Reloaded, Reasons: d.Reasons})
 	if d.Commands == 0 && !d.Reloaded {
 		how = "HAProxy had nothing to do"
 	} else {
 		how += " in " + span(d.TookSeconds)
 	}
-	fmt.Fprintf(p.stdout, "%s: %s; generation %d runs\n", clean(what), how, d.Generation)
-	if then != "" {
-		fmt.Fprintln(p.stdout, clean(then))
-	}
 	if d.Warning != "" {
 		fmt.Fprintln(p.stderr, "warning: "+clean(d.Warning))
 	}
+	return p.folding(func() error {
+		fmt.Fprintf(p.stdout, "%s: %s; generation %d runs\n", clean(what), how, d.Generation)
+		if then != "" {
+			fmt.Fprintln(p.stdout, clean(then))
+		}
+		return nil
+	})
 }
 
 // holdName names what a hold is of: "everything", "/shop".

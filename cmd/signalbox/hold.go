@@ -73,8 +73,7 @@ A hold survives a restart. Health is degraded as soon as it keeps something back
 				if output == "json" {
 					return printJSON(p.stdout, done)
 				}
-				p.printDone(done, holdName(f.order().App)+" is held", "tasks follow as ever; "+releaseWith(f.order().App)+" ends it")
-				return nil
+				return p.printDone(done, holdName(f.order().App)+" is held", "tasks follow as ever; "+releaseWith(f.order().App)+" ends it")
 			}
 			held, err := client.Holds(ctx)
 			if err != nil {
@@ -102,8 +101,7 @@ A hold survives a restart. Health is degraded as soon as it keeps something back
 			if output == "json" {
 				return printJSON(p.stdout, done)
 			}
-			p.printDone(done, name+" is released", "")
-			return nil
+			return p.printDone(done, name+" is released", "")
 		},
 	}
 	addOutput(cmd, &output)

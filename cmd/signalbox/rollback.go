@@ -69,8 +69,7 @@ went back to is held, on this machine, until "signalbox hold --release": put the
 				return printJSON(p.stdout, done)
 			}
 			fmt.Fprintln(p.stdout)
-			p.printDone(done, fmt.Sprintf("%s has the definitions of generation %d", name, would.To), "they are held; "+releaseWith(would.App)+" lets the newest ones in again")
-			return nil
+			return p.printDone(done, fmt.Sprintf("%s has the definitions of generation %d", name, would.To), "they are held; "+releaseWith(would.App)+" lets the newest ones in again")
 		},
 	}
 	addOutput(cmd, &output)
