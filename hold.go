@@ -116,10 +116,10 @@ func (h *Held) Follow(live *Table) *Held {
 		out.Table.Problems = slices.Clone(live.Problems)
 	}
 	for _, row := range out.rows {
-		switch {
-		case row.kept == "":
+		switch row.kept {
+		case "":
 			continue
-		case row.kept == KeptNew:
+		case KeptNew:
 			out.Table.Problems = append(out.Table.Problems, row.problem())
 		}
 		out.keep(row)

@@ -82,7 +82,7 @@ func (r *register) earlier(generation uint64, app string) (earlier, error) {
 		return earlier{}, fmt.Errorf("%w: generation %d is yet to come; %d runs", admin.ErrConflict, generation, r.running)
 	}
 	next := len(r.entries) // the first entry after it
-	for next > 0 && !(r.entries[next-1].made && r.entries[next-1].Generation <= generation) {
+	for next > 0 && (!r.entries[next-1].made || r.entries[next-1].Generation > generation) {
 		next--
 	}
 	return r.before(next, generation)
