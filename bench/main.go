@@ -1,6 +1,6 @@
 // Command bench measures the whole program on this machine: a Marathon with many apps, the controller as its own process, a real
-// HAProxy, and requests through it; whether many hosts are routed as fast as few; how much a line of a log costs; and whether any request fails
-// while all changes. It prints tables, and writes the same as JSON.
+// HAProxy, and requests through it; whether many hosts are routed as fast as few; how much a line of a log costs; how often a fleet asks
+// a task for its health; and whether any request fails while all changes. It prints tables, and writes the same as JSON.
 package main
 
 import (
@@ -40,7 +40,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	defer stop()
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	only := flags.String("only", "", "one of the benchmarks: scale, hosts, replay, churn or oldworkers; all of them without")
+	only := flags.String("only", "", "one of the benchmarks: scale, hosts, replay, churn, oldworkers or probes; all of them without")
 	sizes := flags.String("sizes", "100,1000,5000", "scale: numbers of apps, by comma")
 	b := bench{progress: stderr}
 	flags.IntVar(&b.tasks, "tasks", 3, "scale: tasks of each app")
@@ -70,6 +70,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.DurationVar(&o.every, "old-every", time.Second, "oldworkers: time between two reloads")
 	flags.DurationVar(&o.hardStop, "old-hard-stop", 20*time.Second, "oldworkers: hard-stop-after")
 	flags.IntVar(&o.maxReloads, "old-max-reloads", 5, "oldworkers: mworker-max-reloads")
+	p := probesBench{progress: stderr}
+	flags.IntVar(&p.machines, "machines", 20, "probes: how many machines of the fleet run")
+	flags.IntVar(&p.fleet, "fleet", 500, "probes: how many machines the fleet has")
+	flags.DurationVar(&p.span, "probes-span", 0, "probes: how long is counted (default: two intervals of tasks on other machines)")
 	out := flags.String("out", "bench/results", "folder for the figures as JSON")
 	if err := flags.Parse(args); err != nil {
 		return 2
@@ -93,7 +97,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	here, command, at := thisMachine(ctx), append([]string{"bench"}, args...), time.Now().UTC().Format(time.RFC3339)
 	switch *only {
-	case "", "scale", "hosts", "replay", "churn", "oldworkers":
+	case "", "scale", "hosts", "replay", "churn", "oldworkers", "probes":
 	default:
 		return fail(2, fmt.Errorf("--only: there is no benchmark %q", *only))
 	}
@@ -149,6 +153,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			return fail(4, err)
 		}
 		if err := report(stdout, filepath.Join(*out, "oldworkers.json"), &r); err != nil {
+			return fail(4, err)
+		}
+	}
+	if *only == "" || *only == "probes" {
+		r, err := p.run(ctx)
+		if err != nil {
+			return fail(4, err)
+		}
+		r.Machine, r.Command, r.At = here, command, at
+		if err := report(stdout, filepath.Join(*out, "probes.json"), r); err != nil {
 			return fail(4, err)
 		}
 	}
