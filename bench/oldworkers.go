@@ -401,6 +401,9 @@ func openStream(ctx context.Context, proxy, name string) (*stream, error) {
 	if err == nil && resp.StatusCode != http.StatusSwitchingProtocols {
 		err = fmt.Errorf("it answers %s", resp.Status)
 	}
+	if resp != nil {
+		_ = resp.Body.Close() // a switched connection has none
+	}
 	if err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("asking for a stream: %w", err)

@@ -98,7 +98,7 @@ func (c *Checker) Check(ctx context.Context, files []File, low bool) (Verdict, e
 	for _, f := range files {
 		sums[f.Name] = fmt.Sprintf("%x", sha256.Sum256(f.Data))
 	}
-	hash := sha256.Sum256(listing(sums))
+	hash := sha256.Sum256(fmt.Appendf(listing(sums), "%s\n", c.identity()))
 	if v, ok := c.known(hash); ok {
 		return v, nil
 	}
@@ -114,6 +114,19 @@ func (c *Checker) Check(ctx context.Context, files []File, low bool) (Verdict, e
 		}
 	}
 	return v, nil
+}
+
+// identity tells HAProxy's program from one that takes its place: another version may take what this one rejects.
+func (c *Checker) identity() string {
+	path, err := exec.LookPath(cmp.Or(c.Binary, "haproxy"))
+	if err != nil {
+		return ""
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return path
+	}
+	return fmt.Sprint(path, " ", info.Size(), " ", info.ModTime().UnixNano())
 }
 
 func (c *Checker) known(hash [sha256.Size]byte) (Verdict, bool) {

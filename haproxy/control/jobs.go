@@ -181,16 +181,17 @@ func (a *Applier) checkFiles(ctx context.Context, config *haproxy.Config) jobRes
 
 // finished takes in what a job led to.
 func (a *Applier) finished(ctx context.Context, r jobResult) {
-	if r.verdict.Took > 0 {
+	switch {
+	case r.verdict.Took > 0:
 		result := "accepted"
 		if len(r.verdict.Rejections) > 0 {
 			result = "rejected"
 		}
 		a.met.checks.WithLabelValues(result).Inc()
 		a.checkAt, a.checkCPU = time.Now(), r.verdict.CPU
-	} else if errors.Is(r.err, ErrCheckTime) {
+	case errors.Is(r.err, ErrCheckTime):
 		a.met.checks.WithLabelValues("timeout").Inc()
-	} else if errors.Is(r.err, ErrNoVerdict) {
+	case errors.Is(r.err, ErrNoVerdict):
 		a.met.checks.WithLabelValues("failed").Inc()
 	}
 	for _, w := range r.verdict.Warnings {

@@ -40,6 +40,9 @@ func (a *Applier) reload(ctx context.Context, begun order, loaded *haproxy.Confi
 		return r
 	}
 	r.verdict, r.err = a.check.Check(ctx, r.files, false)
+	if len(r.verdict.Rejections) > 0 && !r.verdict.Known {
+		a.persistRejections()
+	}
 	if r.err != nil || len(r.verdict.Rejections) > 0 {
 		return r
 	}

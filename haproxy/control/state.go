@@ -1,15 +1,12 @@
 package control
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"signalbox"
@@ -47,20 +44,15 @@ func encodeState(p persisted) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding the running state: %w", err)
 	}
-	return fmt.Appendf(nil, "%s%x\n%s\n", stateMagic, sha256.Sum256(body), body), nil
+	return seal(stateMagic, body), nil
 }
 
 // decodeState is the reverse of encodeState. Whatever is not whole is an error.
 func decodeState(b []byte) (persisted, error) {
 	var p persisted
-	head, body, ok := bytes.Cut(b, []byte("\n"))
-	sum, magic := strings.CutPrefix(string(head), stateMagic)
-	if !magic {
-		return p, errors.New("decoding the running state: not a state file of this version")
-	}
-	body, end := bytes.CutSuffix(body, []byte("\n"))
-	if is := sha256.Sum256(body); !ok || !end || sum != fmt.Sprintf("%x", is) {
-		return p, fmt.Errorf("decoding the running state: %w: it is cut or damaged", ErrTorn)
+	body, err := unseal(stateMagic, b)
+	if err != nil {
+		return p, fmt.Errorf("decoding the running state: %w", err)
 	}
 	if err := json.Unmarshal(body, &p); err != nil {
 		return persisted{}, fmt.Errorf("decoding the running state: %w", err)
@@ -102,6 +94,7 @@ func (a *Applier) writeState(p persisted) error {
 // the Applier works all the same.
 func (a *Applier) Recover(ctx context.Context) (*haproxy.Config, error) {
 	a.recovered = true
+	a.recallRejections()
 	restored, err := a.pub.Restore()
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {

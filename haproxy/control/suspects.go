@@ -16,13 +16,13 @@ import (
 // searchTime bounds the search for the apps that make a configuration unusable.
 const searchTime = 2 * time.Minute
 
-// startSearch looks for the apps without which want is usable, where the check itself names none. It reports whether there are any that
-// could be it: those whose share differs from what is loaded.
-func (a *Applier) startSearch(ctx context.Context, of jobResult) bool {
+// startSearch looks for the apps without which a configuration is usable, where the check itself names none, among those whose share
+// differs from what is loaded.
+func (a *Applier) startSearch(ctx context.Context, of jobResult) {
 	loaded := a.loaded
 	apps := slices.Sorted(maps.Keys(changedApps(loaded, of.config)))
 	if len(apps) == 0 || a.want == nil {
-		return false
+		return
 	}
 	config, why := of.config, of.err
 	if len(of.verdict.Rejections) > 0 {
@@ -46,7 +46,6 @@ func (a *Applier) startSearch(ctx context.Context, of jobResult) bool {
 		})
 		return r
 	})
-	return true
 }
 
 // search returns those of apps that have to be held for usable to hold; none if it does not hold without all of them. Of n apps it finds
