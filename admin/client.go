@@ -79,6 +79,11 @@ func (c *Client) Services(ctx context.Context) (Services, error) {
 	return ask[Services](ctx, c, "/api/v1/services")
 }
 
+// ServicesOver returns what was counted for each service in a span up to now.
+func (c *Client) ServicesOver(ctx context.Context, span time.Duration) (Services, error) {
+	return ask[Services](ctx, c, "/api/v1/services?span="+span.String())
+}
+
 // Render returns the files of the configuration that the controller wants now.
 func (c *Client) Render(ctx context.Context) (Render, error) {
 	return ask[Render](ctx, c, "/api/v1/render")

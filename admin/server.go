@@ -34,7 +34,9 @@ type Config struct {
 	SocketGroup string // the group of the unix sockets, "" for the process' own
 
 	Status   func() signalbox.Status
-	Services func() []ServiceStat                // nil: none are counted
+	Services func() []ServiceStat // nil: none are counted
+	// Windows returns what was counted over a span up to now; nil: nothing is.
+	Windows  func(span time.Duration) []ServiceStat
 	Render   func() ([]File, error)              // nil: nothing is rendered
 	Live     func() ([]File, error)              // as they stand on disk, where HAProxy reads them
 	State    func() (State, error)               // nil: nothing is known
@@ -330,9 +332,20 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, statusCode(h.Status), h)
 }
 
-func (s *Server) services(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) services(w http.ResponseWriter, r *http.Request) {
 	rows := []ServiceStat{}
-	if s.cfg.Services != nil {
+	text := r.URL.Query().Get("span")
+	switch {
+	case text != "":
+		span, err := time.ParseDuration(text)
+		if err != nil || span < time.Second || span > MaxSpan {
+			writeJSON(w, http.StatusBadRequest, map[string]string{"apiVersion": APIVersion, "error": "span must be a duration from 1s to 1h, such as 5m"})
+			return
+		}
+		if s.cfg.Windows != nil {
+			rows = append(rows, s.cfg.Windows(span)...)
+		}
+	case s.cfg.Services != nil:
 		rows = append(rows, s.cfg.Services()...)
 	}
 	slices.SortFunc(rows, func(a, b ServiceStat) int { return strings.Compare(a.Service, b.Service) })

@@ -39,7 +39,9 @@ type Aggregator struct {
 	overflow   map[string]uint64 // by dimension
 	generation uint64
 	lastRecord time.Time
-	scratch    []byte // of a route
+	scratch    []byte    // of a route
+	rolled     time.Time // when the last cell of the past ended
+	rolls      uint64
 	// shown are the highest account values that a counter has shown: counters never fall.
 	shown  Loss
 	recent [lossLooks]Loss
@@ -56,6 +58,7 @@ type service struct {
 	ends  [terminationCount]uint64
 
 	requests, errors        uint64
+	judged, good            uint64 // by the objective
 	bytesIn, bytesOut       uint64
 	retries, redispatches   uint64
 	local, remote           uint64 // requests by where the task is that answered, as far as anybody asks
@@ -78,6 +81,7 @@ type service struct {
 	quick *quickTotals // of a Replay
 
 	ring [rateSeconds]tick
+	past past
 }
 
 // codeCount is how many status codes are told apart: 100 to 599, none (0) and other (1).
@@ -172,6 +176,10 @@ func (a *Aggregator) record(r *Record, b *Batch) {
 		s = a.service(serviceName(r))
 	}
 	s.seen = b.At
+	if a.cfg.Directory != nil && s.aboutAt != a.generation {
+		s.about, s.aboutAt = a.cfg.Directory.About(s.name), a.generation
+		s.templates = compileTemplates(s.about.Routes)
+	}
 	s.count(r)
 	a.route(s, r)
 	state := ""
@@ -181,7 +189,9 @@ func (a *Aggregator) record(r *Record, b *Batch) {
 			state = s.last.state
 		}
 	}
-	s.fail(r.Failure(), state)
+	f := r.Failure()
+	s.fail(f, state)
+	s.judge(r, f)
 }
 
 func (a *Aggregator) account(r *Record, b *Batch) bool {
@@ -410,6 +420,7 @@ func (a *Aggregator) look() {
 func (a *Aggregator) Tick(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.roll(now)
 	for name, s := range a.services {
 		s.tick(now)
 		if now.Sub(s.seen) > a.cfg.Grace && name != NoService && name != Other && a.cfg.Directory != nil && !a.cfg.Directory.Known(name) {

@@ -244,3 +244,33 @@ func TestRequestsByLocality(t *testing.T) {
 		t.Errorf("after the move: %d local, %d remote", one.Local, one.Remote)
 	}
 }
+
+// What 50 nodes of 20 shards each have counted is what one would have, byte for byte.
+func TestFiftyNodesOfTwentyShards(t *testing.T) {
+	const nodes, shards = 50, 20
+	whole := NewAggregator(AggregatorConfig{})
+	parts := make([]*Aggregator, nodes*shards)
+	for i := range parts {
+		parts[i] = NewAggregator(AggregatorConfig{})
+	}
+	r := rand.New(rand.NewPCG(5, 6))
+	for i := range 20_000 {
+		part := r.IntN(len(parts))
+		l := line(part+1, "web", i, fmt.Sprintf("/s%d:0", r.IntN(3)), fmt.Sprintf("10.0.0.%d:1", r.IntN(3)), 200+r.IntN(4)*100, r.IntN(1<<r.IntN(23)))
+		feed(whole, epoch, l)
+		feed(parts[part], epoch, l)
+	}
+	sum := &Snapshot{At: epoch, Nodes: []string{}}
+	for n := range nodes {
+		node := &Snapshot{At: epoch, Nodes: []string{}}
+		for s := range shards {
+			node = node.Merge(parts[n*shards+s].Snapshot(epoch))
+		}
+		sum = sum.Merge(node)
+	}
+	one := whole.Snapshot(epoch)
+	one.Loss, sum.Loss, one.Nodes, sum.Nodes = Loss{}, Loss{}, nil, nil // numbers that other parts have seen are gaps
+	if want, got := mustJSON(t, one), mustJSON(t, sum); !bytes.Equal(want, got) {
+		t.Fatalf("want %.2000s\ngot  %.2000s", want, got)
+	}
+}

@@ -28,6 +28,11 @@ var (
 	descRetries      = desc("signalbox_service_retries_total")
 	descEnds         = desc("signalbox_service_terminations_total")
 	descFailures     = desc("signalbox_service_failures_total")
+	descBudget       = desc("signalbox_slo_budget_left_ratio")
+	descBurn         = desc("signalbox_slo_burn_rate")
+	descGood         = desc("signalbox_slo_good_requests_total")
+	descObjective    = desc("signalbox_slo_objective_ratio")
+	descJudged       = desc("signalbox_slo_requests_total")
 	descTLS          = desc("signalbox_service_tls_requests_total")
 	descRouteLasts   = desc("signalbox_route_request_duration_seconds")
 	descRoutes       = desc("signalbox_route_requests_total")
@@ -40,7 +45,7 @@ func (a *Aggregator) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descCounted, descLast, descLost, descNotices, descUnsure, descOverflow, descConnect, descQueue, descRedispatches,
 		descBytesIn, descDuration, descRead, descLocality, descRequests, descBytesOut, descResponse, descRetries, descEnds,
-		descFailures, descTLS, descRouteLasts, descRoutes, descTaskDuration, descTaskRequests,
+		descFailures, descBudget, descBurn, descGood, descObjective, descJudged, descTLS, descRouteLasts, descRoutes, descTaskDuration, descTaskRequests,
 	} {
 		ch <- d
 	}
@@ -65,6 +70,12 @@ func (a *Aggregator) Collect(ch chan<- prometheus.Metric) {
 	gauge(descUnsure, float64(s.Loss.Unsure))
 	if !last.IsZero() {
 		gauge(descLast, float64(last.UnixMilli())/1000)
+	}
+	for _, b := range a.Budgets(s.At) {
+		for _, one := range burnWindows {
+			ch <- prometheus.MustNewConstMetric(descBurn, prometheus.GaugeValue, b.Burn[one.name], b.Service, one.name)
+		}
+		ch <- prometheus.MustNewConstMetric(descBudget, prometheus.GaugeValue, b.Left, b.Service)
 	}
 	for i, n := range notices {
 		if n > 0 {
@@ -97,6 +108,11 @@ func (a *Aggregator) Collect(ch chan<- prometheus.Metric) {
 		ch <- newHistogramMetric(descConnect, &t.Connect, t.Service)
 		ch <- newHistogramMetric(descQueue, &t.Queue, t.Service)
 		ch <- newHistogramMetric(descRead, &t.Read, t.Service)
+		if t.SLO != nil {
+			ch <- prometheus.MustNewConstMetric(descObjective, prometheus.GaugeValue, t.SLO.Share, t.Service)
+			counter(descGood, t.SLO.Good, t.Service)
+			counter(descJudged, t.SLO.Judged, t.Service)
+		}
 		for _, c := range t.Failures {
 			counter(descFailures, c.Count, t.Service, c.Reason, c.State)
 		}

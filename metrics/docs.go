@@ -45,6 +45,11 @@ var metricDocs = []MetricDoc{
 	{"signalbox_service_retries_total", "counter", "Attempts to reach a task that were repeated.", []string{"service"}},
 	{"signalbox_service_terminations_total", "counter", "Requests and connections that did not end normally: who ended them, and in which phase.", []string{"service", "cause", "phase"}},
 	{"signalbox_service_tls_requests_total", "counter", "Requests over TLS by version; TLS where the log does not say which.", []string{"service", "version"}},
+	{"signalbox_slo_budget_left_ratio", "gauge", "Share of the error budget of the last 3 days that is left, of services with the label slo; negative where it is overdrawn. A restart forgets the days before.", []string{"service"}},
+	{"signalbox_slo_burn_rate", "gauge", "How fast the error budget is used up over a window (5m, 30m, 1h, 6h, 3d): at 1 it lasts as long as the objective is meant to hold.", []string{"service", "window"}},
+	{"signalbox_slo_good_requests_total", "counter", "Requests that were as the objective asks: answered below 500, and in time.", []string{"service"}},
+	{"signalbox_slo_objective_ratio", "gauge", "Share of requests that must be good, of the label slo.", []string{"service"}},
+	{"signalbox_slo_requests_total", "counter", "Requests by which the objective is judged: all but those that the client ended or that were refused.", []string{"service"}},
 	{"signalbox_task_request_duration_seconds", "histogram", "Active time of requests by task.", []string{"service", "task"}},
 	{"signalbox_task_requests_total", "counter", "Requests by task and class of the response code.", []string{"service", "task", "code"}},
 }

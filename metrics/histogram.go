@@ -109,6 +109,12 @@ func (h *Histogram) add(us, n uint64) {
 	h.counts[bucketIndex(us)-h.first] += n - 1
 }
 
+// addBucket counts n values of bucket i, but not their sum, nor in the count.
+func (h *Histogram) addBucket(i int, n uint64) {
+	h.reach(i)
+	h.counts[i-h.first] += n
+}
+
 // reach makes room for bucket i.
 func (h *Histogram) reach(i int) {
 	low := floorOctave(i)

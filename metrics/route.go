@@ -123,10 +123,6 @@ func (a *Aggregator) route(s *service, r *Record) {
 	if r.Kind != KindHTTP || s.name == NoService || s.name == Other || r.Truncated && len(r.Path) == 0 {
 		return
 	}
-	if a.cfg.Directory != nil && s.aboutAt != a.generation {
-		s.about, s.aboutAt = a.cfg.Directory.About(s.name), a.generation
-		s.templates = compileTemplates(s.about.Routes)
-	}
 	a.scratch = a.scratch[:0]
 	for i := range s.templates {
 		if s.templates[i].matches(r.Path) {

@@ -40,6 +40,7 @@ type ServiceTotals struct {
 	Failures     []FailureCount     `json:"failures,omitempty"` // sorted by reason, then state
 	TLS          []TLSCount         `json:"tls,omitempty"`      // sorted by version
 	Routes       []RouteTotals      `json:"routes,omitempty"`   // sorted by Route
+	SLO          *SLOTotals         `json:"slo,omitempty"`      // nil: it has no objective
 	Tasks        []TaskTotals       `json:"tasks,omitempty"`    // sorted by Task
 	Recent       [3]Recent          `json:"recent"`             // about the last 1, 10 and 60 seconds
 }
@@ -204,6 +205,7 @@ func mergeService(a, b ServiceTotals) ServiceTotals {
 		x.Duration = mergeHistograms(x.Duration, y.Duration)
 		return x
 	})
+	sum.SLO = mergeSLO(a.SLO, b.SLO)
 	for i := range sum.Recent {
 		sum.Recent[i].Requests += b.Recent[i].Requests
 		sum.Recent[i].Errors += b.Recent[i].Errors
@@ -213,6 +215,22 @@ func mergeService(a, b ServiceTotals) ServiceTotals {
 }
 
 func (c FailureCount) key() string { return c.Reason + " " + c.State }
+
+// mergeSLO adds counts. Of two objectives, which differ for the moment in which a label changes, the stricter one is shown.
+func mergeSLO(a, b *SLOTotals) *SLOTotals {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	sum := *a
+	if b.Share > a.Share || b.Share == a.Share && b.Latency < a.Latency {
+		sum = *b
+	}
+	sum.Judged, sum.Good = a.Judged+b.Judged, a.Good+b.Good
+	return &sum
+}
 
 func mergeClasses(a, b []ClassCount) []ClassCount {
 	return mergeSorted(a, b, func(c ClassCount) string { return c.Class }, func(x, y ClassCount) ClassCount { x.Count += y.Count; return x })
@@ -319,6 +337,9 @@ func (s *service) totals(now time.Time) ServiceTotals {
 		}
 	}
 	slices.SortFunc(t.Terminations, func(x, y TerminationCount) int { return cmp.Compare(x.Cause+" "+x.Phase, y.Cause+" "+y.Phase) })
+	if o := s.about.SLO; o.Share > 0 {
+		t.SLO = &SLOTotals{Share: o.Share, Latency: o.Latency.Microseconds(), Judged: s.judged, Good: s.good}
+	}
 	for f, n := range s.failures {
 		t.Failures = append(t.Failures, FailureCount{Reason: f.failure.String(), State: f.state, Count: n})
 	}

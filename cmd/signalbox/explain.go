@@ -238,8 +238,8 @@ func (p *program) printExplanation(e admin.Explanation) error {
 	}
 	for _, d := range e.Destinations {
 		if s := d.Counted; s != nil && s.Requests > 0 {
-			fmt.Fprintf(p.stdout, "  counted  %s: %s req/s now; %d since the start, p50 %s, p99 %s, %s%% 5xx\n",
-				clean(d.Service), digits(s.PerSecond), s.Requests, span(s.P50), span(s.P99), digits(s.ErrorRatio*100))
+			fmt.Fprintf(p.stdout, "  counted  %s: %s req/s over the last %s, %d in all, p50 %s, p99 %s, %s%% 5xx\n",
+				clean(d.Service), digits(s.PerSecond), time.Duration(s.Span*float64(time.Second)).Round(time.Second), s.Requests, span(s.P50), span(s.P99), digits(s.ErrorRatio*100))
 		}
 	}
 	return nil

@@ -17,7 +17,7 @@ func sampleExplanation(status *signalbox.Status, q admin.Question) (admin.Explan
 	e := explain(haproxy.Build(status.Table, &haproxy.Options{HTTPBind: []string{":80"}}, nil), a, status.At)
 	e.URL, e.Node, e.Generation, e.AppliedAt = q.URL, "slave-1", status.HAProxy.Generation, status.HAProxy.AppliedAt
 	for i := range e.Destinations {
-		e.Destinations[i].Counted = &admin.ServiceStat{Requests: 12345, PerSecond: 12.44, P50: 0.0081, P99: 0.041, ErrorRatio: 0.0002}
+		e.Destinations[i].Counted = &admin.ServiceStat{Requests: 12345, PerSecond: 12.44, P50: 0.0081, P99: 0.041, ErrorRatio: 0.0002, Span: 300}
 	}
 	return e, nil
 }

@@ -117,6 +117,9 @@ func nearHosts(c *haproxy.Config, host string) []string {
 	return near[:min(len(near), nearNames)]
 }
 
+// explainSpan is over how much time explain counts.
+const explainSpan = 5 * time.Minute
+
 // explain answers where a request would go now.
 func (c *controller) explain(q admin.Question) (admin.Explanation, error) {
 	a, err := readQuestion(q)
@@ -131,7 +134,7 @@ func (c *controller) explain(q admin.Question) (admin.Explanation, error) {
 	h := c.applier.Status()
 	out.URL, out.Node, out.Generation, out.AppliedAt = q.URL, c.node, h.Generation, h.AppliedAt
 	counted := map[string]admin.ServiceStat{}
-	for _, s := range c.services() {
+	for _, s := range c.windows(explainSpan) {
 		counted[s.Service] = s
 	}
 	for i := range out.Destinations {

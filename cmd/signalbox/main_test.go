@@ -51,6 +51,9 @@ func fakeController(t *testing.T) (socket string, status *signalbox.Status) {
 				{Service: "/fast\x1b[31m:0", Requests: 1, Average: 0.00004, P50: 0.00004, P90: 0.00004, P99: 0.00004, Errors: 1, ErrorRatio: 1},
 			}
 		},
+		Windows: func(span time.Duration) []admin.ServiceStat {
+			return []admin.ServiceStat{{Service: "/shop/cart:0", Requests: 12, PerSecond: 12 / span.Seconds(), Average: 0.008, P50: 0.007, P90: 0.012, P99: 1.25, Span: span.Seconds()}}
+		},
 		Render: func() ([]admin.File, error) {
 			return []admin.File{{Name: "haproxy.cfg", Content: "global\n    daemon\n\n# app /shop\nbackend b1 from http\n  server s1 10.0.0.1:31000\n"}, {Name: "hosts.map", Content: "shop.local/ b1\n"}}, nil
 		},

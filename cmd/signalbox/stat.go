@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -13,11 +15,13 @@ import (
 func newStatCommand(p *program) *cobra.Command {
 	s := defaults()
 	var output string
+	var over time.Duration
 	cmd := &cobra.Command{
 		Use:   "stat [TEXT]",
 		Short: "Requests, latencies and errors of each service",
-		Long:  "Lists what the running controller has counted since it started; with a text, for services with the text in their name.",
+		Long:  "Lists what the running controller has counted since it started, or with --span in the time before now; with a text, for services with the text in their name.",
 		Example: `  signalbox stat
+  signalbox stat --span 5m
   signalbox stat shop -o json`,
 		GroupID: groupLook,
 		Args:    arguments(0, 1, "one text at most"),
@@ -26,7 +30,14 @@ func newStatCommand(p *program) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			stats, err := client.Services(cmd.Context())
+			if cmd.Flags().Changed("span") && (over < time.Second || over > admin.MaxSpan) {
+				return usageError("--span: %s is not between 1s and %s", over, admin.MaxSpan)
+			}
+			get := client.Services
+			if over > 0 {
+				get = func(ctx context.Context) (admin.Services, error) { return client.ServicesOver(ctx, over) }
+			}
+			stats, err := get(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -39,6 +50,7 @@ func newStatCommand(p *program) *cobra.Command {
 			return p.printStat(stats)
 		},
 	}
+	cmd.Flags().DurationVar(&over, "span", 0, "count only this much time before now, up to 1h; 0: all since the start")
 	addOutput(cmd, &output)
 	addClientSettings(cmd.Flags(), &s)
 	return cmd

@@ -132,6 +132,11 @@ func (c *controller) services() []admin.ServiceStat {
 	return admin.StatsOf(c.aggregator.Snapshot(time.Now()))
 }
 
+// windows returns what was counted for each service in a span up to now.
+func (c *controller) windows(span time.Duration) []admin.ServiceStat {
+	return admin.StatsIn(c.aggregator.Windows(time.Now(), span))
+}
+
 // state returns what is routed now, and the operator's choices.
 func (c *controller) state() (admin.State, error) {
 	s := admin.State{APIVersion: admin.APIVersion, Generation: c.applier.Status().Generation, Table: c.table()}
