@@ -190,7 +190,7 @@ func (l *live) oneByOne(host string, requests int) {
 		if err != nil {
 			l.t.Fatal(err)
 		}
-		if _, err := io.Copy(io.Discard, res.Body); err != nil || res.StatusCode != 200 {
+		if _, err := io.Copy(io.Discard, res.Body); err != nil || res.StatusCode != http.StatusOK {
 			l.t.Fatalf("%s: %d %v", host, res.StatusCode, err)
 		}
 		res.Body.Close()

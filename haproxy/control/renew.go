@@ -283,10 +283,11 @@ func (a *Applier) renewed(r jobResult) {
 		a.log.WithError(r.err).Warn("the certificates come with a reload")
 		a.force(ReasonCertificate)
 	case !r.published:
-		a.onDisk = nil // some of the files may be new
+		a.onDisk, a.certChanges = nil, 0 // some of the files may be new, and it is tried again
 		a.met.fileErrors.Inc()
 		a.log.WithError(r.err).Error("the certificates can't be written")
 	default:
+		a.certChanges = 0
 		a.lost(r.err)
 	}
 }

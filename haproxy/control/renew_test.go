@@ -45,6 +45,10 @@ func TestRenewalIsAWriteOfTheFiles(t *testing.T) {
 	if a.onDisk != nil {
 		t.Error("some files may be new, and nobody writes them again")
 	}
+	a.certAt = time.Now().Add(-a.cfg.FileInterval)
+	if !a.renewDue(time.Now()) {
+		t.Error("what could not be written is not tried again")
+	}
 	reset()
 	a.renewed(jobResult{config: running, worker: worker, published: true, err: ErrOtherWorker})
 	if a.running != nil {
