@@ -90,7 +90,11 @@ func NewHeld(definitions *Table, holds func(app string) bool) *Held {
 
 // Follow returns what is routed when live is what is asked for. A service that did not change keeps its pointer.
 func (h *Held) Follow(live *Table) *Held {
-	out := &Held{definitions: h.definitions, holds: h.holds, Kept: map[string]string{}, Table: &Table{}}
+	most := max(len(h.definitions.list()), len(live.list()))
+	out := &Held{
+		definitions: h.definitions, holds: h.holds, Kept: map[string]string{}, rows: make([]heldRow, 0, most),
+		Table: &Table{Services: make([]*Service, 0, most)},
+	}
 	last := 0
 	Walk(h.definitions.list(), live.list(), func(frozen, now *Service) {
 		row := heldRow{frozen: frozen, live: now}
