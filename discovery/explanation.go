@@ -1,6 +1,11 @@
 package discovery
 
-import "time"
+import (
+	"slices"
+	"time"
+
+	"signalbox"
+)
 
 // explainedFor is how long a source's explanation of an absence stands: a deployment may take its time.
 const explainedFor = 10 * time.Minute
@@ -45,6 +50,25 @@ func (x *explanations) sweep(now time.Time) {
 		}
 	}
 	x.sweepAt = max(1024, 2*(len(x.apps)+len(x.tasks)))
+}
+
+// spend forgets the explanations of apps that from has and to lacks: they were for that absence. An app that comes again under the same
+// id can be missed again.
+func (x *explanations) spend(from, to []*signalbox.Service) {
+	if len(x.apps) == 0 {
+		return
+	}
+	var gone []string
+	signalbox.Walk(from, to, func(a, b *signalbox.Service) {
+		if b == nil {
+			gone = append(gone, a.App)
+		}
+	})
+	for _, app := range gone {
+		if !slices.ContainsFunc(to, func(s *signalbox.Service) bool { return s.App == app }) {
+			delete(x.apps, app)
+		}
+	}
 }
 
 // has reports whether the absence of a task of an app, or with task "" of the app itself, is explained.

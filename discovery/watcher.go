@@ -307,6 +307,7 @@ func (w *Watcher) absorb(s *slot, u Update, now time.Time) bool {
 	s.latest = u.State
 	s.held = r.held
 	r.serve = share(s.good, r.serve)
+	s.explained.spend(s.good, r.serve)
 	log := w.cfg.Log.WithField("source", name)
 	switch {
 	case r.held != nil:

@@ -229,6 +229,31 @@ func TestExplainedShrinkPasses(t *testing.T) {
 }
 
 // TestEqualServicesKeepTheirPointers: a source that forgot its state and reads the same again changes nothing.
+// An app that was deleted and made again is missed like any other, although its deletion was explained a minute ago.
+func TestExplanationIsSpent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := newScript("marathon")
+		w, out, stop := run(t, Config{Sources: []Source{src}})
+		defer stop()
+		full := apps(3, 2)
+		src.send(full)
+		<-out
+		src.updates <- Update{State: full[1:], Whole: true, At: time.Now(), Explained: Explained{Apps: map[string]bool{full[0].App: true}}}
+		if c := <-out; len(c.Table.Services) != 2 {
+			t.Fatalf("%d services after the deletion, want 2", len(c.Table.Services))
+		}
+		src.send(full)
+		if c := <-out; len(c.Table.Services) != 3 {
+			t.Fatalf("%d services after the app was made again, want 3", len(c.Table.Services))
+		}
+		src.send(nil)
+		time.Sleep(time.Second)
+		if n := len(w.Table().Services); n != 3 {
+			t.Errorf("%d services after an empty answer, want 3", n)
+		}
+	})
+}
+
 func TestEqualServicesKeepTheirPointers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := newScript("a")
