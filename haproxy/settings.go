@@ -43,6 +43,23 @@ func (s Settings) Without(gone map[string]bool) Settings {
 	return s
 }
 
+// As returns the settings with what some backends ask for, whatever was said of these.
+func (s Settings) As(backends []*Backend) Settings {
+	var change [4]map[string]string
+	for i := range change {
+		change[i] = make(map[string]string, len(backends))
+	}
+	for _, b := range backends {
+		for i, value := range b.settings() {
+			change[i][b.Name] = value
+		}
+	}
+	for i, m := range s.maps() {
+		*m.Entries = edited(*m.Entries, change[i])
+	}
+	return s
+}
+
 // settings returns what the maps say of a backend, in their order; "" is nothing. One whose section says it itself has no more than a
 // name and a path.
 func (b *Backend) settings() (values [4]string) {

@@ -7,12 +7,14 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"signalbox"
 	"signalbox/haproxy"
 )
 
@@ -210,6 +212,47 @@ func TestRejectedAppIsWithheldAlone(t *testing.T) {
 	}
 }
 
+// The last good configuration of a withheld app is not lost while nobody knows what a HAProxy has loaded that was just restarted.
+func TestWithheldAppKeepsItsLastGoodWhileHAProxyIsUnknown(t *testing.T) {
+	r := newRig(t)
+	one := task(t, "one")
+	good := r.config(app{name: "bad", tasks: addrs{one}})
+	want := r.config(app{name: "bad", tasks: addrs{one}, bad: "frobnicate yes"})
+	a := New(r.settings())
+	a.want, a.earlier = want, good
+	a.withheld.apps["/bad"] = heldApp{shape: shapeOf(want, "/bad")}
+	got := backend(a.effect(), "b_bad")
+	if got == nil || got.Check != good.Backends[0].Check {
+		t.Errorf("the backend is %+v, want its last good definition", got)
+	}
+}
+
+// A withheld app has the tasks of today and what stood in maps for its last good definition, in as many slots as it needs.
+func TestWithheldAppHasItsTasksAndSettings(t *testing.T) {
+	r := newRig(t)
+	opts := r.opts
+	good, bad := service("shop", netip.MustParseAddrPort("127.0.0.1:9")), service("shop")
+	good.Policy.Timeout, bad.Policy.Timeout = 7*time.Second, 9*time.Second
+	bad.Policy.Raw = []string{"frobnicate yes"}
+	for i := range 100 {
+		bad.Endpoints = append(bad.Endpoints, signalbox.Endpoint{
+			Task: fmt.Sprintf("shop.%03d", i), Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(1000+i)), State: signalbox.Up,
+		})
+	}
+	loaded := haproxy.Build(table(good), opts, nil)
+	want := haproxy.Build(table(bad), opts, loaded)
+	w := newWithheld()
+	w.apps["/shop"] = heldApp{shape: shapeOf(want, "/shop")}
+	got := w.apply(want, loaded)
+	b := got.Backends[0]
+	if n := len(b.Slots) - len(slices.DeleteFunc(slices.Clone(b.Slots), func(s haproxy.Server) bool { return s.Task != "" })); n != 100 {
+		t.Errorf("%d tasks, want 100", n)
+	}
+	if len(b.Policy.Raw) > 0 || len(got.Timeouts) != 1 || got.Timeouts[0].Value != "7000" {
+		t.Errorf("policy %+v and timeouts %v, want the last good ones", b.Policy, got.Timeouts)
+	}
+}
+
 func TestOccupiedPortCostsThatPortOnly(t *testing.T) {
 	r := newRig(t)
 	r.supervise()
@@ -267,6 +310,79 @@ func TestFailedReloadKeepsTheOldWorkerAndRetries(t *testing.T) {
 	}
 	l.Close()
 	r.answers("cart.local", "two")
+}
+
+// surprising starts an Applier whose renderings of a configuration with a cart cannot be loaded: its port is held. free lets go of it.
+func surprising(t *testing.T, s func(*Settings)) (r *rig, free func() error) {
+	t.Helper()
+	r = newRig(t)
+	r.supervise()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	set := r.settings()
+	set.Supervisor = r.sup
+	set.Render = func(c *haproxy.Config) ([]File, error) {
+		files, err := r.render(c)
+		if c.Backend("b_cart") != nil {
+			files[0].Data = append(files[0].Data, fmt.Sprintf("listen surprise\n  bind %s\n", l.Addr())...)
+		}
+		return files, err
+	}
+	if s != nil {
+		s(&set)
+	}
+	r.start(set)
+	return r, l.Close
+}
+
+// Once what could not be loaded is not wanted any more, nothing is wrong, although nothing was reloaded.
+func TestTakenBackFailureIsOver(t *testing.T) {
+	r, _ := surprising(t, nil)
+	one := task(t, "one")
+	shop := r.config(app{name: "shop", tasks: addrs{one}})
+	r.apply(shop)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if _, err := r.app.Apply(ctx, r.config(app{name: "cart", tasks: addrs{one}}, app{name: "shop", tasks: addrs{one}})); err == nil {
+		t.Fatal("the reload did not fail")
+	}
+	if out := r.apply(shop); out.Reloaded {
+		t.Errorf("outcome %+v, want nothing to do", out)
+	}
+	r.until("all is well", func() bool { return r.app.Status().Level == "ok" })
+}
+
+// Whoever waits for what was wanted after a reload began is not told that this one failed.
+func TestFailureOfAnOlderConfigurationIsNotThatOfANewer(t *testing.T) {
+	rendering, goOn := make(chan bool, 8), make(chan bool)
+	r, _ := surprising(t, func(s *Settings) {
+		plain := s.Render
+		s.Render = func(c *haproxy.Config) ([]File, error) {
+			if c.Backend("b_cart") != nil {
+				rendering <- true
+				<-goOn
+			}
+			return plain(c)
+		}
+	})
+	one, two := task(t, "one"), task(t, "two")
+	r.apply(r.config(app{name: "shop", tasks: addrs{one}}))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	older := r.app.Submit(r.config(app{name: "cart", tasks: addrs{one}}, app{name: "shop", tasks: addrs{one}}))
+	<-rendering
+	newer := r.app.Submit(r.config(app{name: "pay", tasks: addrs{two}}, app{name: "shop", tasks: addrs{one}}))
+	close(goOn)
+	if _, err := older(ctx); err == nil {
+		t.Error("the older one was not told of its failure")
+	}
+	if _, err := newer(ctx); err != nil {
+		t.Errorf("the newer one was told: %v", err)
+	}
+	r.answers("pay.local", "two")
 }
 
 func TestFullDiskLosesNothing(t *testing.T) {

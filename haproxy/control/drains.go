@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -132,7 +133,11 @@ func (d drains) uncut(running *haproxy.Config) []drained {
 }
 
 // effect returns what is to run of what is wanted: less what is withheld, and with the drains ended whose time is up.
-func (a *Applier) effect() *haproxy.Config { return a.drains.apply(a.withheld.apply(a.want, a.loaded)) }
+// The last good configuration of an app is the one that it ran with last, though nobody may know what a HAProxy runs that was just
+// restarted.
+func (a *Applier) effect() *haproxy.Config {
+	return a.drains.apply(a.withheld.apply(a.want, cmp.Or(a.earlier, a.stored)))
+}
 
 // cutting is what became of the sessions of drains that are over.
 type cutting struct {

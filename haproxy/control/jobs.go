@@ -32,6 +32,7 @@ const (
 type jobResult struct {
 	kind    jobKind
 	want    *haproxy.Config // what was wanted when a reload began
+	seq     uint64          // of want
 	config  *haproxy.Config // rendered
 	newer   bool            // config is not what was checked: commands have changed it since
 	files   []File
@@ -75,6 +76,9 @@ const checkPause = 1000
 func (a *Applier) background(ctx context.Context) {
 	if len(a.reasons) == 0 {
 		clear(a.budget.late)
+		if a.running != nil && a.running == a.effective {
+			a.retryWait, a.retryAt = 0, time.Time{} // what could not be loaded is not wanted any more
+		}
 	}
 	if a.busy != idle {
 		return
@@ -95,7 +99,7 @@ func (a *Applier) background(ctx context.Context) {
 		a.checkAt = now
 		config := a.onDisk
 		a.job(checking, func() jobResult { return a.checkFiles(ctx, config) })
-	case a.running != nil && a.running == a.effective && now.Sub(a.auditAt) >= a.cfg.AuditInterval:
+	case a.running != nil && now.Sub(a.auditAt) >= a.cfg.AuditInterval:
 		a.auditAt = now
 		config, worker := a.running, a.worker
 		a.job(auditing, func() jobResult { return a.audit(ctx, config, worker) })
@@ -127,7 +131,7 @@ func (a *Applier) mayReload(now time.Time) bool {
 
 func (a *Applier) startReload(ctx context.Context, now time.Time) {
 	a.lastTry = now
-	begun, loaded, gen := order{a.want, a.effective}, a.loaded, a.gen+1
+	begun, loaded, gen := order{a.want, a.effective, a.seq}, a.loaded, a.gen+1
 	a.holdUntil = time.Time{}
 	a.log.WithField("reasons", a.reasons).Info("reloading HAProxy")
 	a.job(reloading, func() jobResult {
@@ -289,7 +293,7 @@ func (a *Applier) reloaded(ctx context.Context, r jobResult) {
 	case r.err != nil:
 		count("failed")
 		again := a.retryWait > 0
-		a.reloadFailed(r.want, r.err)
+		a.reloadFailed(r, r.err)
 		if again && errors.Is(r.err, ErrNoVerdict) {
 			a.startSearch(ctx, r)
 		}
@@ -368,12 +372,13 @@ func (a *Applier) completeReload(ctx context.Context, was, now *haproxy.Config) 
 	}
 }
 
-func (a *Applier) reloadFailed(want *haproxy.Config, err error) {
+// reloadFailed tells those who wait for what was tried, or for what came before it. Who waits for something newer goes on waiting.
+func (a *Applier) reloadFailed(r jobResult, err error) {
 	a.retryWait = min(max(2*a.retryWait, retryWaitMin), retryWaitMax)
 	a.retryAt, a.failure = time.Now().Add(a.retryWait), err
 	a.log.WithError(err).WithField("again_in", a.retryWait.String()).Error("the reload failed; the earlier configuration goes on")
-	a.tell(Step{Want: want, Err: err})
-	a.settle(fmt.Errorf("reloading HAProxy: %w", err))
+	a.tell(Step{Want: r.want, Err: err})
+	a.settle(r.seq, fmt.Errorf("reloading HAProxy: %w", err))
 }
 
 // rejected withholds what a check complained about and tries again without it.
@@ -392,7 +397,7 @@ func (a *Applier) rejected(ctx context.Context, r jobResult) {
 		a.tell(Step{Want: r.want, Err: rejection(r)})
 		return
 	}
-	a.reloadFailed(r.want, rejection(r))
+	a.reloadFailed(r, rejection(r))
 	if r.kind == reloading {
 		a.startSearch(ctx, r)
 	}

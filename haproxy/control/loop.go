@@ -21,6 +21,7 @@ type state struct {
 
 	worker  Worker           // whose state running is
 	loaded  *haproxy.Config  // the configuration, for its shape, that worker loaded; nil when unknown
+	stored  *haproxy.Config  // what an earlier run has persisted, nil for nothing
 	running *haproxy.Config  // acknowledged state of worker; nil when unknown
 	earlier *haproxy.Config  // the last running that was known
 	reasons []haproxy.Reason // why a reload is due now
@@ -147,7 +148,7 @@ func (a *Applier) converge(ctx context.Context) {
 	}
 	a.reasons = slices.Clone(a.forced)
 	if a.running == a.effective {
-		a.settle(nil)
+		a.settle(a.seq, nil)
 		return
 	}
 	began := time.Now()
@@ -169,7 +170,7 @@ func (a *Applier) converge(ctx context.Context) {
 	case len(plan.Reasons) == 0:
 		a.setRunning(a.effective)
 		a.tell(Step{Want: a.want, Commands: len(plan.Commands), Done: true})
-		a.settle(nil)
+		a.settle(a.seq, nil)
 	case len(plan.Commands) > 0:
 		a.setRunning(haproxy.Applied(a.running, a.effective)) // what could be done without the reload
 		a.tell(Step{Want: a.want, Commands: len(plan.Commands)})
@@ -332,17 +333,22 @@ func (a *Applier) setRunning(c *haproxy.Config) {
 	a.mu.Unlock()
 }
 
-// settle tells those who wait what became of their configuration. Whoever is told finds it in the status.
-func (a *Applier) settle(err error) {
+// settle tells those who wait for the configuration numbered upTo, or an earlier one, what became of it. Whoever is told finds it in the status.
+func (a *Applier) settle(upTo uint64, err error) {
 	if len(a.waiters) == 0 {
 		return
 	}
 	a.publishStatus()
-	for _, w := range a.waiters {
+	waiters := a.waiters
+	a.waiters = nil
+	for _, w := range waiters {
+		if w.seq > upTo {
+			a.waiters = append(a.waiters, w)
+			continue
+		}
 		w.out.Generation, w.out.Took, w.out.Problems = a.gen, time.Since(w.since), a.withheld.problems()
 		w.done <- applied{w.out, err}
 	}
-	a.waiters = nil
 }
 
 func merge(into, more []haproxy.Reason) []haproxy.Reason {

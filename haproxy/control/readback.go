@@ -153,12 +153,11 @@ func readBack(base, hint *haproxy.Config, act actual) (*haproxy.Config, []differ
 	return &out, diffs, nil
 }
 
-// sameServer compares what matters: of a server in maintenance nothing but that.
+// sameServer compares what a later command relies on. A server in maintenance keeps its address and weight for the next task, unless it
+// may have any address.
 func sameServer(s haproxy.Server, st ServerState) bool {
-	if s.Admin != st.Admin {
-		return false
-	}
-	return s.Admin == haproxy.Maint || s.Addr == st.Addr && s.Weight == st.Weight && s.CheckPort == st.CheckPort
+	anyAddr := s.Admin == haproxy.Maint && !s.Addr.IsValid()
+	return s.Admin == st.Admin && s.Weight == st.Weight && s.CheckPort == st.CheckPort && (anyAddr || s.Addr == st.Addr)
 }
 
 func taskAt(addr netip.AddrPort, backends ...*haproxy.Backend) string {

@@ -18,7 +18,7 @@ import (
 // HAProxy loads: its new worker must not forget it. gen is the generation that the running state is to have.
 func (a *Applier) reload(ctx context.Context, begun order, loaded *haproxy.Config, gen uint64) (r jobResult) {
 	config := begun.config
-	r.want, r.config = begun.want, config
+	r.want, r.config, r.seq = begun.want, config, begun.seq
 	_, masterErr := a.proc(ctx)
 	if errors.Is(masterErr, ErrMasterDeaf) {
 		r.err = masterErr
@@ -47,7 +47,7 @@ func (a *Applier) reload(ctx context.Context, begun order, loaded *haproxy.Confi
 		return r
 	}
 	newest := a.newest(ctx, begun)
-	if r.want, r.config = newest.want, newest.config; r.config != config {
+	if r.want, r.config, r.seq = newest.want, newest.config, newest.seq; r.config != config {
 		// No check: what commands can change can break no file.
 		if r.files, r.err = a.cfg.Render(r.config); r.err != nil {
 			r.err = fmt.Errorf("rendering: %w", r.err)
@@ -94,6 +94,7 @@ func (a *Applier) reload(ctx context.Context, begun order, loaded *haproxy.Confi
 type order struct {
 	want   *haproxy.Config // what was handed over
 	config *haproxy.Config // what becomes of it: less what is withheld
+	seq    uint64          // of want
 }
 
 // newest returns the order with all that can be changed without a reload as it is wanted by now. What is wanted later waits for the new
@@ -107,7 +108,7 @@ func (a *Applier) newest(ctx context.Context, begun order) order {
 		if config == now.config {
 			return now
 		}
-		return order{begun.want, config}
+		return order{begun.want, config, begun.seq}
 	case <-ctx.Done():
 		return begun
 	}
@@ -119,7 +120,7 @@ const holdMax = 5 * time.Second
 // give answers a reload that asks what is wanted by now.
 func (a *Applier) give(to chan<- order) {
 	a.holdUntil = time.Now().Add(holdMax)
-	to <- order{a.want, a.effective}
+	to <- order{a.want, a.effective, a.seq}
 }
 
 // mustWait reports whether a plan has to wait for the worker that is about to come: that one has not heard of what it opens, and whoever

@@ -119,6 +119,7 @@ func (a *Applier) Recover(ctx context.Context) (*haproxy.Config, error) {
 	}
 	_, markErr := a.pub.disk.ReadFile(filepath.Join(a.cfg.Dir, markName))
 	a.gen, a.shapeAt, a.worker, a.loaded = max(a.gen, signalbox.ResumeGeneration(p.Generation)), p.ShapeAt, p.Worker, p.Config
+	a.stored = p.Config
 	if errors.Is(markErr, fs.ErrNotExist) && restored.From == "" && newer == nil {
 		a.onDisk = p.Config
 	} else {
@@ -177,7 +178,7 @@ func (a *Applier) finish() {
 	if r.err != nil {
 		a.log.WithError(r.err).Error("the file does not say what runs")
 	}
-	a.settle(context.Canceled)
+	a.settle(a.seq, context.Canceled)
 }
 
 // persist returns what to persist about a configuration of the loaded shape.

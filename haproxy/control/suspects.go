@@ -146,7 +146,7 @@ func (a *Applier) tookBack(r jobResult) {
 		return
 	}
 	a.shapeAt, a.shapeMoved, a.onDisk, a.fileGen = r.publishAt, true, r.earlier, r.fileGen
-	a.loaded = r.earlier
+	a.loaded, a.earlier = r.earlier, r.earlier
 	a.lost(errors.New(why))
 	a.blame(r, why)
 }
@@ -159,7 +159,7 @@ func (a *Applier) blame(r jobResult, why string) {
 		return
 	}
 	a.retryWait = retryWaitMax
-	a.reloadFailed(r.want, errors.New(why))
+	a.reloadFailed(r, errors.New(why))
 }
 
 // hold withholds an app as long as it asks for the same; drop says that its last good configuration is no use either.

@@ -3,6 +3,7 @@ package control
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -108,8 +109,8 @@ func (w *withheld) expired(now time.Time) bool {
 // accepted says that a configuration was taken: the rounds start again.
 func (w *withheld) accepted() { w.rounds = 0 }
 
-// apply returns want less what is withheld: want itself when nothing is. An app whose definition changed is tried again.
-func (w *withheld) apply(want, loaded *haproxy.Config) *haproxy.Config {
+// apply returns want less what is withheld: want itself when nothing is. ran is what ran last, with the last good of each app. An app whose definition changed is tried again.
+func (w *withheld) apply(want, ran *haproxy.Config) *haproxy.Config {
 	if want == nil || len(w.apps) == 0 && len(w.ports) == 0 {
 		return want
 	}
@@ -128,7 +129,7 @@ func (w *withheld) apply(want, loaded *haproxy.Config) *haproxy.Config {
 			out.Backends = append(out.Backends, b)
 			continue
 		}
-		old := backend(loaded, b.Name)
+		old := backend(ran, b.Name)
 		if h.drop || old == nil || shape(old) == shape(b) {
 			gone[b.Name] = true
 			continue
@@ -136,8 +137,12 @@ func (w *withheld) apply(want, loaded *haproxy.Config) *haproxy.Config {
 		sub := w.subs[b]
 		if sub == nil {
 			c := *old
-			if slices.EqualFunc(old.Slots, b.Slots, func(x, y haproxy.Server) bool { return x.Name == y.Name }) {
-				c.Slots = b.Slots
+			c.Slots, c.Retired = b.Slots, false
+			if old.Check.Kind == signalbox.CheckOff { // which has no port
+				c.Slots = slices.Clone(b.Slots)
+				for i := range c.Slots {
+					c.Slots[i].CheckPort = 0
+				}
 			}
 			sub = &c
 		}
@@ -146,7 +151,7 @@ func (w *withheld) apply(want, loaded *haproxy.Config) *haproxy.Config {
 	}
 	w.subs = subs
 	out.Routes, out.Ways = want.Routes.Without(gone), want.Ways.Without(gone)
-	out.Settings = want.Settings.Without(gone)
+	out.Settings = want.Settings.As(slices.Collect(maps.Values(subs))).Without(gone)
 	out.Listeners = slices.DeleteFunc(slices.Clone(want.Listeners), func(l *haproxy.Listener) bool {
 		_, held := w.ports[l.Port]
 		return held || gone[l.Backend]
