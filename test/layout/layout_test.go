@@ -38,6 +38,7 @@ var may = map[string][]string{
 	"signalbox/test/layout":        {},
 	"signalbox/test/docs":          {"*"},
 	"signalbox/test/e2e":           {"*"},
+	"signalbox/test/machine":       {"*"},
 	"signalbox/test/routing":       {"*"},
 }
 
