@@ -32,8 +32,9 @@ type churnBench struct {
 	kept                          float64 // requests a second over kept connections
 	sockets                       int     // web sockets open at a time
 	life                          time.Duration
-	naiveReloads                  int    // at most, of the control
-	log                           string // file that gets the controller's log of a run in which something failed
+	linger                        time.Duration // for how long a task answers that was told to end
+	naiveReloads                  int           // at most, of the control
+	log                           string        // file that gets the controller's log of a run in which something failed
 }
 
 // churnResults is what a run writes as JSON.
@@ -109,7 +110,7 @@ type world struct {
 }
 
 func (b churnBench) world(ctx context.Context, own bool) (w *world, err error) {
-	g, err := b.rig(ctx, devcluster.Config{Virtual: true, OwnListeners: true, TaskKilling: true, Linger: time.Second})
+	g, err := b.rig(ctx, devcluster.Config{Virtual: true, OwnListeners: true, TaskKilling: true, Linger: b.linger})
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +173,7 @@ func (w *world) definition(id string) map[string]any {
 		"id": id, "cmd": "true", "instances": w.size[id], "cpus": 0.01, "mem": 1,
 		"labels":                     map[string]string{"signalbox.host": hostOf(id)},
 		"portDefinitions":            []map[string]any{{"port": 0, "protocol": "tcp", "name": "http"}},
-		"taskKillGracePeriodSeconds": int(w.b.life/time.Second) + 10,
+		"taskKillGracePeriodSeconds": int((w.b.life+w.b.linger)/time.Second) + 30,
 		"upgradeStrategy":            map[string]any{"minimumHealthCapacity": 1, "maximumOverCapacity": 0.5},
 		"healthChecks":               []map[string]any{{"protocol": "HTTP", "path": "/", "portIndex": 0, "gracePeriodSeconds": 20, "intervalSeconds": 1, "timeoutSeconds": 5}},
 	}

@@ -63,6 +63,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.Float64Var(&c.kept, "kept", 300, "churn: requests a second over kept connections, beside those")
 	flags.IntVar(&c.sockets, "sockets", 200, "churn: web sockets open at a time")
 	flags.DurationVar(&c.life, "life", 20*time.Second, "churn: how long a web socket lives")
+	flags.DurationVar(&c.linger, "linger", 2*time.Second, "churn: for how long a task answers that was told to end")
 	flags.IntVar(&c.naiveReloads, "naive-reloads", 500, "churn: how often the naive controller may reload before it has to have failed a request")
 	o := oldWorkersBench{progress: stderr}
 	flags.IntVar(&o.apps, "old-apps", 1000, "oldworkers: number of apps")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -51,7 +50,7 @@ type naiveController struct {
 	tmpl    *haproxy.Template
 	options *haproxy.Options
 	procs   []*exec.Cmd
-	said    bytes.Buffer
+	said    *os.File
 	reloads int
 }
 
@@ -74,6 +73,10 @@ func (b churnBench) naive(ctx context.Context) (r churnControl, err error) {
 	if err := os.Mkdir(c.dir, 0o755); err != nil {
 		return r, err
 	}
+	if c.said, err = os.Create(filepath.Join(c.dir, "haproxy.log")); err != nil {
+		return r, err
+	}
+	defer c.said.Close()
 	c.options = &haproxy.Options{Dir: c.dir, HTTPBind: []string{w.proxy}, StatsSocket: filepath.Join(c.dir, "stats.sock")}
 	if err := c.reload(ctx); err != nil {
 		return r, err
@@ -132,7 +135,7 @@ func (c *naiveController) reload(ctx context.Context) error {
 		args = append(args, "-sf", strconv.Itoa(c.procs[n-1].Process.Pid))
 	}
 	p := exec.CommandContext(context.WithoutCancel(ctx), "haproxy", args...)
-	p.Stderr = &c.said
+	p.Stdout, p.Stderr = c.said, c.said
 	p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.Start(); err != nil {
 		return fmt.Errorf("starting HAProxy: %w", err)
@@ -147,7 +150,8 @@ func (c *naiveController) reload(ctx context.Context) error {
 			return nil
 		}
 		if time.Now().After(end) || ctx.Err() != nil {
-			return fmt.Errorf("the naive HAProxy does not come up: %w", errors.Join(err, ctx.Err()))
+			said, _ := os.ReadFile(c.said.Name())
+			return fmt.Errorf("the naive HAProxy does not come up: %w\n%s", errors.Join(err, ctx.Err()), said)
 		}
 		if err := sleep(ctx, 5*time.Millisecond); err != nil {
 			return err

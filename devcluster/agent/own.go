@@ -23,7 +23,7 @@ type ownServer struct {
 	retired   bool
 }
 
-// unfinished bounds how long a server that ends waits for the answers it has begun.
+// unfinished bounds how long what ends all at once waits for the answers it has begun.
 const unfinished = time.Second
 
 // listenFor opens listeners on free ports of a task's address.
@@ -74,8 +74,8 @@ func (v *Virtual) serve(o *ownServer, app string) {
 	}
 }
 
-// retire closes the listeners at once, idle connections after them, and the rest when its answers are whole. The lock is held.
-func (v *Virtual) retire(o *ownServer) {
+// retire closes the listeners at once, idle connections after them, and the rest when its answers are whole, or at a time. The lock is held.
+func (v *Virtual) retire(o *ownServer, until time.Time) {
 	if o.retired {
 		return
 	}
@@ -85,7 +85,7 @@ func (v *Virtual) retire(o *ownServer) {
 		return
 	}
 	v.serving.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), unfinished)
+		ctx, cancel := context.WithDeadline(v.ending, until)
 		defer cancel()
 		if o.server.Shutdown(ctx) != nil {
 			_ = o.server.Close() // the listeners are closed already, and clients see what they see

@@ -43,6 +43,8 @@ type Virtual struct {
 	byAddr map[uint32]*virtualTask
 	next   uint32 // where the search for a free address goes on: the address's last three bytes
 	closed bool
+	ending context.Context // done when nothing is waited for any more
+	hurry  context.CancelFunc
 }
 
 type virtualTask struct {
@@ -78,6 +80,7 @@ func NewVirtual(cfg Config, report func(Status)) (*Virtual, error) {
 		cfg.Log = discard
 	}
 	v := &Virtual{cfg: cfg, tasks: make(map[string]*virtualTask), byAddr: make(map[uint32]*virtualTask), next: firstOffset}
+	v.ending, v.hurry = context.WithCancel(context.Background())
 	v.server = &http.Server{
 		Handler:           http.HandlerFunc(v.answer),
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
@@ -217,7 +220,7 @@ func (v *Virtual) after(t *virtualTask, state virtualState, d time.Duration, nex
 // close lets a task answer no more, and end with its last web socket. The lock is held.
 func (v *Virtual) close(t *virtualTask) {
 	if t.own != nil {
-		v.retire(t.own) // what has reached it is answered all the same
+		v.retire(t.own, t.until) // what has reached it is answered all the same
 	}
 	left := time.Until(t.until)
 	if len(t.sockets) == 0 {
@@ -239,7 +242,7 @@ func (v *Virtual) forget(t *virtualTask) {
 	delete(v.tasks, t.id)
 	delete(v.byAddr, t.offset)
 	if t.own != nil {
-		v.retire(t.own)
+		v.retire(t.own, time.Now().Add(unfinished))
 	}
 	for c := range t.sockets {
 		cut(c)
@@ -265,13 +268,16 @@ func (v *Virtual) Close() error {
 			t.linger.Stop()
 		}
 		if t.own != nil {
-			v.retire(t.own)
+			v.retire(t.own, time.Now().Add(unfinished))
 		}
 		for c := range t.sockets {
 			cut(c)
 		}
 	}
 	v.mu.Unlock()
+	late := time.AfterFunc(unfinished, v.hurry)
+	defer v.hurry()
+	defer late.Stop()
 	err := v.server.Close()
 	if err != nil {
 		err = fmt.Errorf("closing the virtual tasks' server: %w", err)
