@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"signalbox/admin"
 	"signalbox/devcluster"
 	"signalbox/loadgen"
 )
@@ -315,7 +316,7 @@ func (b churnBench) signalbox(ctx context.Context) (r churnResult, err error) {
 			return r, fmt.Errorf("waiting for the first answers: %w", err)
 		}
 	}
-	before, err := w.admin.Health(ctx)
+	before, err := w.started(ctx)
 	if err != nil {
 		return r, err
 	}
@@ -372,6 +373,21 @@ func (b churnBench) signalbox(ctx context.Context) (r churnResult, err error) {
 	r.New, r.Kept, r.Sockets = requestsOf(l.fresh), requestsOf(l.kept), socketsOf(l.sockets, r.Seconds)
 	r.Failed = r.New.failures() + r.Kept.failures() + r.Sockets.failures()
 	return r, nil
+}
+
+// started waits until HAProxy's start is over and counted.
+func (w *world) started(ctx context.Context) (h admin.Health, err error) {
+	for end := time.Now().Add(deadline); ; {
+		if h, err = w.admin.Health(ctx); err != nil || h.HAProxy.Reloads > 0 {
+			return h, err
+		}
+		if time.Now().After(end) {
+			return h, errors.New("HAProxy's start is not counted")
+		}
+		if err := sleep(ctx, 10*time.Millisecond); err != nil {
+			return h, err
+		}
+	}
 }
 
 // keepLog copies a log to where it stays.

@@ -41,7 +41,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	only := flags.String("only", "", "one of the benchmarks: scale, hosts, replay, churn, oldworkers or probes; all of them without")
-	sizes := flags.String("sizes", "100,1000,5000", "scale: numbers of apps, by comma")
+	sizes := flags.String("sizes", "100,1000,5000,10000", "scale: numbers of apps, by comma")
 	b := bench{progress: stderr}
 	flags.IntVar(&b.tasks, "tasks", 3, "scale: tasks of each app")
 	changes := flags.Int("changes", 0, "scale: how many apps are scaled by one task, one after the other (default 100); churn: how many changes (default 10000)")
@@ -204,13 +204,16 @@ func report(w io.Writer, path string, r interface{ print(w io.Writer) error }) e
 func (r *results) print(w io.Writer) error {
 	fmt.Fprintln(w, r.Machine)
 	fmt.Fprintf(w, "%d changes of one task each, %gs apart; a change runs from before the request to Marathon until the new task has answered through\n"+
-		"HAProxy. CPU time is all that was used during the changes, between them too.\n\n", r.Changes, r.Pause)
+		"HAProxy. CPU time is all that was used during the changes, between them too.\n"+
+		"A burst is 100 changes in 10 s, and its time that from the last one until a new task of each has answered. Alone, HAProxy checks and reloads\n"+
+		"the same configuration without a controller, up to the answer of its new worker.\n\n", r.Changes, r.Pause)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "apps\tcold start s\tchange ms: median\tp95\tmax\tCPU-s per change\tof that checks\tHAProxy's\treloads\tnew app ms: median\tcontroller MB\tHAProxy MB\tidle % of a core\tHAProxy's\t")
+	fmt.Fprintln(t, "apps\tcold start s\tchange ms: median\tp95\tmax\tCPU-s per change\tof that checks\tHAProxy's\treloads\tnew app ms: median\tcontroller MB\tHAProxy MB\tidle % of a core\tHAProxy's\tburst ms\talone: check ms\tits CPU ms\treload ms\t")
 	for _, s := range r.Sizes {
-		fmt.Fprintf(t, "%d\t%.2f\t%.1f\t%.1f\t%.1f\t%.4f\t%.4f\t%.4f\t%d\t%.0f\t%.0f\t%.0f\t%.1f\t%.1f\t\n",
+		fmt.Fprintf(t, "%d\t%.2f\t%.1f\t%.1f\t%.1f\t%.4f\t%.4f\t%.4f\t%d\t%.0f\t%.0f\t%.0f\t%.1f\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t\n",
 			s.Apps, s.ColdStart, 1000*s.Change.Median, 1000*s.Change.P95, 1000*s.Change.Max, s.CPUPerChange, s.CheckCPUPerChange, s.HAProxyCPUPerChange,
-			s.Reloads, 1000*s.NewApp.Median, float64(s.ControllerRSS)/1e6, float64(s.HAProxyRSS)/1e6, 100*s.IdleCPU, 100*s.HAProxyIdleCPU)
+			s.Reloads, 1000*s.NewApp.Median, float64(s.ControllerRSS)/1e6, float64(s.HAProxyRSS)/1e6, 100*s.IdleCPU, 100*s.HAProxyIdleCPU,
+			1000*s.Burst, 1000*s.Bare.Check, 1000*s.Bare.CheckCPU, 1000*s.Bare.Reload)
 	}
 	return t.Flush()
 }

@@ -37,12 +37,14 @@ type result struct {
 	CPUPerChange        float64 `json:"cpuSecondsPerChange"` // the controller's, its checks of the file included
 	CheckCPUPerChange   float64 `json:"checkCPUSecondsPerChange"`
 	HAProxyCPUPerChange float64 `json:"haproxyCPUSecondsPerChange"` // the probing requests included
-	IdleCPU             float64 `json:"idleCPUShare"`               // of one core, over ten seconds without changes
+	IdleCPU             float64 `json:"idleCPUShare"`               // of one core, over half a minute without changes
 	HAProxyIdleCPU      float64 `json:"haproxyIdleCPUShare"`        // its checks of the servers
 	Reloads             int     `json:"reloads"`                    // during the changes
 	NewApp              spread  `json:"newAppSeconds"`
 	ControllerRSS       int64   `json:"controllerRSSBytes"`
 	HAProxyRSS          int64   `json:"haproxyRSSBytes"`
+	Burst               float64 `json:"burstSeconds"` // of 100 changes in ten seconds: from the last one until all have answered
+	Bare                bare    `json:"haproxyAlone"`
 }
 
 // spread sums up several measurements, in seconds.
@@ -66,7 +68,9 @@ const (
 	deadline     = 2 * time.Minute // for whatever should take seconds
 	answerIn     = time.Minute     // for one change
 	sampledHosts = 50
-	idleSpan     = 10 * time.Second
+	idleSpan     = 30 * time.Second
+	burstChanges = 100
+	burstSpan    = 10 * time.Second
 )
 
 // rig is one Marathon, one controller and the way through its HAProxy.
@@ -147,7 +151,17 @@ func (b bench) size(ctx context.Context, apps int) (r result, err error) {
 		}
 	}
 	r.NewApp = spreadOf(added)
-	return r, nil
+	fmt.Fprintf(b.progress, "%d apps: a burst, and HAProxy alone\n", apps)
+	burst, err := g.burst(ctx, apps, burstChanges, g.tasks+2+b.changes/apps, burstSpan)
+	if err != nil {
+		return r, err
+	}
+	r.Burst = burst.Seconds()
+	if err := sleep(ctx, 2*time.Second); err != nil { // the file follows
+		return r, err
+	}
+	r.Bare, err = g.bare(ctx)
+	return r, err
 }
 
 func (g *rig) measureChanges(ctx context.Context, apps, pid int, r *result) error {
@@ -383,6 +397,12 @@ func (g *rig) answered(ctx context.Context, host string, within time.Duration, w
 
 // change scales an app to so many tasks, and returns how long it took until the new one answered.
 func (g *rig) change(ctx context.Context, i, to int) (time.Duration, error) {
+	began, at, err := g.scaled(ctx, i, to)
+	return at.Sub(began), err
+}
+
+// scaled does the same, and returns when Marathon was asked and when the new one answered.
+func (g *rig) scaled(ctx context.Context, i, to int) (began, at time.Time, err error) {
 	var before struct {
 		App struct {
 			Tasks []struct {
@@ -391,18 +411,18 @@ func (g *rig) change(ctx context.Context, i, to int) (time.Duration, error) {
 		} `json:"app"`
 	}
 	if err := g.get(ctx, "/v2/apps/"+id(i), &before); err != nil {
-		return 0, err
+		return began, at, err
 	}
 	known := map[string]bool{}
 	for _, t := range before.App.Tasks {
 		known[t.ID] = true
 	}
-	began := time.Now()
+	began = time.Now()
 	if err := g.put(ctx, "/v2/apps/"+id(i), map[string]any{"instances": to}); err != nil {
-		return 0, err
+		return began, at, err
 	}
-	at, err := g.answer(ctx, host(i), answerIn, func(task string) bool { return !known[task] })
-	return at.Sub(began), err
+	at, err = g.answer(ctx, host(i), answerIn, func(task string) bool { return !known[task] })
+	return began, at, err
 }
 
 // addApp adds an app, and returns how long it took until a task of it answered.

@@ -45,6 +45,7 @@ type Failure struct {
 	At       time.Time     `json:"at"` // when it was known
 	Target   string        `json:"target"`
 	Host     string        `json:"host"`
+	Method   string        `json:"method"`
 	ID       string        `json:"id"`
 	Class    Class         `json:"class"`
 	Code     int           `json:"code,omitempty"`
@@ -56,8 +57,8 @@ type Failure struct {
 
 // String returns the failure on one line.
 func (f Failure) String() string {
-	return fmt.Sprintf("%s %s %s from %s after %s: %s %d %s %q",
-		f.At.Format("15:04:05.000000"), f.Host, f.ID, f.Local, f.Took.Round(time.Microsecond), f.Class, f.Code, f.Error, f.Received)
+	return fmt.Sprintf("%s %s %s %s from %s after %s: %s %d %s %q",
+		f.At.Format("15:04:05.000000"), f.Method, f.Host, f.ID, f.Local, f.Took.Round(time.Microsecond), f.Class, f.Code, f.Error, f.Received)
 }
 
 // failures keeps the first few.
@@ -74,7 +75,7 @@ func (f *failures) add(r *request, id string, o outcome, took time.Duration) {
 		return
 	}
 	one := Failure{
-		At: time.Now(), Target: r.name, Host: r.host, ID: id, Class: o.failure(), Code: o.code, Local: o.local, Took: took, Received: o.received,
+		At: time.Now(), Target: r.name, Host: r.host, Method: r.method, ID: id, Class: o.failure(), Code: o.code, Local: o.local, Took: took, Received: o.received,
 	}
 	if o.err != nil {
 		one.Error = o.err.Error()
