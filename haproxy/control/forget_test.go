@@ -1,8 +1,10 @@
 package control
 
 import (
+	"io/fs"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,4 +111,51 @@ func TestNoReloadForgetsWhatWasAppliedMeanwhile(t *testing.T) {
 	if len(meanwhile) > 0 {
 		t.Error("the reload did not ask for what was wanted by then")
 	}
+}
+
+// stuckDisk is a disk that does nothing about the last good files until it is let go.
+type stuckDisk struct {
+	disk
+	stuck atomic.Bool
+	wait  chan struct{}
+}
+
+func (d *stuckDisk) Mkdir(dir string, mode fs.FileMode) error {
+	if d.stuck.Load() {
+		<-d.wait
+	}
+	return d.disk.Mkdir(dir, mode)
+}
+
+// A new worker is told at once what has changed since it loaded its files, however long the disk takes to keep them.
+func TestNewWorkerDoesNotWaitForTheDisk(t *testing.T) {
+	r := newRig(t)
+	r.supervise()
+	one, two := task(t, "one"), task(t, "two")
+	settings := r.real()
+	settings.Publisher = NewPublisher(r.dir, -1)
+	d := &stuckDisk{disk: settings.Publisher.disk, wait: make(chan struct{})}
+	settings.Publisher.disk = d
+	app, _ := r.start(settings)
+	first := haproxy.Build(table(service("shop", one)), r.opts, nil)
+	r.apply(first)
+	r.until("the first files are kept", func() bool { return app.Status().FileGeneration > 0 && app.Status().FileBehind == 0 })
+
+	d.stuck.Store(true)
+	letGo := sync.OnceFunc(func() { close(d.wait) })
+	defer letGo()
+	s := service("shop", one)
+	s.Listen = freePort(t)
+	second := haproxy.Build(table(s), r.opts, first)
+	if out := r.apply(second); !out.Reloaded {
+		t.Errorf("a service port: %+v", out)
+	}
+	s = service("shop", two)
+	s.Listen = second.Listeners[0].Port
+	if out := r.apply(haproxy.Build(table(s), r.opts, second)); out.Reloaded {
+		t.Errorf("a move: %+v", out)
+	}
+	r.answers("shop.local", "two")
+	letGo()
+	r.until("the file follows", func() bool { return app.Status().FileBehind == 0 })
 }

@@ -22,6 +22,7 @@ const (
 	following  jobKind = "file"
 	checking   jobKind = "check"
 	reloading  jobKind = "reload"
+	retaining  jobKind = "last good"
 	auditing   jobKind = "audit"
 	renewing   jobKind = "certificates"
 	searching  jobKind = "search"
@@ -48,11 +49,11 @@ type jobResult struct {
 	diffs     []difference
 	actual    *haproxy.Config // config as it really runs
 	worker    Worker
-	unstarted bool   // the files are in place and nobody started HAProxy
-	putBack   bool   // the earlier files are in place again
-	started   bool   // HAProxy was started, not reloaded
-	saved     uint64 // the generation of the running state that was persisted; 0: none was
-	keepErr   error  // of keeping the last good files and of persisting the state
+	unstarted bool             // the files are in place and nobody started HAProxy
+	putBack   bool             // the earlier files are in place again
+	started   bool             // HAProxy was started, not reloaded
+	saved     uint64           // the generation of the running state that was persisted; 0: none was
+	then      func() jobResult // what is to be kept of a reload, done beside the loop; nil: nothing
 	took      time.Duration
 
 	died     bool            // HAProxy died meanwhile
@@ -113,6 +114,11 @@ func (a *Applier) job(kind jobKind, do func() jobResult) {
 		r := do()
 		r.kind, r.took = kind, time.Since(began)
 		a.done <- r
+		if r.then != nil {
+			k := r.then()
+			k.kind, k.took = retaining, time.Since(began)-r.took
+			a.done <- k
+		}
 	}()
 }
 
@@ -183,6 +189,15 @@ func (a *Applier) checkFiles(ctx context.Context, config *haproxy.Config) jobRes
 	return r
 }
 
+// ended notes that a job is over, but for what is to be kept of it.
+func (a *Applier) ended(ctx context.Context, r jobResult) {
+	a.busy = idle
+	if r.then != nil {
+		a.busy = retaining
+	}
+	a.finished(ctx, r)
+}
+
 // finished takes in what a job led to.
 func (a *Applier) finished(ctx context.Context, r jobResult) {
 	switch {
@@ -215,6 +230,8 @@ func (a *Applier) finished(ctx context.Context, r jobResult) {
 		}
 	case reloading:
 		a.reloaded(ctx, r)
+	case retaining:
+		a.kept(r)
 	case auditing:
 		a.audited(r)
 	case renewing:
@@ -333,13 +350,16 @@ func (a *Applier) reloaded(ctx context.Context, r jobResult) {
 		"took": r.took.Round(time.Millisecond).String(),
 	}).Info("HAProxy runs the new configuration")
 	a.stateAt, a.fileErr, a.fileWait = time.Now(), nil, 0
-	if r.saved > 0 {
-		a.savedGen = r.saved
-	}
-	if r.keepErr != nil {
-		a.fileFailed("the last good files or the state are not kept", r.keepErr)
+}
+
+// kept takes in what became of the last good files and of the state after a reload.
+func (a *Applier) kept(r jobResult) {
+	if r.err != nil {
+		a.fileFailed("the last good files or the state are not kept", r.err)
 		a.shapeMoved, a.keepDue = true, true
+		return
 	}
+	a.savedGen = r.saved
 }
 
 // fileFailed notes that something is not on disk as it should be.

@@ -105,8 +105,7 @@ func (a *Applier) Run(ctx context.Context) error {
 		case to := <-a.ask:
 			a.give(to)
 		case r := <-a.done:
-			a.busy = idle
-			a.finished(ctx, r)
+			a.ended(ctx, r)
 		case <-ticker.C:
 			if a.running != nil && a.busy != reloading && !a.rt.Alive() {
 				a.lost(errors.New("HAProxy closed the connection"))

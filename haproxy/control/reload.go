@@ -81,11 +81,13 @@ func (a *Applier) reload(ctx context.Context, begun order, loaded *haproxy.Confi
 		return r
 	}
 	r.before = before
-	r.keepErr = errors.Join(a.pub.Keep(), a.writeState(persisted{
-		Generation: gen, Template: a.template, Worker: r.worker, ShapeAt: r.publishAt, Config: r.config,
-	}))
-	if r.keepErr == nil {
-		r.saved = gen
+	// The new worker does not wait for the disk until it is told what has changed since.
+	state := persisted{Generation: gen, Template: a.template, Worker: r.worker, ShapeAt: r.publishAt, Config: r.config}
+	r.then = func() (k jobResult) {
+		if k.err = errors.Join(a.pub.Keep(), a.writeState(state)); k.err == nil {
+			k.saved = gen
+		}
+		return k
 	}
 	return r
 }

@@ -162,11 +162,10 @@ func (a *Applier) loadState() (p persisted, newer, err error) {
 
 // finish leaves the files and the persisted state as what runs.
 func (a *Applier) finish() {
-	if a.busy != idle {
+	for a.busy != idle {
 		select {
 		case r := <-a.done:
-			a.busy = idle
-			a.finished(context.Background(), r)
+			a.ended(context.Background(), r)
 		case <-time.After(5 * time.Second):
 			return
 		}
