@@ -1,8 +1,13 @@
 package control
 
 import (
+	"bufio"
+	"fmt"
+	"io"
 	"io/fs"
+	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -158,4 +163,70 @@ func TestNewWorkerDoesNotWaitForTheDisk(t *testing.T) {
 	r.answers("shop.local", "two")
 	letGo()
 	r.until("the file follows", func() bool { return app.Status().FileBehind == 0 })
+}
+
+// A connection that a client keeps stays with its worker after a reload, for one more request. What that worker has never heard of it does
+// not deny: it ends the connection, and the client asks the new one.
+func TestOldWorkerDeniesNothing(t *testing.T) {
+	r := newRig(t)
+	r.supervise()
+	one := task(t, "one")
+	app, _ := r.start(r.real())
+	first := haproxy.Build(table(service("shop", one)), r.opts, nil)
+	r.apply(first)
+	r.answers("shop.local", "one")
+	ask := func(c net.Conn, in *bufio.Reader, target string) (*http.Response, error) {
+		t.Helper()
+		host, path, _ := strings.Cut(target, "/")
+		if _, err := fmt.Fprintf(c, "GET /%s HTTP/1.1\r\nHost: %s\r\n\r\n", path, host); err != nil {
+			return nil, err
+		}
+		resp, err := http.ReadResponse(in, nil)
+		if err == nil {
+			_, err = io.Copy(io.Discard, resp.Body)
+		}
+		return resp, err
+	}
+	var kept [3]net.Conn
+	var in [3]*bufio.Reader
+	for i := range kept {
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", r.port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(patience))
+		kept[i], in[i] = c, bufio.NewReader(c)
+		if resp, err := ask(c, in[i], "shop.local/"); err != nil || resp.StatusCode != 200 || resp.Close {
+			t.Fatalf("%v %v", resp, err)
+		}
+	}
+	s := service("shop", one)
+	s.Listen = freePort(t)
+	second := haproxy.Build(table(s), r.opts, first)
+	if out := r.apply(second); !out.Reloaded {
+		t.Fatalf("a service port: %+v", out)
+	}
+	api := s.Routes[0]
+	api.Host, api.Path = "api.local", "/v1"
+	late := api
+	late.Host, late.Path = "late.local", "/"
+	s = service("shop", one)
+	s.Listen = second.Listeners[0].Port
+	s.Routes = append(s.Routes, api, late)
+	third := haproxy.Build(table(s), r.opts, second)
+	if out := r.apply(third); out.Reloaded || app.Running() != third {
+		t.Fatalf("new hosts: %+v", out)
+	}
+	r.answers("late.local", "one")
+
+	if resp, err := ask(kept[0], in[0], "late.local/"); err == nil {
+		t.Errorf("an old worker answers %s for a host that it does not know", resp.Status)
+	}
+	if resp, err := ask(kept[1], in[1], "api.local/v1"); err == nil {
+		t.Errorf("an old worker answers %s for a path that it does not know", resp.Status)
+	}
+	if resp, err := ask(kept[2], in[2], "shop.local/"); err != nil || resp.StatusCode != 200 || !resp.Close {
+		t.Errorf("an old worker answers %v for a host that it knows: %v", resp, err)
+	}
 }
