@@ -303,7 +303,7 @@ func (b churnBench) signalbox(ctx context.Context) (r churnResult, err error) {
 	}
 	defer func() { err = errors.Join(err, w.end()) }()
 	if err := w.start(ctx, "--service-bind", "127.0.0.1", "--static", w.static.path, "--reload-interval", "10ms", "--reload-burst", "10000",
-		"--reload-refill", "1ms", "--log-level", "info"); err != nil {
+		"--reload-refill", "1ms", "--max-reloads", "1000", "--hard-stop-after", (b.life + time.Minute).String(), "--log-level", "info"); err != nil {
 		return r, err
 	}
 	defer func() {
