@@ -23,6 +23,7 @@ type AggregatorConfig struct {
 	MaxServices int           // 0: 4096
 	MaxTasks    int           // per service; 0: 512
 	MaxRoutes   int           // per service; 0: 32
+	Derived     []Derived     // at most MaxDerived
 	Grace       time.Duration // for which the series of a service or task that is gone stay; 0: 5 min
 	// Started is when counting began: workers that started before are counted from their first line on. Zero: now.
 	Started time.Time
@@ -79,6 +80,9 @@ type service struct {
 	seen  time.Time
 
 	quick *quickTotals // of a Replay
+
+	derivedOf []int    // of AggregatorConfig.Derived, those that its requests can meet
+	derived   []uint64 // their counts
 
 	ring [rateSeconds]tick
 	past past
@@ -182,6 +186,7 @@ func (a *Aggregator) record(r *Record, b *Batch) {
 	}
 	s.count(r)
 	a.route(s, r)
+	a.derive(s, r)
 	state := ""
 	if len(r.ServerAddr) > 0 {
 		a.task(s, r, b.At).count(r, b.At)
@@ -215,6 +220,12 @@ func (a *Aggregator) service(name string) *service {
 			name: name, tasks: map[string]*task{}, addrs: map[string]*addr{}, routes: map[string]*route{}, failures: map[failed]uint64{},
 			aboutAt: 1<<64 - 1,
 		}
+		for i := range a.cfg.Derived {
+			if a.cfg.Derived[i].ofApp(name) {
+				s.derivedOf = append(s.derivedOf, i)
+			}
+		}
+		s.derived = make([]uint64, len(s.derivedOf))
 		a.services[name] = s
 	}
 	return s

@@ -28,6 +28,7 @@ var (
 	descRetries      = desc("signalbox_service_retries_total")
 	descEnds         = desc("signalbox_service_terminations_total")
 	descFailures     = desc("signalbox_service_failures_total")
+	descDerived      = desc("signalbox_derived_requests_total")
 	descBudget       = desc("signalbox_slo_budget_left_ratio")
 	descBurn         = desc("signalbox_slo_burn_rate")
 	descGood         = desc("signalbox_slo_good_requests_total")
@@ -45,7 +46,7 @@ func (a *Aggregator) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descCounted, descLast, descLost, descNotices, descUnsure, descOverflow, descConnect, descQueue, descRedispatches,
 		descBytesIn, descDuration, descRead, descLocality, descRequests, descBytesOut, descResponse, descRetries, descEnds,
-		descFailures, descBudget, descBurn, descGood, descObjective, descJudged, descTLS, descRouteLasts, descRoutes, descTaskDuration, descTaskRequests,
+		descFailures, descDerived, descBudget, descBurn, descGood, descObjective, descJudged, descTLS, descRouteLasts, descRoutes, descTaskDuration, descTaskRequests,
 	} {
 		ch <- d
 	}
@@ -108,6 +109,9 @@ func (a *Aggregator) Collect(ch chan<- prometheus.Metric) {
 		ch <- newHistogramMetric(descConnect, &t.Connect, t.Service)
 		ch <- newHistogramMetric(descQueue, &t.Queue, t.Service)
 		ch <- newHistogramMetric(descRead, &t.Read, t.Service)
+		for _, c := range t.Derived {
+			counter(descDerived, c.Count, t.Service, c.Metric)
+		}
 		if t.SLO != nil {
 			ch <- prometheus.MustNewConstMetric(descObjective, prometheus.GaugeValue, t.SLO.Share, t.Service)
 			counter(descGood, t.SLO.Good, t.Service)

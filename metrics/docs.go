@@ -19,6 +19,7 @@ func Metrics() []MetricDoc { return append([]MetricDoc(nil), metricDocs...) }
 
 // metricDocs is the one place where the names, labels and help texts of this package's metrics stand.
 var metricDocs = []MetricDoc{
+	{"signalbox_derived_requests_total", "counter", "Requests that meet the conditions of a SIGNALBOX_METRIC_ variable, by its name.", []string{"service", "metric"}},
 	{"signalbox_log_connections", "gauge", "Connections of HAProxy workers' log rings.", nil},
 	{"signalbox_log_counted_total", "counter", "Requests and connections that were counted.", nil},
 	{"signalbox_log_last_record_timestamp_seconds", "gauge", "When the last record arrived, as Unix time.", nil},

@@ -41,6 +41,7 @@ type ServiceTotals struct {
 	TLS          []TLSCount         `json:"tls,omitempty"`      // sorted by version
 	Routes       []RouteTotals      `json:"routes,omitempty"`   // sorted by Route
 	SLO          *SLOTotals         `json:"slo,omitempty"`      // nil: it has no objective
+	Derived      []DerivedCount     `json:"derived,omitempty"`  // sorted by metric
 	Tasks        []TaskTotals       `json:"tasks,omitempty"`    // sorted by Task
 	Recent       [3]Recent          `json:"recent"`             // about the last 1, 10 and 60 seconds
 }
@@ -205,6 +206,8 @@ func mergeService(a, b ServiceTotals) ServiceTotals {
 		x.Duration = mergeHistograms(x.Duration, y.Duration)
 		return x
 	})
+	sum.Derived = mergeSorted(a.Derived, b.Derived, func(c DerivedCount) string { return c.Metric },
+		func(x, y DerivedCount) DerivedCount { x.Count += y.Count; return x })
 	sum.SLO = mergeSLO(a.SLO, b.SLO)
 	for i := range sum.Recent {
 		sum.Recent[i].Requests += b.Recent[i].Requests
@@ -277,6 +280,7 @@ func ReadSnapshot(b []byte) (*Snapshot, error) {
 		if !increasing(t.Codes, func(c CodeCount) string { return c.Method + " " + c.Code }) ||
 			!increasing(t.Terminations, func(c TerminationCount) string { return c.Cause + " " + c.Phase }) ||
 			!increasing(t.Failures, FailureCount.key) || !increasing(t.TLS, func(c TLSCount) string { return c.Version }) ||
+			!increasing(t.Derived, func(c DerivedCount) string { return c.Metric }) ||
 			!increasing(t.Routes, func(t RouteTotals) string { return t.Route }) ||
 			!increasing(t.Tasks, func(t TaskTotals) string { return t.Task }) {
 			return nil, fmt.Errorf("reading snapshot: the parts of service %q are not sorted", t.Service)
@@ -303,7 +307,12 @@ func (a *Aggregator) Snapshot(now time.Time) *Snapshot {
 		s.Nodes = []string{a.cfg.Node}
 	}
 	for _, one := range a.services {
-		s.Services = append(s.Services, one.totals(now))
+		t := one.totals(now)
+		for i, of := range one.derivedOf {
+			t.Derived = append(t.Derived, DerivedCount{Metric: a.cfg.Derived[of].Name, Count: one.derived[i]})
+		}
+		slices.SortFunc(t.Derived, func(x, y DerivedCount) int { return cmp.Compare(x.Metric, y.Metric) })
+		s.Services = append(s.Services, t)
 	}
 	slices.SortFunc(s.Services, func(x, y ServiceTotals) int { return cmp.Compare(x.Service, y.Service) })
 	if len(a.overflow) > 0 {

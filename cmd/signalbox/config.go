@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -44,6 +46,14 @@ none of signalbox's, or if the settings contradict each other.`,
 					Section: row.section, Flag: "--" + row.name, Variable: variable(row.name), Value: s.effective(row.name, row.value(&s).String()),
 					Origin: p.origins[row.name], Default: row.value(&base).String(), Help: plainHelp(row.help),
 				})
+			}
+			for _, name := range slices.Sorted(maps.Keys(p.env)) {
+				if short, ok := strings.CutPrefix(name, metricPrefix); ok {
+					rows = append(rows, configRow{
+						Section: "Metrics", Flag: "metric " + strings.ToLower(short), Variable: name, Value: p.env[name], Origin: fromEnvironment,
+						Help: "Requests that meet these conditions are counted under this name.",
+					})
+				}
 			}
 			invalid := s.validate()
 			if output == "json" {

@@ -204,7 +204,7 @@ func (c *controller) haproxy(dir string, life lifetime) error {
 func (c *controller) accessLog() error {
 	c.history = metrics.NewHistory(historyKept)
 	c.node, _ = os.Hostname()
-	c.aggregator = metrics.NewAggregator(metrics.AggregatorConfig{Node: c.node, Directory: c.history, Started: c.started})
+	c.aggregator = metrics.NewAggregator(metrics.AggregatorConfig{Node: c.node, Directory: c.history, Started: c.started, Derived: c.settings.derived})
 	gid, err := groupID(cmp.Or(c.settings.LogSocketGroup, c.settings.HAProxyGroup))
 	if err != nil {
 		return err

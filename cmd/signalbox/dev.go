@@ -104,6 +104,9 @@ func (d *dev) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if s.derived, err = d.env.derived(); err != nil {
+		return err
+	}
 	if d.controller, err = newController(s, d.journal, lifetime{grace: time.Second, dieWithParent: true}); err != nil {
 		return err
 	}

@@ -118,7 +118,15 @@ func TestMetricsAreDocumented(t *testing.T) {
 	b.WriteString(`# Metrics
 
 What ` + "`/metrics`" + ` of the admin listener answers, in Prometheus' text format. The histograms of services and
-tasks are classic and native at once. Beside these there are the Go runtime's and the process' own, ` + "`go_…` and `process_…`" + `.
+tasks are classic and native at once. Services, tasks, routes, methods and codes are bounded: what exceeds a limit counts as ` + "`other`" + `, and in
+` + "`signalbox_series_overflow_total`" + `. Series of an app that is gone end five minutes after its last request.
+
+A metric of one's own is one variable, with conditions that a request must all meet (` + "`app`, `path`, `method`, `status`, `latency`" + `);
+in ` + "`app` and `path` `{x}` stands for one part, and `*` at the end for any rest. `signalbox config`" + ` shows them:
+
+` + "```sh\nSIGNALBOX_METRIC_slow_checkout='app=/shop/* path=/checkout/* method=POST,PUT status=2xx latency>500ms'\n```" + `
+
+Beside these there are the Go runtime's and the process' own, ` + "`go_…` and `process_…`" + `.
 
 | name | type | labels | what it counts |
 | --- | --- | --- | --- |

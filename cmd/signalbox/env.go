@@ -3,11 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"signalbox/metrics"
 )
 
 // envPrefix begins every variable that the program reads as a setting.
@@ -94,16 +97,41 @@ func (env environment) check(root *cobra.Command) ([]stray, error) {
 	var errs []error
 	for name := range env {
 		switch {
-		case known[name]:
+		case known[name], strings.HasPrefix(name, metricPrefix):
 		case known[name+"_FILE"]:
 			errs = append(errs, fmt.Errorf("%s: it is read from a file only, so that nothing shows it: write it to a file and set %s_FILE to the file's path", name, name))
 		default:
 			strays = append(strays, stray{name, closest(name, known)})
 		}
 	}
+	if _, err := env.derived(); err != nil {
+		errs = append(errs, err)
+	}
 	slices.SortFunc(strays, func(a, b stray) int { return strings.Compare(a.Variable, b.Variable) })
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return strays, errors.Join(errs...)
+}
+
+// metricPrefix begins the variables of derived metrics: SIGNALBOX_METRIC_slow_checkout.
+const metricPrefix = envPrefix + "METRIC_"
+
+// derived returns the derived metrics, sorted by name.
+func (env environment) derived() ([]metrics.Derived, error) {
+	var all []metrics.Derived
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		if short, ok := strings.CutPrefix(name, metricPrefix); ok {
+			d, err := metrics.ParseDerived(strings.ToLower(short), env[name])
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			}
+			all = append(all, d)
+		}
+	}
+	if len(all) > metrics.MaxDerived {
+		errs = append(errs, fmt.Errorf("%s…: %d derived metrics are more than %d", metricPrefix, len(all), metrics.MaxDerived))
+	}
+	return all, errors.Join(errs...)
 }
 
 func walk(c *cobra.Command, f func(*cobra.Command)) {

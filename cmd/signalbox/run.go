@@ -41,6 +41,9 @@ changes nothing about the routes, across a restart too: the last good state is k
 			if err != nil {
 				return &exitError{code: exitUsage, err: err}
 			}
+			if s.derived, err = p.env.derived(); err != nil {
+				return err
+			}
 			c, err := newController(&s, j, lifetime{grace: 10 * time.Second})
 			if err != nil {
 				return err

@@ -17,10 +17,13 @@ import (
 	"signalbox/admin"
 	"signalbox/discovery/labels"
 	"signalbox/haproxy"
+	"signalbox/metrics"
 )
 
 // settings is all that an operator chooses for run. Paths that are left empty follow from others: use the methods below.
 type settings struct {
+	derived []metrics.Derived // of the variables SIGNALBOX_METRIC_…
+
 	Marathon             []string // base URLs, without credentials
 	MarathonUser         string
 	MarathonPasswordFile string
