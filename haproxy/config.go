@@ -94,7 +94,7 @@ func (r *Routes) all() [6]*[]MapEntry {
 	return [...]*[]MapEntry{&r.HostRegexes, &r.Hosts, &r.Exact, &r.PathRegexes, &r.Splits, &r.Paths}
 }
 
-// MapEntry is one line of a map file.
+// MapEntry is one line of a map file. A Value of "" stands for several entries with one key that differ, which only HAProxy can have.
 type MapEntry struct{ Key, Value string }
 
 // Options are the operator's choices, the same for every Config of a run.

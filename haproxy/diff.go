@@ -284,7 +284,7 @@ func (d *differ) entries(from, to []MapEntry, path string) {
 		return
 	}
 	var come, leave []Command
-	sets := 0
+	sets, twice := 0, false
 	walkEntries(from, to, func(old, now *MapEntry) {
 		switch {
 		case now == nil:
@@ -293,11 +293,11 @@ func (d *differ) entries(from, to []MapEntry, path string) {
 			come = append(come, Command{"add map " + path + " " + now.Key + " " + now.Value, "new: " + now.Key})
 		case *old != *now:
 			come = append(come, Command{"set map " + path + " " + now.Key + " " + now.Value, "changed: " + now.Key})
-			sets++
+			sets, twice = sets+1, twice || old.Value == ""
 		}
 	})
 	d.opens = d.opens || len(come) > 0
-	if sets > d.mass {
+	if sets > d.mass || twice { // of two entries with one key "set map" finds one
 		come = replaceMap(path, union(from, to))
 	}
 	if len(leave) > d.mass {
