@@ -27,7 +27,7 @@ func (w *world) scale(ctx context.Context, pause time.Duration, after func() err
 			if err := w.killOne(ctx, id); err != nil {
 				return err
 			}
-			w.note("move", 1)
+			w.note("move")
 		} else {
 			size := w.size[id]
 			if size += 1 - 2*rng.IntN(2); size < tasksLeast {
@@ -39,7 +39,7 @@ func (w *world) scale(ctx context.Context, pause time.Duration, after func() err
 			if err := w.put(ctx, "/v2/apps/"+id+"?force=true", map[string]any{"instances": size}); err != nil {
 				return err
 			}
-			w.note("scale", 1)
+			w.note("scale")
 		}
 		if err := after(); err != nil {
 			return err
@@ -52,9 +52,10 @@ func (w *world) scale(ctx context.Context, pause time.Duration, after func() err
 	return nil
 }
 
-func (w *world) note(kind string, n int64) {
-	w.kinds[kind].Add(n)
-	w.done.Add(n)
+// note counts one change.
+func (w *world) note(kind string) {
+	w.kinds[kind].Add(1)
+	w.done.Add(1)
 }
 
 // killOne kills one task of an app, which Marathon replaces.
@@ -244,9 +245,9 @@ func (w *world) rewrite(ctx context.Context, l *load) error {
 		if _, err := w.answered(ctx, w.static.host(w.static.version), deadline, func(http.Header) bool { return true }); err != nil {
 			return err
 		}
-		w.note("host", 1)
-		w.note("weight", 1)
-		w.note("drain", 1)
+		w.note("host")
+		w.note("weight")
+		w.note("drain")
 		if err := l.setTargets(append(w.targets(w.proxy), w.static.targets(w.proxy)...)); err != nil {
 			return err
 		}

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -103,11 +102,9 @@ type world struct {
 	lever  [2]int // service ports
 	pulled int
 	kinds  map[string]*atomic.Int64
-	done   atomic.Int64 // changes
-	rolled atomic.Int64 // deployments
-
-	mu   sync.Mutex
-	size map[string]int // instances
+	done   atomic.Int64   // changes
+	rolled atomic.Int64   // deployments
+	size   map[string]int // instances
 }
 
 func (b churnBench) world(ctx context.Context, own bool) (w *world, err error) {
@@ -422,10 +419,10 @@ func (w *world) churn(ctx context.Context, l *load) error {
 func (w *world) watch(ctx context.Context, l *load, r *churnResult) error {
 	for n := 1; sleep(ctx, time.Second) == nil; n++ {
 		h, err := w.admin.Health(ctx)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
+		switch {
+		case ctx.Err() != nil: // it is over
+			return nil
+		case err != nil:
 			return err
 		}
 		r.OldWorkers = max(r.OldWorkers, len(haproxies(w.controller.Process.Pid))-2)

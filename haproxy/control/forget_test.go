@@ -197,7 +197,7 @@ func TestOldWorkerDeniesNothing(t *testing.T) {
 		defer c.Close()
 		_ = c.SetDeadline(time.Now().Add(patience))
 		kept[i], in[i] = c, bufio.NewReader(c)
-		if resp, err := ask(c, in[i], "shop.local/"); err != nil || resp.StatusCode != 200 || resp.Close {
+		if resp, err := ask(c, in[i], "shop.local/"); err != nil || resp.StatusCode != http.StatusOK || resp.Close {
 			t.Fatalf("%v %v", resp, err)
 		}
 	}
@@ -226,7 +226,7 @@ func TestOldWorkerDeniesNothing(t *testing.T) {
 	if resp, err := ask(kept[1], in[1], "api.local/v1"); err == nil {
 		t.Errorf("an old worker answers %s for a path that it does not know", resp.Status)
 	}
-	if resp, err := ask(kept[2], in[2], "shop.local/"); err != nil || resp.StatusCode != 200 || !resp.Close {
+	if resp, err := ask(kept[2], in[2], "shop.local/"); err != nil || resp.StatusCode != http.StatusOK || !resp.Close {
 		t.Errorf("an old worker answers %v for a host that it knows: %v", resp, err)
 	}
 }
