@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -64,7 +65,7 @@ func TestFailuresByState(t *testing.T) {
 	h.Set(up.Add(time.Second), "/a:0", []Placement{{Addr: "10.0.0.1:1", Task: "t1", State: "draining"}})
 	feed(a, epoch, line(1, "web", 1, "/a:0", "10.0.0.1:1", 503, 2500), line(1, "web", 2, "/a:0", "10.0.0.1:1", 200, 2500),
 		strings.Replace(line(1, "web", 3, "/a:0", "10.0.0.1:1", 502, 2500), "---- ", "SH-- ", 1), line(1, "web", 4, "", "-:-", 404, 2500))
-	got := append(a.Snapshot(epoch).Service("/a:0").Failures, a.Snapshot(epoch).Service(NoService).Failures...)
+	got := slices.Concat(a.Snapshot(epoch).Service("/a:0").Failures, a.Snapshot(epoch).Service(NoService).Failures)
 	want := []FailureCount{{"server_closed", "draining", 1}, {"server_error", "draining", 1}, {"server_error", "up", 1}, {"no_route", "", 1}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

@@ -78,9 +78,9 @@ func (s *service) roll(from, to int64, n uint64) {
 	p, c := &s.past, s.since(from, to)
 	if c.requests > 0 {
 		p.requests, p.errors, p.judged, p.good = s.requests, s.errors, s.judged, s.good
-		counts := append(p.duration.counts[:0], s.duration.counts...)
-		p.duration = s.duration
-		p.duration.counts = counts
+		mark := &p.duration
+		mark.counts = append(mark.counts[:0], s.duration.counts...)
+		mark.count, mark.sum, mark.zero, mark.first = s.duration.count, s.duration.sum, s.duration.zero, s.duration.first
 	}
 	p.push(0, c)
 	for l := 1; l < len(levels); l++ {
