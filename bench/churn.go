@@ -421,7 +421,7 @@ func (w *world) watch(ctx context.Context, l *load, r *churnResult) error {
 		h, err := w.admin.Health(ctx)
 		switch {
 		case ctx.Err() != nil: // it is over
-			return nil
+			return nil //nolint:nilerr // so the question was cut off
 		case err != nil:
 			return err
 		}
