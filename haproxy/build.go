@@ -19,7 +19,6 @@ type made struct {
 	troubled []*part              // the parts with problems
 	claims   []*claim             // sorted
 	passed   []signalbox.Standing // of the claims to server names whose TLS is passed through, sorted
-	retired  int                  // number of retired backends
 }
 
 // part is what one service contributes to a Config.
@@ -51,8 +50,9 @@ func Build(t *signalbox.Table, o *Options, prev *Config) *Config {
 	b.resolveRoutes()
 	b.chooseCertificates()
 	b.openWays()
-	if b.reload || b.next.made.retired > max(16, len(b.next.Backends)/8) {
+	if b.reload {
 		b.tidy()
+		b.refill()
 	}
 	b.collectSettings()
 	b.collectProblems()
@@ -77,8 +77,10 @@ type builder struct {
 	reload     bool // a reload has to happen
 	rejudge    bool // the options change what becomes of the same service
 	near       *neighbourhood
-	changed    []*part // parts that prev does not have
-	gone       []*part // parts that only prev has
+	spares     spares
+	retired    map[signalbox.ServiceID]*Backend // by the service that left; nil until it is asked for
+	changed    []*part                          // parts that prev does not have
+	gone       []*part                          // parts that only prev has
 }
 
 // readParts takes over the parts of services that did not change, and makes those of the others.
@@ -88,7 +90,9 @@ func (b *builder) readParts(t *signalbox.Table) {
 	if len(was.services) == 0 {
 		byID = make(map[signalbox.ServiceID]*Backend, len(b.prev.Backends))
 		for _, be := range b.prev.Backends {
-			byID[be.Service] = be
+			if was := byID[be.Service]; was == nil || was.Retired {
+				byID[be.Service] = be
+			}
 		}
 	}
 	next.services = t.Services
@@ -134,14 +138,36 @@ func (b *builder) newPart(s *signalbox.Service, be *Backend) *part {
 	}
 	name := backendName(s)
 	if be == nil {
-		be = b.prev.Backend(name) // a retired one
+		be = b.left(s.ID)
 	}
-	if be != nil && (be.Service != s.ID || be.Name != name) {
+	switch {
+	case be == nil || be.Service != s.ID || be.Name != name && !isSpare(be.Name):
 		be = nil
+	default:
+		name = be.Name
 	}
 	p.backend, p.problems = b.newBackend(name, s, be)
+	if be == nil || !p.backend.fits(be) || len(p.backend.Slots) != len(be.Slots) && !be.canAdd(p.backend, b.next.Options) {
+		if spare := b.spareFor(p.backend, s); spare != nil {
+			p.backend, p.problems = b.newBackend(spare.Name, s, spare.taken(be))
+			p.backend.vacant(spare)
+		}
+	}
 	p.claim()
 	return p
+}
+
+// left returns the backend that a service has left, or nil.
+func (b *builder) left(id signalbox.ServiceID) *Backend {
+	if b.retired == nil {
+		b.retired = make(map[signalbox.ServiceID]*Backend)
+		for _, be := range b.prev.Backends {
+			if be.Retired && be.Service != "" {
+				b.retired[be.Service] = be
+			}
+		}
+	}
+	return b.retired[id]
 }
 
 // newBackend returns the backend of a service, with tasks in the slots that they have in was, or was itself if nothing changed.
@@ -213,7 +239,6 @@ func bound(d, low, high time.Duration) time.Duration {
 
 // placeBackends merges the backends of changed services into the previous order, and retires those of services that left.
 func (b *builder) placeBackends() {
-	b.next.made.retired = b.prev.made.retired
 	change := make(map[string]*Backend, len(b.changed)+len(b.gone))
 	for _, p := range b.gone {
 		if p.backend != nil {
@@ -221,9 +246,8 @@ func (b *builder) placeBackends() {
 		}
 	}
 	if len(b.prev.made.services) == 0 {
-		b.next.made.retired = 0
 		for _, be := range b.prev.Backends {
-			change[be.Name] = be.retire()
+			change[be.Name] = be.retire().emptied()
 		}
 	}
 	for _, p := range b.changed {
@@ -255,7 +279,6 @@ func (b *builder) placeBackends() {
 		}
 		was := b.prev.Backends[i]
 		b.next.Backends[i] = be
-		b.next.made.retired += count(be.Retired) - count(was.Retired && len(b.prev.made.services) > 0)
 		b.reload = b.reload || !be.fits(was) || len(be.Slots) != len(was.Slots) && !was.canAdd(be, b.next.Options)
 	}
 	if added {
@@ -284,7 +307,8 @@ func (p *part) refuse(be *Backend) {
 	p.backend, p.claims = nil, nil
 }
 
-// tidy uses a reload that has to happen anyway: retired backends go, nearly full ones grow, and slots take the paces that fit them.
+// tidy uses a reload that has to happen anyway: retired backends go, but for spare ones, nearly full ones grow, and slots take the
+// paces that fit them.
 func (b *builder) tidy() {
 	c := b.next
 	endpoints := make(map[*Backend][]signalbox.Endpoint, len(c.Backends))
@@ -297,6 +321,9 @@ func (b *builder) tidy() {
 	grown := make(map[*Backend]*Backend)
 	for _, be := range c.Backends {
 		if be.Retired {
+			if isSpare(be.Name) {
+				kept = append(kept, be)
+			}
 			continue
 		}
 		g, slots := b.slotting(be), be.Slots
@@ -311,7 +338,7 @@ func (b *builder) tidy() {
 		}
 		kept = append(kept, be)
 	}
-	c.Backends, c.made.retired = kept, 0
+	c.Backends = kept
 	if len(grown) == 0 {
 		return
 	}
@@ -359,7 +386,7 @@ func (c *Config) Backend(name string) *Backend {
 
 func (b *Backend) equal(o *Backend) bool {
 	return b == o || b.Name == o.Name && b.Service == o.Service && b.App == o.App && b.Mode == o.Mode && b.Check == o.Check &&
-		b.Policy.equal(o.Policy) && b.Retired == o.Retired && slices.Equal(b.Slots, o.Slots)
+		b.Policy.equal(o.Policy) && b.Retired == o.Retired && b.Resting == o.Resting && slices.Equal(b.Slots, o.Slots)
 }
 
 // cut shortens a value for a problem.

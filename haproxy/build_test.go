@@ -82,7 +82,7 @@ func TestReloadsAreUsed(t *testing.T) {
 		t.Fatalf("an app that left costs a reload: %v", p)
 	}
 	three := Build(tableOf(fuller, service("/new", "new.local/")), o, two)
-	if p := Diff(two, three); !slices.Equal(p.Reasons, []Reason{BackendAdded, BackendRemoved, SlotsExhausted}) {
+	if p := Diff(two, three); !slices.Equal(p.Reasons, []Reason{BackendAdded, SlotsExhausted}) {
 		t.Errorf("reasons %v", p.Reasons)
 	}
 	if three.Backend("cart:0") != nil || len(three.Backend("shop:0").Slots) != 32 {
@@ -186,7 +186,7 @@ func TestReloadForARegexIsUsed(t *testing.T) {
 	shop, cart := service("/shop", "shop.local/", tasks(2)...), service("/cart", "cart.local/", tasks(2)...)
 	before := Build(tableOf(shop), o, Build(tableOf(shop, cart), o, nil))
 	wider := service("/shop", "shop.local/ ~[a-z]+/", tasks(2)...)
-	if p := Diff(before, Build(tableOf(wider), o, before)); !slices.Equal(p.Reasons, []Reason{BackendRemoved, RegexesChanged}) {
+	if p := Diff(before, Build(tableOf(wider), o, before)); !slices.Equal(p.Reasons, []Reason{RegexesChanged}) {
 		t.Errorf("reasons %v", p.Reasons)
 	}
 }
@@ -256,8 +256,12 @@ func TestCommandsComeInASafeOrder(t *testing.T) {
 	}
 	empty := Build(tableOf(service("/b", "b.local/")), o, next)
 	got = nil
-	for _, c := range Diff(next, empty).Commands {
+	removal := Diff(next, empty)
+	for _, c := range removal.Whole(next, empty) {
 		got = append(got, c.Text)
+	}
+	if diff := cmp.Diff([]string{"a:0"}, removal.Left); diff != "" {
+		t.Errorf("what is left (-want +got):\n%s", diff)
 	}
 	want = []string{
 		"del map /d/hosts.map new.local/", "del map /d/hosts.map new.local/p/", "del map /d/paths.map new.local",

@@ -34,8 +34,12 @@ type Backend struct {
 	Check   signalbox.Check
 	Policy  *Policy  `json:",omitempty"` // nil: it asks for nothing; kept while it says the same
 	Slots   []Server // named s1, s2, …; never fewer than before while HAProxy runs, unless a reload happens anyway
-	// Retired says that the service has left. Its backend stays, without tasks and names, until a reload happens anyway.
+	// Retired says that the service has left, or that there was none yet. The backend stays, without tasks and names: a spare one for
+	// whoever needs it, another one for its own service, until a reload happens anyway.
 	Retired bool
+	// Resting says that a retired backend can't be another service's yet: something may be on its way to the tasks of the last one, or
+	// it does not run yet.
+	Resting bool `json:",omitempty"`
 }
 
 // Server is one slot of a backend. A free slot has no task, is in maintenance, and keeps its last address and weight.
@@ -128,6 +132,7 @@ type Options struct {
 	MaxReloads    int  // mworker-max-reloads
 	MinSlots      int  // 0: by the number of services, within a budget
 	AddServers    bool // servers can be added while HAProxy runs: its version is known to do so well, and the template is our own
+	SpareSlots    int  // that free spare backends have at most; 0: there are none, and a new service takes a reload
 
 	UserLists  map[string][]User // that services may ask for by name
 	ErrorPages map[string][]byte // the same: whole answers, or bodies alone
@@ -155,7 +160,10 @@ type Reason string
 const (
 	FirstConfig         Reason = "first configuration"
 	OptionsChanged      Reason = "options changed"
-	BackendAdded        Reason = "backend added"
+	BackendAdded        Reason = "backend added" // of a service that no spare one could be for
+	NoSpare             Reason = "no spare backend of this shape"
+	SparesExhausted     Reason = "spare backends exhausted"
+	SparesChanged       Reason = "spare backends changed" // and no other
 	BackendRemoved      Reason = "backend removed"
 	SlotsExhausted      Reason = "slots exhausted"
 	SlotsShrunk         Reason = "slots shrunk"
@@ -176,4 +184,7 @@ type Plan struct {
 	Reasons  []Reason  // each once, sorted; empty: the commands suffice
 	// Opens says that the commands let something answer that did not: a name, a path, a backend that had no server.
 	Opens bool
+	// Left are the backends that nothing leads to once the commands are done. Their servers go on for those who are on their way, and
+	// have to be emptied a moment later.
+	Left []string
 }

@@ -3,6 +3,8 @@ package haproxy
 import (
 	"fmt"
 	"slices"
+
+	"signalbox"
 )
 
 // Diff returns what leads from the running state to a wanted one. The commands can be sent even if reasons to reload remain:
@@ -26,7 +28,7 @@ func diff(running, want *Config, mass int) Plan {
 	d.reason(ListenerChanged, running.Passthrough != want.Passthrough || !slices.Equal(running.PortBinds, want.PortBinds))
 	d.reason(RegexesChanged, !equalEntries(running.HostRegexes, want.HostRegexes) || !equalEntries(running.PathRegexes, want.PathRegexes))
 	d.maps(target)
-	return Plan{Commands: append(d.come, d.leave...), Reasons: d.sorted(), Opens: d.opens}
+	return Plan{Commands: append(d.come, d.leave...), Reasons: d.sorted(), Opens: d.opens, Left: d.left}
 }
 
 // AfterReload returns the commands that a worker needs which has just loaded the file of want: the file can't say that a server
@@ -37,16 +39,20 @@ func diff(running, want *Config, mass int) Plan {
 // keeps requests away until two checks have passed, the first of which comes within the check's interval.
 func AfterReload(running, want *Config) []Command {
 	var out []Command
-	for _, b := range want.Backends {
-		var before *Backend
-		if running != nil {
-			before = running.Backend(b.Name)
+	before := make(map[signalbox.ServiceID]*Backend) // a service may have moved
+	if running != nil {
+		for _, b := range running.Backends {
+			if !b.Retired {
+				before[b.Service] = b
+			}
 		}
+	}
+	for _, b := range want.Backends {
 		for _, s := range b.Slots {
 			switch {
 			case s.Admin == Drain:
 				out = append(out, setServer(b, s, "state ready", "drain "+s.Task), setServer(b, s, "state drain", "drain "+s.Task))
-			case s.Gated && running != nil && running.Options != nil && !before.served(s):
+			case s.Gated && running != nil && running.Options != nil && !before[b.Service].served(s):
 				out = append(out, gate(b, s)...)
 			}
 		}
@@ -67,16 +73,19 @@ func Applied(running, want *Config) *Config {
 	if running == nil || running.Options == nil {
 		return running
 	}
-	if len(Diff(running, want).Reasons) == 0 {
+	plan := Diff(running, want)
+	if len(plan.Reasons) == 0 && len(plan.Left) == 0 {
 		return want
 	}
 	c := &Config{Options: running.Options, Listeners: running.Listeners, Certificates: running.Certificates, Problems: want.Problems}
 	for _, r := range running.Backends {
 		w := want.Backend(r.Name)
-		switch w {
-		case r:
-		case nil:
-			r = r.retire()
+		switch {
+		case w == r:
+		case w == nil || !w.succeeds(r) || w.Retired && !r.Retired: // it is left
+			if r.Retired {
+				r = r.emptied()
+			}
 		default:
 			a := *w
 			if !w.fits(r) {
@@ -107,12 +116,38 @@ func Applied(running, want *Config) *Config {
 	return c
 }
 
+// Emptied returns the state that HAProxy has once it has accepted the commands, which empty some backends that were left, by name.
+func Emptied(running *Config, left []string) (*Config, []Command) {
+	c := *running
+	c.Backends = slices.Clone(running.Backends)
+	d := differ{running: running, want: &c}
+	for i, b := range c.Backends {
+		if slices.Contains(left, b.Name) {
+			c.Backends[i] = b.retire()
+			d.servers(b, c.Backends[i])
+		}
+	}
+	return &c, append(d.come, d.leave...)
+}
+
+// Whole returns the commands of Diff(running, want) with those that empty what is left: for whom nobody is on their way.
+func (p Plan) Whole(running, want *Config) []Command {
+	if len(p.Left) == 0 {
+		return p.Commands
+	}
+	_, more := Emptied(Applied(running, want), p.Left)
+	return slices.Concat(p.Commands, more)
+}
+
 type differ struct {
 	running, want *Config
 	mass          int
 	come, leave   []Command
 	reasons       map[Reason]bool
 	opens         bool
+	spares        bool                           // there are others, or fewer
+	left          []string                       // backends
+	backendOf     map[signalbox.ServiceID]string // what want has; nil until it is asked for
 }
 
 func (d *differ) reason(r Reason, holds bool) {
@@ -125,6 +160,9 @@ func (d *differ) sorted() []Reason {
 	var out []Reason
 	for r := range d.reasons {
 		out = append(out, r)
+	}
+	if len(out) == 0 && d.spares {
+		return []Reason{SparesChanged}
 	}
 	slices.Sort(out)
 	return out
@@ -140,11 +178,12 @@ func (d *differ) backends() {
 		case len(from) > 0 && len(to) > 0 && from[0] == to[0]:
 			from, to = from[1:], to[1:]
 		case len(to) == 0 || len(from) > 0 && from[0].Name < to[0].Name:
-			d.reason(BackendRemoved, true)
-			d.servers(from[0], from[0].retire())
+			d.reason(BackendRemoved, !from[0].Retired)
+			d.spares = true
+			d.leaves(from[0])
 			from = from[1:]
 		case len(from) == 0 || to[0].Name < from[0].Name:
-			d.reason(BackendAdded, true)
+			d.added(to[0])
 			to = to[1:]
 		default:
 			d.backend(from[0], to[0])
@@ -153,13 +192,55 @@ func (d *differ) backends() {
 	}
 }
 
+// added notes why a backend is new.
+func (d *differ) added(b *Backend) {
+	kind, common := b.shape()
+	switch {
+	case b.Retired:
+		d.spares = true
+	case !common || d.want.Options.SpareSlots == 0 ||
+		slices.ContainsFunc(d.want.Listeners, func(l *Listener) bool { return l.Backend == b.Name }):
+		d.reasons[BackendAdded] = true
+	case slices.ContainsFunc(d.running.Backends, func(r *Backend) bool { k, ok := r.shape(); return ok && k == kind && isSpare(r.Name) }):
+		d.reasons[SparesExhausted] = true
+	default:
+		d.reasons[NoSpare] = true
+	}
+}
+
+// leaves notes that a running backend is to be emptied, unless its service has no other one that serves.
+func (d *differ) leaves(b *Backend) {
+	if b.Retired {
+		d.servers(b, b.retire().emptied())
+		return
+	}
+	if d.backendOf == nil {
+		d.backendOf = make(map[signalbox.ServiceID]string, len(d.want.Names))
+		for _, e := range d.want.Names {
+			d.backendOf[signalbox.ServiceID(e.Value)] = e.Key
+		}
+	}
+	if now, ok := d.backendOf[b.Service]; !ok || serves(d.running, d.want, now) {
+		d.left = append(d.left, b.Name)
+	}
+}
+
 func (d *differ) backend(from, to *Backend) {
+	if !to.succeeds(from) {
+		d.added(to)
+		d.leaves(from)
+		return
+	}
 	d.reason(ModeChanged, from.Mode != to.Mode)
 	d.reason(CheckChanged, !from.sameCheck(to))
 	d.reason(PolicyChanged, !from.samePolicy(to))
 	grows := from.canAdd(to, d.want.Options)
 	d.reason(SlotsExhausted, len(from.Slots) < len(to.Slots) && !grows)
 	d.reason(SlotsShrunk, len(from.Slots) > len(to.Slots))
+	if to.Retired && !from.Retired {
+		d.leaves(from)
+		return
+	}
 	if grows {
 		from = d.add(from, to)
 	}
@@ -243,6 +324,9 @@ func server(b *Backend, f, t Server) []Command {
 		}
 	case t.Admin == Drain && admin != Drain:
 		do("state drain", "drains: "+t.Task)
+		if t.Gated && !f.Gated { // it comes from another backend, where it waited
+			do("health down", "waits for a check: "+t.Task)
+		}
 	case t.Admin == Ready && f.Gated && !t.Gated:
 		do("health up", "known to be healthy: "+t.Task)
 	case t.Admin == Ready && !f.Gated && t.Gated:

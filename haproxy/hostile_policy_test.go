@@ -190,7 +190,7 @@ func (h *shapes) of(mode signalbox.Mode, p signalbox.Policy) []string {
 		s.ID, s.Routes = signalbox.NewServiceID(s.App, 0), []signalbox.Route{{Host: fmt.Sprintf("a%d.local", len(h.kept)), Path: "/x"}}
 		h.kept = append(h.kept, s)
 	}
-	return shape(h.t, out.String())
+	return outline(h.t, out.String())
 }
 
 // raw holds a line of the operator's to be one line at most, that begins no section.

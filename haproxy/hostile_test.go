@@ -21,9 +21,9 @@ var hostile = []string{
 	"shop.local no_route", "/shop:0", "/a/../b", "/%00", "/a//b", "no_path", "http", "ring@access", "<script>", "\u2028", "\x1b[2J", "@1", "//",
 }
 
-// shape returns the keyword of each line and the number of its words, as HAProxy splits them, sorted: a name may change the order
+// outline returns the keyword of each line and the number of its words, as HAProxy splits them, sorted: a name may change the order
 // of backends.
-func shape(t interface{ Fatalf(string, ...any) }, cfg string) []string {
+func outline(t interface{ Fatalf(string, ...any) }, cfg string) []string {
 	var out []string
 	for line := range strings.SplitSeq(cfg, "\n") {
 		if strings.HasPrefix(line, "  server ") {
@@ -121,7 +121,7 @@ func TestHostileTextStaysText(t *testing.T) {
 			t.Fatal(err)
 		}
 		config := stayText(t, d, c)
-		if diff := cmp.Diff(shape(t, string(want.Config)), shape(t, config)); diff != "" {
+		if diff := cmp.Diff(outline(t, string(want.Config)), outline(t, config)); diff != "" {
 			t.Fatalf("the shape changed (-want +got):\n%s\n%s", diff, config)
 		}
 	})
@@ -216,7 +216,7 @@ func shapesOfSections(t *testing.T, config string) []string {
 	var out []string
 	var section strings.Builder
 	end := func() {
-		if words := shape(t, section.String()); len(words) > 0 {
+		if words := outline(t, section.String()); len(words) > 0 {
 			out = append(out, strings.Join(words, "\n"))
 		}
 		section.Reset()

@@ -83,13 +83,14 @@ func (b *builder) listenersStand() bool {
 	}
 	type wish struct {
 		id    signalbox.ServiceID
+		name  string // of the backend
 		port  int
 		mode  signalbox.Mode
 		since time.Time
 		way   listening
 	}
 	wishOf := func(p *part) wish {
-		return wish{p.service.ID, p.service.Listen, p.backend.Mode, p.service.Since, listeningOf(p.service)}
+		return wish{p.service.ID, p.backend.Name, p.service.Listen, p.backend.Mode, p.service.Since, listeningOf(p.service)}
 	}
 	before := make(map[wish]bool)
 	for _, p := range b.gone {

@@ -221,12 +221,12 @@ var moves = regexp.MustCompile(`^(IP changed|port changed|no need to change|noth
 // become leads the running HAProxy to a table over its socket, and fails if that needs a reload.
 func (l *live) become(table *signalbox.Table) {
 	l.t.Helper()
-	want := Build(table, l.options, l.now)
+	want := Build(table, l.options, l.now.Rested(atRest(l.now)))
 	plan := Diff(l.now, want)
 	if len(plan.Reasons) > 0 {
 		l.t.Fatalf("a reload is needed: %v", plan.Reasons)
 	}
-	for _, c := range plan.Commands {
+	for _, c := range plan.Whole(l.now, want) {
 		answer := strings.TrimSpace(l.command(c.Text))
 		moved := strings.Contains(c.Text, " addr ") && moves.MatchString(answer)
 		made := strings.HasPrefix(c.Text, "add server ") && strings.HasSuffix(answer, "New server registered.")

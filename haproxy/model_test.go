@@ -177,6 +177,17 @@ func (m *model) holds(t *rapid.T, o *Options, after Command) {
 	}
 }
 
+// atRest returns the retired backends of a running Config, as if nobody were on their way to them.
+func atRest(running *Config) map[string]signalbox.ServiceID {
+	out := make(map[string]signalbox.ServiceID)
+	for _, b := range running.Backends {
+		if b.Retired {
+			out[b.Name] = b.Service
+		}
+	}
+	return out
+}
+
 // drawService draws one service of few possible ones, so that conflicts and returns are frequent.
 func drawService(t *rapid.T, i int) *signalbox.Service {
 	app := fmt.Sprintf("/a%d", i)
@@ -267,6 +278,7 @@ func TestCommandsLeadToWhatWasBuilt(t *testing.T) {
 			o.HTTPSBind, o.AppIDBind, o.ServicePorts = []string{":443"}, []string{":9091"}, PortRange{10000, 10004}
 			o.Certificates = []Certificate{{"a", []string{"*.x"}}, {"b", []string{"a.x", "b.x"}}}
 		}
+		o.SpareSlots = rapid.SampledFrom([]int{0, 64, 4096}).Draw(t, "spare slots")
 		now := make(map[int]*signalbox.Service)
 		running := Build(drawStep(t, now), o, nil)
 		last := running
@@ -287,33 +299,60 @@ func TestCommandsLeadToWhatWasBuilt(t *testing.T) {
 				m.holds(t, o, c)
 			}
 			applied := Applied(running, want)
-			says := load(applied)
-			for name, s := range says.servers {
-				if m.unprobed[name] { // whatever its pace
-					s.Pace = m.servers[name].Pace
-					says.servers[name] = s
-				}
-				if !s.Addr.IsValid() { // a free slot that may have any
-					s.Addr = m.servers[name].Addr
-					says.servers[name] = s
-				}
-			}
-			if diff := cmp.Diff(says, m, cmp.AllowUnexported(model{}), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+			if diff := differs(applied, m); diff != "" {
 				t.Fatalf("what runs after %v (-Applied +commands):\n%s", plan, diff)
 			}
-			if len(plan.Reasons) == 0 && applied != want {
-				t.Fatal("without a reason to reload the wanted state runs")
+			if rest := Diff(applied, want); len(rest.Commands) > 0 || !slices.Equal(rest.Reasons, plan.Reasons) || !slices.Equal(rest.Left, plan.Left) {
+				t.Fatalf("what remains is %v, want the reasons and what is left of %v", rest, plan)
 			}
-			if rest := Diff(applied, want); len(plan.Reasons) > 0 && !slices.Equal(rest.Reasons, plan.Reasons) {
-				t.Fatalf("the reasons that remain are %v, want %v", rest.Reasons, plan.Reasons)
+			if len(plan.Left) > 0 && rapid.Bool().Draw(t, "a moment later") {
+				emptied, commands := Emptied(applied, plan.Left)
+				for _, c := range commands {
+					if err := m.apply(c); err != nil {
+						t.Fatal(err)
+					}
+					m.holds(t, o, c)
+				}
+				if rest := Diff(emptied, want); len(rest.Commands) > 0 || len(rest.Reasons) > 0 != (len(plan.Reasons) > 0) || len(rest.Left) > 0 {
+					t.Fatalf("once it is emptied, %v remains", rest)
+				}
+				applied = Applied(emptied, want)
+				if diff := differs(applied, m); diff != "" {
+					t.Fatalf("what runs once it is emptied (-Applied +commands):\n%s", diff)
+				}
+				plan.Left = nil
+			}
+			if len(plan.Reasons) == 0 && len(plan.Left) == 0 && applied != want {
+				t.Fatal("without a reason to reload the wanted state runs")
 			}
 			// Some reloads fail, or are put off: then the commands are all that happened.
 			running = want
-			if rapid.IntRange(0, 2).Draw(t, "no reload") == 0 {
+			if len(plan.Left) > 0 && len(plan.Reasons) == 0 || rapid.IntRange(0, 2).Draw(t, "no reload") == 0 {
 				running = applied
 			}
+			at := atRest(running)
+			if rapid.IntRange(0, 3).Draw(t, "some are on their way") == 0 {
+				at = nil
+			}
+			last = last.Rested(at)
 		}
 	})
+}
+
+// differs returns what is otherwise in a HAProxy that has a Config than in the model, "" for nothing.
+func differs(c *Config, m *model) string {
+	says := load(c)
+	for name, s := range says.servers {
+		if m.unprobed[name] { // whatever its pace
+			s.Pace = m.servers[name].Pace
+			says.servers[name] = s
+		}
+		if !s.Addr.IsValid() { // a free slot that may have any
+			s.Addr = m.servers[name].Addr
+			says.servers[name] = s
+		}
+	}
+	return cmp.Diff(says, m, cmp.AllowUnexported(model{}), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }))
 }
 
 // checkBuilt holds a Config against its table and against one that is built without what the earlier one remembers.
@@ -324,9 +363,9 @@ func checkBuilt(t *rapid.T, table *signalbox.Table, c *Config) {
 		t.Fatalf("(-anew +step by step):\n%s", diff)
 	}
 	for _, s := range table.Services {
-		b := c.Backend(backendName(s))
-		if b == nil || b.Service != s.ID || b.Retired {
-			t.Fatalf("%s has the backend %v", s.ID, b)
+		b := serving(c, s)
+		if b == nil {
+			t.Fatalf("%s has no backend, or several", s.ID)
 		}
 		for _, e := range s.Endpoints {
 			i := slices.IndexFunc(b.Slots, func(x Server) bool { return x.Task == e.Task && x.Addr == e.Addr })
@@ -357,6 +396,21 @@ func checkBuilt(t *rapid.T, table *signalbox.Table, c *Config) {
 			t.Fatalf("%q leads nowhere: %q", e.Key, e.Value)
 		}
 	}
+}
+
+// serving returns the backend of a service, nil if it has none, or several.
+func serving(c *Config, s *signalbox.Service) *Backend {
+	var out *Backend
+	for _, b := range c.Backends {
+		switch {
+		case b.Service != s.ID || b.Retired:
+		case out != nil:
+			return nil
+		default:
+			out = b
+		}
+	}
+	return out
 }
 
 // lastResort reports whether no task of a service is usable but those that should drain.

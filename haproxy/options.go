@@ -103,7 +103,7 @@ func (o *Options) Validate() error {
 	if o.RingFormat != "" && !all(o.RingFormat, "") {
 		return fmt.Errorf("the ring's format %q is not a word", o.RingFormat)
 	}
-	if o.MaxConn < 0 || o.Threads < 0 || o.MaxReloads < 0 || o.MinSlots < 0 || o.MinSlots > 1024 {
+	if o.MaxConn < 0 || o.Threads < 0 || o.MaxReloads < 0 || o.MinSlots < 0 || o.MinSlots > 1024 || o.SpareSlots < 0 {
 		return errors.New("a number among HAProxy's options is out of its range")
 	}
 	return nil

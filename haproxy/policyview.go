@@ -66,6 +66,9 @@ type policyView struct {
 	pages                   map[int]bool
 }
 
+// stickyKey is what cookies are made with, of the address of the task.
+const stickyKey Word = "signalbox"
+
 // usersView is one list of users.
 type usersView struct {
 	Name  Word
@@ -207,8 +210,8 @@ func (v *policyView) tasks(b *Backend, p *Policy) {
 		v.Timeout = millis(p.Timeout)
 	}
 	if p.Sticky != "" {
-		// The same on every machine, so that a client keeps its task whichever it comes by.
-		v.Sticky, v.StickyKey = Word(p.Sticky), Word("signalbox:"+b.Service)
+		// The same on every machine and in every backend, so that a client keeps its task whichever it comes by.
+		v.Sticky, v.StickyKey = Word(p.Sticky), stickyKey
 	}
 	if p.Retries != nil {
 		v.Retries = strconv.Itoa(*p.Retries)

@@ -23,8 +23,9 @@ import (
 const maxOutput = 64 << 20
 
 const (
-	trailer   = "# sha256 "
-	appPrefix = "# app "
+	trailer      = "# sha256 "
+	appPrefix    = "# app "
+	spareComment = "# for a service to come"
 )
 
 // Files are what Render makes of a Config. The configuration names the maps, so they must be there first. The bytes are shared
@@ -328,7 +329,11 @@ func cloned(h hash.Cloner) hash.Cloner {
 
 // block writes one backend, under the comment that leads from a line back to its app.
 func (t *Template) block(out *limited, b *Backend, o *Options) error {
-	out.WriteString("\n" + appPrefix + comment(b.App).String() + "\n")
+	head := appPrefix + comment(b.App).String()
+	if b.Retired && isSpare(b.Name) {
+		head = spareComment
+	}
+	out.WriteString("\n" + head + "\n")
 	return t.text.ExecuteTemplate(out, "backend", b.view(o))
 }
 

@@ -91,7 +91,7 @@ func appFrom(app, line string) string {
 			return plain
 		}
 		return app
-	case strings.HasPrefix(line, trailer), line == "backend no_route from http-base":
+	case strings.HasPrefix(line, trailer), line == spareComment, line == "backend no_route from http-base":
 		return ""
 	}
 	return app

@@ -213,10 +213,32 @@ func (b *Backend) retire() *Backend {
 		return b
 	}
 	r := *b
-	r.Retired = true
+	r.Retired, r.Resting = true, isSpare(b.Name)
 	r.Slots = slices.Clone(b.Slots)
 	for i := range r.Slots {
 		r.Slots[i].free()
 	}
 	return &r
+}
+
+// emptied returns a retired backend without what nobody wrote down, as after the death of a controller.
+func (b *Backend) emptied() *Backend {
+	if !slices.ContainsFunc(b.Slots, func(s Server) bool { return s.Admin != Maint }) {
+		return b
+	}
+	e := *b
+	e.Resting, e.Slots = isSpare(b.Name), slices.Clone(b.Slots)
+	for i := range e.Slots {
+		e.Slots[i].free()
+	}
+	return &e
+}
+
+// vacant leaves the slots that no task is in as they are in the backend that was taken.
+func (b *Backend) vacant(spare *Backend) {
+	for i := range spare.Slots {
+		if b.Slots[i].Task == "" {
+			b.Slots[i] = spare.Slots[i]
+		}
+	}
 }

@@ -148,22 +148,17 @@ func (b *builder) openWays() {
 	b.passThrough()
 }
 
-// sameServices reports whether no service came or went, or speaks otherwise.
+// sameServices reports whether no service came or went, speaks otherwise or has another backend.
 func (b *builder) sameServices() bool {
 	if len(b.prev.made.services) == 0 || len(b.gone) != len(b.changed) {
 		return false
 	}
-	mode := make(map[signalbox.ServiceID]signalbox.Mode, len(b.gone))
+	was := make(map[signalbox.ServiceID]*Backend, len(b.gone))
 	for _, p := range b.gone {
-		if p.backend != nil {
-			mode[p.service.ID] = p.backend.Mode
-		}
+		was[p.service.ID] = p.backend
 	}
 	for _, p := range b.changed {
-		if m, ok := mode[p.service.ID]; !ok && p.backend != nil || p.backend != nil && p.backend.Mode != m {
-			return false
-		}
-		if p.backend == nil {
+		if w := was[p.service.ID]; w == nil || p.backend == nil || w.Mode != p.backend.Mode || w.Name != p.backend.Name {
 			return false
 		}
 	}

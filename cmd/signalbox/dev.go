@@ -299,7 +299,7 @@ func (d *dev) usable(ctx context.Context) map[signalbox.ServiceID]bool {
 	}
 	out := map[signalbox.ServiceID]bool{}
 	for _, s := range d.stats(ctx) {
-		if be := running.Backend(s.Proxy); be != nil && s.Server != "BACKEND" && s.Server != "FRONTEND" {
+		if be := running.Backend(s.Proxy); be != nil && !be.Retired && s.Server != "BACKEND" && s.Server != "FRONTEND" {
 			out[be.Service] = out[be.Service] || s.Status == "UP" || s.Status == "no check"
 		}
 	}

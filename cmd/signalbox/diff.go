@@ -170,7 +170,7 @@ func (r *diffReport) simulate(now, then *signalbox.Table, options *haproxy.Optio
 	r.addRoutes(now, then)
 	steps := haproxy.Diff(runs, want)
 	r.Plan = &plan{Reload: append([]haproxy.Reason{}, steps.Reasons...), Commands: []command{}}
-	for _, c := range steps.Commands {
+	for _, c := range steps.Whole(runs, want) {
 		r.Plan.Commands = append(r.Plan.Commands, command(c))
 	}
 	known := map[signalbox.Problem]bool{}

@@ -48,7 +48,7 @@ func (s *settings) options(dir string) (o *haproxy.Options, warning string, err 
 		LogFormat: metrics.LogFormat, LogFormatTCP: metrics.LogFormatTCP,
 		RingFormat: metrics.RingFormat, LogLine: metrics.MaxLine, RingBytes: metrics.RingBytes,
 		MaxConn: maxConn, User: s.HAProxyUser, Group: s.HAProxyGroup,
-		HardStopAfter: s.HardStopAfter, MaxReloads: s.MaxReloads, MinSlots: s.Slots,
+		HardStopAfter: s.HardStopAfter, MaxReloads: s.MaxReloads, MinSlots: s.Slots, SpareSlots: s.SpareSlots,
 	}
 	return o, warning, o.Validate()
 }

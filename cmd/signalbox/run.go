@@ -218,7 +218,7 @@ func (c *controller) follow(ctx context.Context, running *haproxy.Config, change
 		feedHistory(c.history, was, table, nearby, now)
 		apps := c.chronicle.follow(now, was, table)
 		leaves := takesOut(was, table)
-		prev = haproxy.Build(table, options, prev)
+		prev = haproxy.Build(table, options, prev.Rested(c.applier.Rested()))
 		c.wanted.Store(prev)
 		c.register.submitted(submission{want: prev, cause: change.Cause, by: given.orderer(), event: change.Event, at: now, from: before, to: table})
 		wait := c.applier.Submit(prev)

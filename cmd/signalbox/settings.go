@@ -73,6 +73,7 @@ type settings struct {
 	Node                []string
 	MaxConn             int
 	Slots               int
+	SpareSlots          int
 	ReloadInterval      time.Duration
 	ReloadBurst         int
 	ReloadRefill        time.Duration
@@ -116,6 +117,7 @@ func defaults() settings {
 		Drain:           30 * time.Second,
 		HardStopAfter:   30 * time.Minute,
 		MaxReloads:      10,
+		SpareSlots:      haproxy.DefaultSpareSlots,
 		StateDir:        "/var/lib/signalbox",
 		Admin:           []string{"127.0.0.1:9901"},
 		LogLevel:        "info",
@@ -182,6 +184,7 @@ var settingTable = []setting{
 	{"HAProxy", "node", "`names` and addresses of this machine, as the cluster's tasks have them; empty: its host name and its interfaces' addresses", func(s *settings) pflag.Value { return listOf(&s.Node) }},
 	{"HAProxy", "maxconn", "`number` of connections; 0: what fits the limit of file descriptors", func(s *settings) pflag.Value { return intOf(&s.MaxConn, 0, 10_000_000) }},
 	{"HAProxy", "slots", "least `number` of server slots of a service; 0: by the number of services", func(s *settings) pflag.Value { return intOf(&s.Slots, 0, 4096) }},
+	{"HAProxy", "spare-slots", "greatest `number` of server slots of free spare backends, which new services take without a reload; 0: there are none", func(s *settings) pflag.Value { return intOf(&s.SpareSlots, 0, 1<<20) }},
 	{"HAProxy", "reload-interval", "shortest `time` between two reloads", func(s *settings) pflag.Value { return durationOf(&s.ReloadInterval, 0, time.Hour) }},
 	{"HAProxy", "reload-burst", "`number` of reloads that may follow each other at that interval", func(s *settings) pflag.Value { return intOf(&s.ReloadBurst, 1, 10_000) }},
 	{"HAProxy", "reload-refill", "`time` after which one more may", func(s *settings) pflag.Value { return durationOf(&s.ReloadRefill, time.Millisecond, 24*time.Hour) }},

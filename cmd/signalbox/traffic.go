@@ -304,7 +304,7 @@ func (d *dev) backendCounts(ctx context.Context) map[string][6]uint64 {
 	}
 	out := map[string][6]uint64{}
 	for _, s := range stats {
-		if be := wanted.Backend(s.Proxy); be != nil && s.Server == "BACKEND" {
+		if be := wanted.Backend(s.Proxy); be != nil && !be.Retired && s.Server == "BACKEND" {
 			out[string(be.Service)] = s.Responses
 		}
 	}

@@ -94,7 +94,8 @@ type Applier struct {
 	}
 	status   signalbox.HAProxyStatus
 	problems []signalbox.Problem
-	public   *haproxy.Config // running, for Running
+	public   *haproxy.Config                // running, for Running
+	rested   map[string]signalbox.ServiceID // rest.at, for Rested
 
 	state // owned by Run, or by Recover before it
 }

@@ -332,6 +332,7 @@ func (a *Applier) reloaded(ctx context.Context, r jobResult) {
 	a.gen++
 	was := a.earlier
 	a.setRunning(r.config)
+	a.loadedAtRest()
 	a.behind = time.Time{}
 	a.completeReload(ctx, was, r.config)
 	a.tell(Step{Want: r.want, Reloaded: true, Reasons: reasons, Done: a.want == r.want && a.effective == r.config})

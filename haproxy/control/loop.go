@@ -58,6 +58,7 @@ type state struct {
 	budget    budget
 	lastTry   time.Time
 
+	rest      rest
 	withheld  withheld
 	drains    drains
 	trial     *trial // nil: nothing was loaded a moment ago
@@ -114,6 +115,7 @@ func (a *Applier) Run(ctx context.Context) error {
 			if a.drains.expire(time.Now(), a.cfg.Drain) {
 				a.effective = a.effect()
 			}
+			a.askRest(ctx)
 			if a.withheld.expired(time.Now()) {
 				a.effective = a.effect()
 			}
@@ -165,14 +167,20 @@ func (a *Applier) converge(ctx context.Context) {
 			return
 		}
 	}
+	done := len(plan.Reasons) == 0
 	switch {
-	case len(plan.Reasons) == 0:
+	case done && len(plan.Left) == 0:
 		a.setRunning(a.effective)
 		a.tell(Step{Want: a.want, Commands: len(plan.Commands), Done: true})
-		a.settle(a.seq, nil)
 	case len(plan.Commands) > 0:
-		a.setRunning(haproxy.Applied(a.running, a.effective)) // what could be done without the reload
-		a.tell(Step{Want: a.want, Commands: len(plan.Commands)})
+		a.setRunning(haproxy.Applied(a.running, a.effective)) // what could be done without the reload, and before what was left is emptied
+		a.tell(Step{Want: a.want, Commands: len(plan.Commands), Done: done})
+	}
+	if done {
+		a.settle(a.seq, nil)
+	}
+	if a.empty(ctx, plan.Left) && done && len(a.cfg.Diff(a.running, a.effective).Left) == 0 {
+		a.setRunning(a.effective)
 	}
 }
 
@@ -242,6 +250,7 @@ func (a *Applier) refresh(ctx context.Context, base *haproxy.Config) bool {
 		a.force(ReasonShape)
 		return false
 	}
+	cfg = owned(cfg, a.effective)
 	a.setRunning(cfg)
 	a.drains.follow(cfg, act.servers, time.Now())
 	return true
@@ -321,6 +330,7 @@ func (a *Applier) loadedBy(info Info) *haproxy.Config {
 func (a *Applier) setRunning(c *haproxy.Config) {
 	a.running, a.earlier = c, c
 	a.met.drains.WithLabelValues("finished").Add(float64(a.drains.follow(c, nil, time.Now())))
+	a.forgetRest()
 	if a.onDisk == c {
 		a.behind = time.Time{}
 	} else if a.behind.IsZero() {

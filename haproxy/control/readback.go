@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"signalbox"
 	"signalbox/haproxy"
 )
 
@@ -151,6 +152,36 @@ func readBack(base, hint *haproxy.Config, act actual) (*haproxy.Config, []differ
 		return base, nil, nil
 	}
 	return &out, diffs, nil
+}
+
+// owned returns a configuration that was read back with the services that its backends have by the map of names: a spare one may have been
+// taken or left since the file was written. It is c itself where all are those that the file says.
+func owned(c, hint *haproxy.Config) *haproxy.Config {
+	names := make(map[string]signalbox.ServiceID, len(c.Names))
+	for _, e := range c.Names {
+		names[e.Key] = signalbox.ServiceID(e.Value)
+	}
+	out := c
+	for i, b := range c.Backends {
+		id, taken := names[b.Name]
+		if taken == !b.Retired && (!taken || id == b.Service || !b.Spare()) {
+			continue
+		}
+		o := *b
+		if o.Retired, o.Resting = !taken, !taken; taken && b.Spare() {
+			o.Service, o.App = id, string(id)[:max(strings.LastIndexByte(string(id), ':'), 0)]
+			if h := backend(hint, b.Name); h != nil && h.Service == id {
+				o.App = h.App
+			}
+		}
+		if out == c {
+			copied := *c
+			copied.Backends = slices.Clone(c.Backends)
+			out = &copied
+		}
+		out.Backends[i] = &o
+	}
+	return out
 }
 
 // sameServer compares what a later command relies on. A server in maintenance keeps its address and weight for the next task, unless it

@@ -125,7 +125,7 @@ func (w *withheld) apply(want, ran *haproxy.Config) *haproxy.Config {
 	out.Backends = nil
 	for _, b := range want.Backends {
 		h, held := w.apps[b.App]
-		if !held {
+		if !held || b.Retired {
 			out.Backends = append(out.Backends, b)
 			continue
 		}
@@ -137,6 +137,11 @@ func (w *withheld) apply(want, ran *haproxy.Config) *haproxy.Config {
 		sub := w.subs[b]
 		if sub == nil {
 			c := *old
+			if old.Service != b.Service || old.Retired { // it took a spare one since
+				c = *b
+				c.Mode, c.Check, c.Policy = old.Mode, old.Check, old.Policy
+			}
+			c.Resting = false
 			c.Slots, c.Retired = b.Slots, false
 			if old.Check.Kind == signalbox.CheckOff { // which has no port
 				c.Slots = slices.Clone(b.Slots)
@@ -179,7 +184,7 @@ func (w *withheld) problems() []signalbox.Problem {
 func shapeOf(c *haproxy.Config, app string) string {
 	s := ""
 	for _, b := range c.Backends {
-		if b.App == app {
+		if b.App == app && !b.Retired {
 			s += shape(b) + "\n"
 		}
 	}

@@ -109,7 +109,7 @@ func (b *balancer) follow(t *testing.T, table *signalbox.Table) {
 	}
 	runtime := control.NewRuntime(b.config.Options.StatsSocket)
 	defer runtime.Close()
-	for _, c := range plan.Commands {
+	for _, c := range plan.Whole(b.config, next) {
 		if said, err := runtime.Do(t.Context(), c.Text); err != nil {
 			t.Fatalf("%s: %v %q", c.Text, err, said)
 		}
