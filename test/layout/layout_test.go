@@ -39,6 +39,7 @@ var may = map[string][]string{
 	"signalbox/test/docs":          {"*"},
 	"signalbox/test/e2e":           {"*"},
 	"signalbox/test/machine":       {"*"},
+	"signalbox/test/mutants":       {},
 	"signalbox/test/routing":       {"*"},
 }
 
