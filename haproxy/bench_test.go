@@ -74,6 +74,29 @@ func BenchmarkChangeOneOf5000(b *testing.B) {
 	}
 }
 
+// An app comes, for which a spare backend is there.
+func BenchmarkNewAppBeside5000(b *testing.B) {
+	table := fleet(5000, 3)
+	o := testOptions("/tmp")
+	o.SpareSlots = DefaultSpareSlots
+	base := Build(table, o, nil)
+	base = base.Rested(atRest(base))
+	more := signalbox.NewTable(append(slices.Clone(table.Services), service("/new", "new.local/", tasks(2)...)), nil)
+	b.Run("build", func(b *testing.B) {
+		for b.Loop() {
+			Build(more, o, base)
+		}
+	})
+	next := Build(more, o, base)
+	b.Run("diff", func(b *testing.B) {
+		for b.Loop() {
+			if p := Diff(base, next); len(p.Commands) == 0 || len(p.Reasons) != 0 {
+				b.Fatal(p)
+			}
+		}
+	})
+}
+
 func BenchmarkBuild5000Cold(b *testing.B) {
 	table, o := fleet(5000, 3), testOptions("/tmp")
 	for b.Loop() {

@@ -122,8 +122,8 @@ func (o *Options) ownListener(s *signalbox.Service) bool {
 
 // taken returns slots of a spare backend with the tasks that was, which may be nil, has, each in the slot of the same number if there is
 // one: what is known of them stays known.
-func (spare *Backend) taken(was *Backend) *Backend {
-	out := &Backend{Name: spare.Name, Slots: slices.Clone(spare.Slots)}
+func (b *Backend) taken(was *Backend) *Backend {
+	out := &Backend{Name: b.Name, Slots: slices.Clone(b.Slots)}
 	if was == nil || was.Retired {
 		return out
 	}
@@ -196,7 +196,7 @@ func (b *builder) refill() {
 	have := make(map[shape]*[3]int)
 	kept := make([]*Backend, 0, len(c.Backends))
 	for _, be := range c.Backends {
-		if kind, ok := be.shape(); be.Retired && isSpare(be.Name) && !(be.Resting && be.Service != "") {
+		if kind, ok := be.shape(); be.Retired && isSpare(be.Name) && (!be.Resting || be.Service == "") {
 			size := sizeOf(len(be.Slots), sizes)
 			u := uses[kind]
 			if !ok || size < 0 || u == nil {
