@@ -296,7 +296,8 @@ func (d *dev) totals(ctx context.Context, load *loadgen.Generator, worker int) e
 	return nil
 }
 
-// backendCounts returns what HAProxy's worker has counted itself, by service id and class of status codes; nil if it cannot be asked.
+// backendCounts returns what HAProxy's worker has counted itself, by service id and class of status codes,
+// without those that have a spare backend; nil if it cannot be asked.
 func (d *dev) backendCounts(ctx context.Context) map[string][6]uint64 {
 	wanted, stats := d.controller.wanted.Load(), d.stats(ctx)
 	if wanted == nil || stats == nil {
@@ -304,7 +305,8 @@ func (d *dev) backendCounts(ctx context.Context) map[string][6]uint64 {
 	}
 	out := map[string][6]uint64{}
 	for _, s := range stats {
-		if be := wanted.Backend(s.Proxy); be != nil && !be.Retired && s.Server == "BACKEND" {
+		// What a spare backend has counted may be another service's, and a service that has one may have had its own before.
+		if be := wanted.Backend(s.Proxy); be != nil && !be.Retired && !be.Spare() && s.Server == "BACKEND" {
 			out[string(be.Service)] = s.Responses
 		}
 	}
