@@ -440,10 +440,10 @@ func (w *world) watch(ctx context.Context, l *load, r *churnResult) error {
 }
 
 // reasons returns how often HAProxy was reloaded for each reason.
-func (w *world) reasons(ctx context.Context) (map[string]int, error) {
+func (g *rig) reasons(ctx context.Context) (map[string]int, error) {
 	client := &http.Client{Timeout: deadline, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
-		return d.DialContext(ctx, "unix", w.admin.Address().Socket)
+		return d.DialContext(ctx, "unix", g.admin.Address().Socket)
 	}}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/metrics", http.NoBody)
 	if err != nil {

@@ -40,7 +40,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	defer stop()
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	only := flags.String("only", "", "one of the benchmarks: scale, hosts, replay, churn, oldworkers or probes; all of them without")
+	only := flags.String("only", "", "one of the benchmarks: scale, hosts, replay, churn, oldworkers, probes or day; all of them without")
 	sizes := flags.String("sizes", "100,1000,5000,10000", "scale: numbers of apps, by comma")
 	b := bench{progress: stderr}
 	flags.IntVar(&b.tasks, "tasks", 3, "scale: tasks of each app")
@@ -75,6 +75,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.IntVar(&p.machines, "machines", 20, "probes: how many machines of the fleet run")
 	flags.IntVar(&p.fleet, "fleet", 500, "probes: how many machines the fleet has")
 	flags.DurationVar(&p.span, "probes-span", 0, "probes: how long is counted (default: two intervals of tasks on other machines)")
+	d := dayBench{seed: 4}
+	flags.IntVar(&d.apps, "day-apps", 300, "day: number of apps in the beginning")
+	flags.IntVar(&d.events, "day-events", 10_000, "day: how many apps are scaled, deployed, added and removed")
+	flags.DurationVar(&d.every, "day-every", 50*time.Millisecond, "day: time between two of these")
+	flags.IntVar(&d.rate, "day-rate", 100, "day: requests a second")
 	out := flags.String("out", "bench/results", "folder for the figures as JSON")
 	if err := flags.Parse(args); err != nil {
 		return 2
@@ -98,7 +103,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	here, command, at := thisMachine(ctx), append([]string{"bench"}, args...), time.Now().UTC().Format(time.RFC3339)
 	switch *only {
-	case "", "scale", "hosts", "replay", "churn", "oldworkers", "probes":
+	case "", "scale", "hosts", "replay", "churn", "oldworkers", "probes", "day":
 	default:
 		return fail(2, fmt.Errorf("--only: there is no benchmark %q", *only))
 	}
@@ -164,6 +169,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		r.Machine, r.Command, r.At = here, command, at
 		if err := report(stdout, filepath.Join(*out, "probes.json"), r); err != nil {
+			return fail(4, err)
+		}
+	}
+	if *only == "" || *only == "day" {
+		d.bench = b
+		r, err := d.run(ctx)
+		if err != nil {
+			return fail(4, err)
+		}
+		r.Machine, r.Command, r.At = here, command, at
+		if err := report(stdout, filepath.Join(*out, "day.json"), &r); err != nil {
 			return fail(4, err)
 		}
 	}

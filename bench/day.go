@@ -1,0 +1,299 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"signalbox/devcluster"
+)
+
+// dayBench is a day of an ordinary cluster, compressed in time: apps are scaled, deployed, added and removed, while some requests come.
+type dayBench struct {
+	bench
+	apps, events int
+	every        time.Duration // between two events
+	rate         int           // requests a second
+	seed         uint64
+}
+
+// dayResults is what a run writes as JSON. Durations are in seconds, memory in bytes.
+type dayResults struct {
+	Machine machine        `json:"machine"`
+	Command []string       `json:"command"`
+	At      string         `json:"at"`
+	Apps    int            `json:"appsAtTheBeginning"`
+	AppsEnd int            `json:"appsAtTheEnd"`
+	Events  map[string]int `json:"events"` // by kind
+	Took    float64        `json:"seconds"`
+
+	Reloads  map[string]int    `json:"reloads"` // by reason, and result where that is not done; without the first one
+	Commands uint64            `json:"commands"`
+	Effect   map[string]spread `json:"effectSeconds"` // from before the request to Marathon to the first answer of a new task, by kind; of one at a time
+	Requests int               `json:"requests"`
+	Failures map[string]int    `json:"failures"` // of requests, by what came of them
+
+	ControllerRSS [2]int64 `json:"controllerRSSBytes"` // at the beginning and the end
+	HAProxyRSS    [2]int64 `json:"haproxyRSSBytes"`
+}
+
+// ordinary returns the definition of the n-th app: one in ten is sticky, one in ten redirects to HTTPS, and one in thirty has a TCP port of
+// the range and no host.
+func ordinary(n, instances, version int) map[string]any {
+	labels := map[string]string{"signalbox.host": host(n)}
+	switch {
+	case n%10 == 3:
+		labels["signalbox.sticky"] = "lb"
+	case n%10 == 7:
+		labels["signalbox.https-redirect"] = "true"
+	}
+	port := 0
+	if n%30 == 11 {
+		labels["signalbox.mode"], port = "tcp", 23000+n/30%100
+		labels["signalbox.port"] = fmt.Sprint(port)
+		delete(labels, "signalbox.host")
+	}
+	app := map[string]any{
+		"id": id(n), "cmd": "true", "instances": instances, "cpus": 0.01, "mem": 1, "labels": labels,
+		"env":             map[string]string{"VERSION": fmt.Sprint(version)},
+		"portDefinitions": []map[string]any{{"port": port, "protocol": "tcp", "name": "http"}},
+		"upgradeStrategy": map[string]any{"minimumHealthCapacity": 1, "maximumOverCapacity": 1},
+	}
+	return app
+}
+
+// plain reports whether the n-th app answers plain requests by its name.
+func plain(n int) bool { return n%30 != 11 && n%10 != 7 }
+
+func (b dayBench) run(ctx context.Context) (r dayResults, err error) {
+	g, err := b.rig(ctx, devcluster.Config{Virtual: true, TaskKilling: true})
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, g.close()) }()
+	random := rand.New(rand.NewPCG(b.seed, 4)) //nolint:gosec // the same day each time
+	size := map[int]int{}
+	for n := range b.apps {
+		size[n] = 1 + random.IntN(10)
+		if err := g.put(ctx, "/v2/apps/"+id(n), ordinary(n, size[n], 0)); err != nil {
+			return r, err
+		}
+	}
+	fmt.Fprintf(b.progress, "day: starting the controller over %d apps\n", b.apps)
+	secure, err := freeAddress()
+	if err != nil {
+		return r, err
+	}
+	if err := g.start(ctx, "--service-bind", "127.0.0.1", "--service-port-range", "23000-23099", "--https-bind", secure); err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, g.stop()) }()
+	for n := range b.apps {
+		if plain(n) && n%7 == 0 {
+			if _, err := g.answer(ctx, host(n), deadline, func(string) bool { return true }); err != nil {
+				return r, err
+			}
+		}
+	}
+	if err := sleep(ctx, 3*time.Second); err != nil {
+		return r, err
+	}
+	pid := g.controller.Process.Pid
+	usage, err := usageOf(pid)
+	if err != nil {
+		return r, err
+	}
+	r.Apps, r.ControllerRSS[0], r.HAProxyRSS[0] = b.apps, usage.RSS, haproxyUsage(pid).RSS
+	before, err := g.reasons(ctx)
+	if err != nil {
+		return r, err
+	}
+	health, err := g.admin.Health(ctx)
+	if err != nil {
+		return r, err
+	}
+	commands := health.HAProxy.Updates
+
+	light, end := context.WithCancel(ctx)
+	defer end()
+	var loading sync.WaitGroup
+	loading.Go(func() { r.Requests, r.Failures = g.light(light, b.rate, b.apps) })
+	began := time.Now()
+	effects, events, err := b.pass(ctx, g, random, size)
+	r.Took, r.Events = time.Since(began).Seconds(), events
+	end()
+	loading.Wait()
+	if err != nil {
+		return r, err
+	}
+	if err := sleep(ctx, 3*time.Second); err != nil { // what is still due
+		return r, err
+	}
+	r.Effect = map[string]spread{}
+	for kind, all := range effects {
+		r.Effect[kind] = spreadOf(all)
+	}
+	if r.Reloads, err = g.reasons(ctx); err != nil {
+		return r, err
+	}
+	for reason, n := range before {
+		if r.Reloads[reason] -= n; r.Reloads[reason] == 0 {
+			delete(r.Reloads, reason)
+		}
+	}
+	if health, err = g.admin.Health(ctx); err != nil {
+		return r, err
+	}
+	if usage, err = usageOf(pid); err != nil {
+		return r, err
+	}
+	r.Commands, r.AppsEnd = health.HAProxy.Updates-commands, len(size)
+	r.ControllerRSS[1], r.HAProxyRSS[1] = usage.RSS, haproxyUsage(pid).RSS
+	return r, nil
+}
+
+// pass lets the day pass. The first third of the apps are never removed: those are asked meanwhile.
+func (b dayBench) pass(ctx context.Context, g *rig, random *rand.Rand, size map[int]int) (map[string][]time.Duration, map[string]int, error) {
+	effects, events, next := map[string][]time.Duration{}, map[string]int{}, b.apps
+	for i := range b.events {
+		alive := make([]int, 0, len(size))
+		for n := range size {
+			alive = append(alive, n)
+		}
+		slices.Sort(alive)
+		n := alive[random.IntN(len(alive))]
+		kind, watch := "", i%20 == 0
+		var err error
+		var took time.Duration
+		switch dice := random.IntN(100); {
+		case dice < 60:
+			kind = "scale"
+			to := 1 + random.IntN(10)
+			if watch && plain(n) && to > size[n] {
+				took, err = g.change(ctx, n, to)
+			} else {
+				err = g.put(ctx, "/v2/apps/"+id(n)+"?force=true", map[string]any{"instances": to})
+			}
+			size[n] = to
+		case dice < 85:
+			kind = "deploy"
+			err = g.put(ctx, "/v2/apps/"+id(n)+"?force=true", ordinary(n, size[n], i+1))
+		case dice < 93 || n < b.apps/3:
+			kind, n = "new app", next
+			next++
+			size[n] = 1 + random.IntN(10)
+			start := time.Now()
+			err = g.put(ctx, "/v2/apps/"+id(n), ordinary(n, size[n], 0))
+			if err == nil && plain(n) {
+				var at time.Time
+				at, err = g.answer(ctx, host(n), answerIn, func(string) bool { return true })
+				took = at.Sub(start)
+			}
+		default:
+			kind = "remove app"
+			delete(size, n)
+			err = g.remove(ctx, n)
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("event %d, %s of app %d: %w", i, kind, n, err)
+		}
+		events[kind]++
+		if took > 0 {
+			effects[kind] = append(effects[kind], took)
+		}
+		if i%500 == 499 {
+			fmt.Fprintf(b.progress, "day: %d of %d events\n", i+1, b.events)
+		}
+		if err := sleep(ctx, b.every); err != nil {
+			return nil, nil, err
+		}
+	}
+	return effects, events, nil
+}
+
+func (g *rig) remove(ctx context.Context, n int) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodDelete, g.cluster.URL()+"/v2/apps/"+id(n)+"?force=true", http.NoBody)
+	if err != nil {
+		return err
+	}
+	return g.do(req, nil)
+}
+
+// light asks the first third of the apps in turn, each over a connection of its own, and sorts what comes of it.
+func (g *rig) light(ctx context.Context, rate, apps int) (requests int, failures map[string]int) {
+	failures = map[string]int{}
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	var mu sync.Mutex
+	var asking sync.WaitGroup
+	tick := time.NewTicker(time.Second / time.Duration(rate))
+	defer tick.Stop()
+	for i := 0; ; i++ {
+		select {
+		case <-ctx.Done():
+			asking.Wait()
+			return requests, failures
+		case <-tick.C:
+		}
+		n := i % max(apps/3, 1)
+		if !plain(n) {
+			continue
+		}
+		requests++
+		asking.Go(func() {
+			if what := ask(client, g.proxy, n); what != "" {
+				mu.Lock()
+				failures[what]++
+				mu.Unlock()
+			}
+		})
+	}
+}
+
+// ask returns what was wrong with the answer to one request, "" for nothing.
+func ask(client *http.Client, proxy string, n int) string {
+	req, err := http.NewRequest(http.MethodGet, "http://"+proxy+"/", http.NoBody) //nolint:noctx // the client has a timeout
+	if err != nil {
+		return err.Error()
+	}
+	req.Host = host(n)
+	resp, err := client.Do(req)
+	if err != nil {
+		return "no answer"
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		return "short answer"
+	}
+	switch task := resp.Header.Get("X-Task"); {
+	case resp.StatusCode != http.StatusOK:
+		return fmt.Sprint(resp.StatusCode)
+	case !strings.HasPrefix(task, fmt.Sprintf("bench_app-%d.", n)):
+		return "another app's answer"
+	}
+	return ""
+}
+
+func (r *dayResults) print(w io.Writer) error {
+	fmt.Fprintln(w, r.Machine)
+	fmt.Fprintf(w, "A day in %.0f s: %v over %d apps at first and %d in the end, %d requests meanwhile.\n\n", r.Took, r.Events, r.Apps, r.AppsEnd, r.Requests)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "reloads by reason\t%v\n", r.Reloads)
+	fmt.Fprintf(t, "commands\t%d\n", r.Commands)
+	fmt.Fprintf(t, "failed requests\t%v\n", r.Failures)
+	for _, kind := range []string{"scale", "new app"} {
+		if s, ok := r.Effect[kind]; ok {
+			fmt.Fprintf(t, "%s, to the first answer, ms\tmedian %.1f\tp95 %.1f\tmax %.1f\tof %d\n", kind, 1000*s.Median, 1000*s.P95, 1000*s.Max, s.N)
+		}
+	}
+	fmt.Fprintf(t, "controller MB\t%.0f → %.0f\n", float64(r.ControllerRSS[0])/1e6, float64(r.ControllerRSS[1])/1e6)
+	fmt.Fprintf(t, "HAProxy MB\t%.0f → %.0f\n", float64(r.HAProxyRSS[0])/1e6, float64(r.HAProxyRSS[1])/1e6)
+	return t.Flush()
+}
