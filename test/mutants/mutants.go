@@ -88,7 +88,7 @@ var mutants = []mutant{
 	{
 		"the budget of reloads", "haproxy/control/jobs.go",
 		"ok := a.budget.take(now, askers(a.running, a.effective, a.reasons))", "_, ok := a.budget.take(now, askers(a.running, a.effective, a.reasons)), true",
-		[]string{controlTests + " Budget|Burst|Reload"},
+		[]string{controlTests + " Flap|Budget"},
 	},
 	{
 		"withholding of the app that a check rejects", "haproxy/control/jobs.go",
