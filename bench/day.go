@@ -49,10 +49,10 @@ type dayResults struct {
 // the range and no host.
 func ordinary(n, instances, version int) map[string]any {
 	labels := map[string]string{"signalbox.host": host(n)}
-	switch {
-	case n%10 == 3:
+	switch n % 10 {
+	case 3:
 		labels["signalbox.sticky"] = "lb"
-	case n%10 == 7:
+	case 7:
 		labels["signalbox.https-redirect"] = "true"
 	}
 	port := 0

@@ -479,7 +479,6 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 					return
 				}
 			}
-			return
 		}),
 		"options":      sound(func(*rapid.T) { m.options(500 + 501 - m.c.options.MaxConn) }),
 		"reload fails": sound(func(t *rapid.T) { m.options(rapid.SampledFrom([]int{rejectedMaxConn, deadlyMaxConn}).Draw(t, "how")) }),

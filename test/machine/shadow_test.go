@@ -74,7 +74,7 @@ func (s *shadow) load(table *signalbox.Table, from *haproxy.Options, prev *hapro
 	if err != nil {
 		return err
 	}
-	files := append(made.Maps, haproxy.File{Name: "haproxy.cfg", Data: made.Config})
+	files := append([]haproxy.File{{Name: "haproxy.cfg", Data: made.Config}}, made.Maps...)
 	certificates, err := filepath.Glob(filepath.Join(realDir, haproxy.CertificateFile("*")))
 	if err != nil {
 		return err
