@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"signalbox"
+	"signalbox/admin"
 	"signalbox/devcluster"
 	"signalbox/loadgen"
 )
@@ -269,6 +270,10 @@ func TestMalformedLabelCostsItsAppAlone(t *testing.T) {
 	for i := range 4 {
 		n.answers(fmt.Sprintf("app%d.local", i), "/", 200)
 	}
+	// A newcomer moves to a slot of its own pace when Marathon's verdict comes.
+	eventually(t, "Marathon's checks pass", func() bool {
+		return strings.Count(n.verb("routes", "-o", "json"), fmt.Sprintf("%q: %q", "state", admin.RouteOK)) == 4
+	}, func() string { return n.verb("routes", "-o", "json") })
 	before := n.blocks()
 
 	bad := demoApp("/bad", "bad host\nglobal", 1)
@@ -307,7 +312,7 @@ func (n *node) blocks() map[string]string {
 			continue
 		}
 		app, text, _ := strings.Cut(part, "\n")
-		text, _, _ = strings.Cut(text, "\n# sha256")
+		text, _, _ = strings.Cut(text, "\n# ")
 		out[app] += strings.TrimSpace(text)
 	}
 	if len(out) == 0 {

@@ -119,7 +119,8 @@ func TestVerbsSayWhatHAProxyDoes(t *testing.T) {
 	}
 	contains("why", n.verb("why", "/typo"), "SB102", "signalbox.allow", "closed")
 	contains("why", n.verb("why", "/rival"), "shop.local/cart", "/cart:0")
-	contains("diff", n.verb("diff"), "no difference")
+	// The file follows within a second.
+	eventually(t, "diff says no difference", func() bool { return strings.Contains(n.verb("diff"), "no difference") }, func() string { return n.verb("diff") })
 
 	file := filepath.Join(t.TempDir(), "app.json")
 	if err := os.WriteFile(file, []byte(`{"id": "/late", "ports": [0], "labels": {"signalbox.host": "shop.local"}}`), 0o600); err != nil {
