@@ -69,7 +69,9 @@ func look(rt *control.Runtime, dir string, services map[signalbox.ServiceID]bool
 	}
 	v := &view{Maps: map[string][]string{}}
 	for _, s := range servers {
-		if s.Admin != haproxy.Maint {
+		// A backend that nobody has may rest with its servers, for requests that are still on their way to them. A route that led there
+		// would show.
+		if s.Admin != haproxy.Maint && m.of(s.Backend) != "" {
 			v.Servers = append(v.Servers, fmt.Sprintf("%s %s %s weight %d check %d", m.of(s.Backend), s.Addr, s.Admin, s.Weight, s.CheckPort))
 		}
 	}
