@@ -147,7 +147,7 @@ func (b *builder) newPart(s *signalbox.Service, be *Backend) *part {
 		name = be.Name
 	}
 	p.backend, p.problems = b.newBackend(name, s, be)
-	if be == nil || !p.backend.fits(be) || len(p.backend.Slots) != len(be.Slots) && !be.canAdd(p.backend, b.next.Options) {
+	if be == nil || !p.backend.Fits(be) || len(p.backend.Slots) != len(be.Slots) && !be.canAdd(p.backend, b.next.Options) {
 		if spare := b.spareFor(p.backend, s); spare != nil {
 			p.backend, p.problems = b.newBackend(spare.Name, s, spare.taken(be))
 			p.backend.vacant(spare)
@@ -279,7 +279,7 @@ func (b *builder) placeBackends() {
 		}
 		was := b.prev.Backends[i]
 		b.next.Backends[i] = be
-		b.reload = b.reload || !be.fits(was) || len(be.Slots) != len(was.Slots) && !was.canAdd(be, b.next.Options)
+		b.reload = b.reload || !be.Fits(was) || len(be.Slots) != len(was.Slots) && !was.canAdd(be, b.next.Options)
 	}
 	if added {
 		b.reload = true

@@ -163,11 +163,11 @@ const (
 	BackendAdded        Reason = "backend added" // of a service that no spare one could be for
 	NoSpare             Reason = "no spare backend of this shape"
 	SparesExhausted     Reason = "spare backends exhausted"
-	SparesChanged       Reason = "spare backends changed" // and no other
+	SparesChanged       Reason = "spare backends changed" // and no other, but paces
 	BackendRemoved      Reason = "backend removed"
 	SlotsExhausted      Reason = "slots exhausted"
 	SlotsShrunk         Reason = "slots shrunk"
-	PacesChanged        Reason = "paces of checks changed"
+	PacesChanged        Reason = "paces of checks changed" // and no other, but spares
 	ModeChanged         Reason = "mode changed"
 	CheckChanged        Reason = "check changed"
 	ListenerAdded       Reason = "listener added"

@@ -2,6 +2,7 @@ package haproxy
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"signalbox"
@@ -17,7 +18,7 @@ func diff(running, want *Config, mass int) Plan {
 	if running == nil || running.Options == nil {
 		return Plan{Reasons: []Reason{FirstConfig}}
 	}
-	d := differ{running: running, want: want, mass: mass, reasons: make(map[Reason]bool)}
+	d := differ{running: running, want: want, mass: mass, reasons: make(map[Reason]bool), along: make(map[Reason]bool)}
 	d.reason(OptionsChanged, !running.Options.loadsAs(want.Options))
 	d.reason(CertificatesChanged, running.Options.tls() != want.Options.tls()) // that some are others is for whoever has them
 	target := followed(running, want)
@@ -88,7 +89,7 @@ func Applied(running, want *Config) *Config {
 			}
 		default:
 			a := *w
-			if !w.fits(r) {
+			if !w.Fits(r) {
 				a.Mode, a.Check, a.Policy = r.Mode, r.Check, r.Policy
 			}
 			n := min(len(r.Slots), len(w.Slots))
@@ -120,7 +121,7 @@ func Applied(running, want *Config) *Config {
 func Emptied(running *Config, left []string) (*Config, []Command) {
 	c := *running
 	c.Backends = slices.Clone(running.Backends)
-	d := differ{running: running, want: &c}
+	d := differ{running: running, want: &c} // whose slots have the same paces
 	for i, b := range c.Backends {
 		if slices.Contains(left, b.Name) {
 			c.Backends[i] = b.retire()
@@ -144,8 +145,8 @@ type differ struct {
 	mass          int
 	come, leave   []Command
 	reasons       map[Reason]bool
+	along         map[Reason]bool // of what goes along with a reload, and is a reason where no other is left
 	opens         bool
-	spares        bool                           // there are others, or fewer
 	left          []string                       // backends
 	backendOf     map[signalbox.ServiceID]string // what want has; nil until it is asked for
 }
@@ -157,15 +158,10 @@ func (d *differ) reason(r Reason, holds bool) {
 }
 
 func (d *differ) sorted() []Reason {
-	var out []Reason
-	for r := range d.reasons {
-		out = append(out, r)
+	if len(d.reasons) == 0 {
+		return slices.Sorted(maps.Keys(d.along))
 	}
-	if len(out) == 0 && d.spares {
-		return []Reason{SparesChanged}
-	}
-	slices.Sort(out)
-	return out
+	return slices.Sorted(maps.Keys(d.reasons))
 }
 
 func (d *differ) backends() {
@@ -179,7 +175,7 @@ func (d *differ) backends() {
 			from, to = from[1:], to[1:]
 		case len(to) == 0 || len(from) > 0 && from[0].Name < to[0].Name:
 			d.reason(BackendRemoved, !from[0].Retired)
-			d.spares = true
+			d.along[SparesChanged] = true
 			d.leaves(from[0])
 			from = from[1:]
 		case len(from) == 0 || to[0].Name < from[0].Name:
@@ -197,7 +193,7 @@ func (d *differ) added(b *Backend) {
 	kind, common := b.shape()
 	switch {
 	case b.Retired:
-		d.spares = true
+		d.along[SparesChanged] = true
 	case !common || d.want.Options.SpareSlots == 0 ||
 		slices.ContainsFunc(d.want.Listeners, func(l *Listener) bool { return l.Backend == b.Name }):
 		d.reasons[BackendAdded] = true
@@ -272,7 +268,7 @@ func (d *differ) servers(from, to *Backend) {
 			t.CheckPort = f.CheckPort // the check comes with the reload, and its port with it
 		}
 		if f.Pace != t.Pace {
-			d.reason(PacesChanged, true)
+			d.along[PacesChanged] = true
 			t.Pace = f.Pace
 		}
 		if f == t {

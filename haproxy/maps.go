@@ -31,12 +31,12 @@ func followed(running, want *Config) *Config {
 	c := &Config{Options: running.Options, Routes: followedRoutes(running, want), Ways: followedWays(running, want)}
 	same := func(e MapEntry) bool {
 		r, w := running.Backend(e.Key), want.Backend(e.Key)
-		return r != nil && (w == nil || w.succeeds(r) && w.fits(r))
+		return r != nil && (w == nil || w.succeeds(r) && w.Fits(r))
 	}
 	// What another section says itself is said by the map until that one is loaded.
 	stays := func(e MapEntry) bool {
 		r, w := running.Backend(e.Key), want.Backend(e.Key)
-		return r != nil && w != nil && w.Service == r.Service && !w.fits(r)
+		return r != nil && w != nil && w.Service == r.Service && !w.Fits(r)
 	}
 	c.Checks = follow(running.Checks, want.Checks, same, stays)
 	c.Timeouts = follow(running.Timeouts, want.Timeouts, same, stays)
@@ -59,7 +59,7 @@ func serves(running, want *Config, name string) bool {
 
 // succeeds reports whether a backend can take the place of a running one of its name: it is the same service's, or nobody's.
 func (b *Backend) succeeds(r *Backend) bool {
-	return b == r || b.Service == r.Service || b.Retired || r.Retired && b.fits(r)
+	return b == r || b.Service == r.Service || b.Retired || r.Retired && b.Fits(r)
 }
 
 // referred returns the names of the backends that routes and ways lead to.

@@ -111,8 +111,13 @@ func TestReloadsMendPaces(t *testing.T) {
 			t.Errorf("slot %+v, want the task where it was, checked from afar", s)
 		}
 	}
-	if p := Diff(before, after); !slices.Contains(p.Reasons, PacesChanged) || len(p.Commands) > 0 {
+	if p := Diff(before, after); !slices.Equal(p.Reasons, []Reason{OptionsChanged}) || len(p.Commands) > 0 {
 		t.Errorf("%v", p)
+	}
+	unmoved := *before // the options are the old ones again before HAProxy has loaded it
+	unmoved.Options = &known
+	if p := Diff(&unmoved, after); !slices.Equal(p.Reasons, []Reason{PacesChanged}) {
+		t.Errorf("where nothing else is left to load: %v", p)
 	}
 	again := Build(tableOf(shop(4), service("/new", "new.local/")), &known, after)
 	if p := Diff(after, again); slices.Contains(p.Reasons, PacesChanged) {

@@ -122,7 +122,7 @@ func (b *Backend) canAdd(to *Backend, o *Options) bool {
 	if o == nil || !o.AddServers || len(b.Slots) == 0 || len(b.Slots) >= len(to.Slots) {
 		return false
 	}
-	if p := to.Policy; p != nil && (len(p.Raw) > 0 || p.HTTP2) || !to.fits(b) {
+	if p := to.Policy; p != nil && (len(p.Raw) > 0 || p.HTTP2) || !to.Fits(b) {
 		return false
 	}
 	near, _ := b.nearRules(o)

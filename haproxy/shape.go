@@ -122,7 +122,7 @@ func (b *Backend) sameCheck(o *Backend) bool {
 	return b.Check.Kind == o.Check.Kind && b.Check.TLS == o.Check.TLS
 }
 
-// fits reports whether two backends have one shape.
-func (b *Backend) fits(o *Backend) bool {
+// Fits reports whether two backends have one shape: HAProxy need not load the one to do as the other, their servers aside.
+func (b *Backend) Fits(o *Backend) bool {
 	return b == o || b.Mode == o.Mode && b.sameCheck(o) && b.samePolicy(o)
 }

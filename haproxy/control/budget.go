@@ -91,7 +91,7 @@ func (b *budget) problems() []signalbox.Problem {
 
 // ofApps are the reasons to reload that are some app's.
 var ofApps = map[haproxy.Reason]bool{
-	haproxy.BackendAdded: true, haproxy.BackendRemoved: true, haproxy.SlotsExhausted: true, haproxy.SlotsShrunk: true,
+	haproxy.BackendAdded: true, haproxy.NoSpare: true, haproxy.SparesExhausted: true, haproxy.BackendRemoved: true, haproxy.SlotsExhausted: true, haproxy.SlotsShrunk: true,
 	haproxy.ModeChanged: true, haproxy.CheckChanged: true, haproxy.PolicyChanged: true, haproxy.RegexesChanged: true,
 	haproxy.ListenerAdded: true, haproxy.ListenerRemoved: true, haproxy.ListenerChanged: true,
 }
@@ -105,7 +105,7 @@ func askers(running, want *haproxy.Config, reasons []haproxy.Reason) []string {
 	return slices.Sorted(maps.Keys(apps))
 }
 
-// changedApps returns the apps whose share of two configurations differs in what only a reload changes.
+// changedApps returns the apps whose share of two configurations differs in what only a reload changes. One that leaves asks for none.
 func changedApps(from, to *haproxy.Config) map[string]bool {
 	apps := map[string]bool{}
 	if from == nil {
@@ -119,13 +119,9 @@ func changedApps(from, to *haproxy.Config) map[string]bool {
 	for _, b := range to.Backends {
 		of[b.Name] = b.App
 		old := known[b.Name]
-		delete(known, b.Name)
-		if old != b && (old == nil || len(old.Slots) != len(b.Slots) || shape(old) != shape(b)) {
+		if !b.Retired && old != b && (old == nil || len(old.Slots) != len(b.Slots) || !b.Fits(old)) {
 			apps[b.App] = true
 		}
-	}
-	for _, b := range known {
-		apps[b.App] = true
 	}
 	listeners := map[haproxy.Listener]bool{}
 	for _, l := range from.Listeners {

@@ -2,9 +2,13 @@ package control
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"signalbox"
 	"signalbox/haproxy"
 )
 
@@ -120,8 +124,8 @@ func TestAskers(t *testing.T) {
 		apps   string
 	}{
 		"new":      {r.config(app{name: "a"}, app{name: "b"}, app{name: "c"}), haproxy.BackendAdded, "/c"},
-		"gone":     {r.config(app{name: "a"}), haproxy.BackendRemoved, "/b"},
-		"check":    {r.config(app{name: "a", bad: "x"}, app{name: "b"}), haproxy.CheckChanged, "/a"},
+		"gone":     {r.config(app{name: "a"}), haproxy.BackendRemoved, ""},
+		"policy":   {r.config(app{name: "a", bad: "x"}, app{name: "b"}), haproxy.PolicyChanged, "/a"},
 		"listener": {r.config(app{name: "a"}, app{name: "b", listen: 7}), haproxy.ListenerAdded, "/b"},
 		"nobody":   {r.config(app{name: "a"}, app{name: "b"}, app{name: "c"}), haproxy.OptionsChanged, ""},
 	} {
@@ -132,5 +136,35 @@ func TestAskers(t *testing.T) {
 		if got != c.apps {
 			t.Errorf("%s: %q, want %q", name, got, c.apps)
 		}
+	}
+}
+
+// An app that no spare backend is there for asks for its reload itself, whatever else goes along with that.
+func TestAskersOfAReload(t *testing.T) {
+	o := &haproxy.Options{
+		Dir: "/d", StatsSocket: "/d/s", HTTPBind: []string{":80"}, SpareSlots: 512, Node: []string{"here"}, FleetSize: 100,
+	}
+	shop, odd := service("shop", addr(1), addr(2), addr(3)), service("odd", addr(4))
+	shop.Check, odd.Policy.Sticky = signalbox.Check{Kind: signalbox.CheckTCP}, "C"
+	for i := range shop.Endpoints {
+		shop.Endpoints[i].State, shop.Endpoints[i].Host = signalbox.Unknown, "there"
+	}
+	first := haproxy.Build(table(shop), o, nil)
+	known := *shop
+	known.Endpoints = slices.Clone(shop.Endpoints)
+	for i := range known.Endpoints {
+		known.Endpoints[i].State, known.Endpoints[i].Host = signalbox.Up, "here"
+	}
+	running := haproxy.Build(table(&known), o, first)
+	if len(haproxy.Diff(first, running).Reasons) > 0 {
+		t.Fatalf("tasks that are known to be healthy ask for a reload: %v", haproxy.Diff(first, running).Reasons)
+	}
+	want := haproxy.Build(table(&known, odd), o, running)
+	reasons := haproxy.Diff(running, want).Reasons
+	if diff := cmp.Diff([]haproxy.Reason{haproxy.NoSpare}, reasons); diff != "" {
+		t.Errorf("reasons (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"/odd"}, askers(running, want, reasons)); diff != "" {
+		t.Errorf("askers (-want +got):\n%s", diff)
 	}
 }

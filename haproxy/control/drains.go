@@ -1,7 +1,6 @@
 package control
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -136,7 +135,7 @@ func (d drains) uncut(running *haproxy.Config) []drained {
 // The last good configuration of an app is the one that it ran with last, though nobody may know what a HAProxy runs that was just
 // restarted.
 func (a *Applier) effect() *haproxy.Config {
-	return a.drains.apply(a.withheld.apply(a.want, cmp.Or(a.earlier, a.stored)))
+	return a.drains.apply(a.withheld.apply(a.want, a.ran()))
 }
 
 // cutting is what became of the sessions of drains that are over.

@@ -304,7 +304,7 @@ func (a *Applier) reloaded(ctx context.Context, r jobResult) {
 		return
 	case r.err != nil && r.died:
 		count("failed")
-		r.suspects = askers(a.loaded, r.config, reasons)
+		r.suspects = askers(a.ran(), r.config, reasons)
 		a.blame(r, "HAProxy ended when it loaded the configuration")
 		return
 	case r.err != nil:

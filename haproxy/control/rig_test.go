@@ -195,7 +195,10 @@ func (r *rig) config(apps ...app) *haproxy.Config {
 	for _, a := range apps {
 		b := &haproxy.Backend{
 			Name: "b_" + a.name, App: "/" + a.name, Service: signalbox.NewServiceID("/"+a.name, 0), Mode: signalbox.HTTP,
-			Check: signalbox.Check{Kind: signalbox.CheckOff, Path: a.bad},
+			Check: signalbox.Check{Kind: signalbox.CheckOff},
+		}
+		if a.bad != "" {
+			b.Policy = &haproxy.Policy{Policy: signalbox.Policy{Raw: []string{a.bad}}}
 		}
 		for i := range 4 {
 			s := haproxy.Server{Name: fmt.Sprintf("s%d", i+1), Admin: haproxy.Maint, Weight: 100}
@@ -246,8 +249,8 @@ func (r *rig) render(c *haproxy.Config) ([]File, error) {
 	}
 	for _, be := range c.Backends {
 		fmt.Fprintf(&b, "# app %s\nbackend %s\n", be.App, be.Name)
-		if be.Check.Path != "" {
-			fmt.Fprintf(&b, "  %s\n", be.Check.Path)
+		if be.Policy != nil {
+			fmt.Fprintf(&b, "  %s\n", be.Policy.Raw[0])
 		}
 		for _, s := range be.Slots {
 			addr := s.Addr
@@ -307,7 +310,7 @@ func diff(running, want *haproxy.Config) haproxy.Plan {
 	dir := want.Options.Dir
 	for _, b := range want.Backends {
 		old := backend(running, b.Name)
-		if old == nil || old.Check != b.Check || len(old.Slots) != len(b.Slots) {
+		if old == nil || !old.Fits(b) || len(old.Slots) != len(b.Slots) {
 			p.Reasons = merge(p.Reasons, []haproxy.Reason{haproxy.BackendAdded})
 			continue
 		}

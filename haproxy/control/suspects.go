@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,10 +18,10 @@ import (
 const searchTime = 2 * time.Minute
 
 // startSearch looks for the apps without which a configuration is usable, where the check itself names none, among those whose share
-// differs from what is loaded.
+// differs from what runs.
 func (a *Applier) startSearch(ctx context.Context, of jobResult) {
-	loaded := a.loaded
-	apps := slices.Sorted(maps.Keys(changedApps(loaded, of.config)))
+	ran := a.ran()
+	apps := slices.Sorted(maps.Keys(changedApps(ran, of.config)))
 	if len(apps) == 0 || a.want == nil {
 		return
 	}
@@ -37,7 +38,7 @@ func (a *Applier) startSearch(ctx context.Context, of jobResult) {
 			for _, app := range held {
 				w.hold(config, app, "", false)
 			}
-			files, err := a.cfg.Render(w.apply(config, loaded))
+			files, err := a.cfg.Render(w.apply(config, ran))
 			if err != nil || ctx.Err() != nil {
 				return false
 			}
@@ -47,6 +48,9 @@ func (a *Applier) startSearch(ctx context.Context, of jobResult) {
 		return r
 	})
 }
+
+// ran returns the newest configuration that HAProxy is known to have run, nil for none.
+func (a *Applier) ran() *haproxy.Config { return cmp.Or(a.earlier, a.stored) }
 
 // search returns those of apps that have to be held for usable to hold; none if it does not hold without all of them. Of n apps it finds
 // a bad one with about 2·log2 n questions.

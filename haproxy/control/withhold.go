@@ -130,21 +130,27 @@ func (w *withheld) apply(want, ran *haproxy.Config) *haproxy.Config {
 			continue
 		}
 		old := backend(ran, b.Name)
-		if h.drop || old == nil || shape(old) == shape(b) {
+		if h.drop || old == nil || old.Service != b.Service && !b.Fits(old) {
+			gone[b.Name] = true
+			continue
+		}
+		grew := len(old.Slots) < len(b.Slots) && shape(old) == shape(b) // and nothing else of it changed
+		if shape(old) == shape(b) && !grew {
 			gone[b.Name] = true
 			continue
 		}
 		sub := w.subs[b]
 		if sub == nil {
 			c := *old
-			if old.Service != b.Service || old.Retired { // it took a spare one since
+			if old.Service != b.Service { // it took a spare one since, which is as it was loaded
 				c = *b
-				c.Mode, c.Check, c.Policy = old.Mode, old.Check, old.Policy
 			}
-			c.Resting = false
-			c.Slots, c.Retired = b.Slots, false
+			c.Slots, c.Retired, c.Resting = b.Slots, false, false
+			if grew {
+				c.Slots = b.Sized(len(old.Slots)).Slots
+			}
 			if old.Check.Kind == signalbox.CheckOff { // which has no port
-				c.Slots = slices.Clone(b.Slots)
+				c.Slots = slices.Clone(c.Slots)
 				for i := range c.Slots {
 					c.Slots[i].CheckPort = 0
 				}
