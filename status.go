@@ -11,6 +11,7 @@ type Status struct {
 	Sources []SourceStatus
 	HAProxy HAProxyStatus
 	Log     LogStatus
+	Sinks   []SinkStatus // in the order of the settings
 
 	Table    *Table
 	Problems []Problem // of the table and of its application, sorted
@@ -77,6 +78,17 @@ type LogStatus struct {
 	Unsure  uint64    // upper bound of further ones that a dying worker may have lost
 	Bad     uint64    // lines that could not be read
 	Last    time.Time // of the last record
+}
+
+// SinkStatus is the state of one place that figures are pushed to.
+type SinkStatus struct {
+	Name     string
+	Level    Level
+	Detail   string
+	Sent     uint64    // points that arrived
+	Dropped  uint64    // points that did not
+	Waiting  int       // points
+	LastSent time.Time // when something arrived last
 }
 
 // LogEntry is one entry of the program's own log.

@@ -37,6 +37,7 @@ type Health struct {
 	Sources  []Source      `json:"sources"`
 	HAProxy  HAProxy       `json:"haproxy"`
 	Log      Log           `json:"log"`
+	Sinks    []Sink        `json:"sinks"`
 	Held     Held          `json:"held"`
 	Problems []Problem     `json:"problems"`
 	Logs     []LogEntry    `json:"logs"`    // the last 10, newest first
@@ -85,6 +86,17 @@ type Log struct {
 	Unsure  uint64          `json:"unsure"`
 	Bad     uint64          `json:"bad"`
 	Last    time.Time       `json:"last,omitzero"`
+}
+
+// Sink is the state of one place that figures are pushed to.
+type Sink struct {
+	Name     string          `json:"name"`
+	Status   signalbox.Level `json:"status"`
+	Detail   string          `json:"detail,omitempty"`
+	Sent     uint64          `json:"sent"` // points
+	Dropped  uint64          `json:"dropped"`
+	Waiting  int             `json:"waiting"`
+	LastSent time.Time       `json:"lastSent,omitzero"`
 }
 
 // Held is what operators hold. It degrades health once it keeps something back: until then the hold is as good as none.
@@ -139,6 +151,11 @@ func Verdict(s signalbox.Status) signalbox.Level {
 			degraded++
 		}
 	}
+	for _, sink := range s.Sinks {
+		if sink.Level != signalbox.OK {
+			degraded++
+		}
+	}
 	switch {
 	case s.HAProxy.Level == signalbox.Failing, failing > 0 && failing == len(s.Sources):
 		return signalbox.Failing
@@ -168,6 +185,7 @@ func HealthOf(s signalbox.Status) Health {
 			Status: s.Log.Level, Detail: s.Log.Detail, Counted: s.Log.Counted, Lost: s.Log.Lost, Unsure: s.Log.Unsure,
 			Bad: s.Log.Bad, Last: s.Log.Last,
 		},
+		Sinks:    []Sink{},
 		Held:     heldOf(s),
 		Problems: problemsOf(s),
 		Logs:     []LogEntry{},
@@ -189,6 +207,11 @@ func HealthOf(s signalbox.Status) Health {
 	}
 	if !h.LastGood.IsZero() {
 		h.LastGoodAgeSeconds = seconds(age(h.LastGood, s.At))
+	}
+	for _, sink := range s.Sinks {
+		h.Sinks = append(h.Sinks, Sink{
+			Name: sink.Name, Status: sink.Level, Detail: sink.Detail, Sent: sink.Sent, Dropped: sink.Dropped, Waiting: sink.Waiting, LastSent: sink.LastSent,
+		})
 	}
 	for _, e := range s.Logs {
 		h.Logs = append(h.Logs, LogEntry(e))

@@ -52,7 +52,11 @@ func sample() signalbox.Status {
 			Level: signalbox.OK, Version: "2.6.12", PID: 4711, OldWorkers: 1, Generation: 118, AppliedAt: noon.Add(-42 * time.Second),
 			LastReload: noon.Add(-time.Hour), ReloadReason: "new listener", Reloads: 2, Updates: 97, FileBehind: 250 * time.Millisecond,
 		},
-		Log:   signalbox.LogStatus{Level: signalbox.OK, Counted: 1000, Last: noon.Add(-time.Second)},
+		Log: signalbox.LogStatus{Level: signalbox.OK, Counted: 1000, Last: noon.Add(-time.Second)},
+		Sinks: []signalbox.SinkStatus{{
+			Name: "graphite://g:2003", Level: signalbox.Degraded, Detail: "it has taken nothing for 1m0s: connect: refused", Sent: 120, Dropped: 7, Waiting: 40,
+			LastSent: noon.Add(-time.Minute),
+		}},
 		Table: table, Problems: []signalbox.Problem{badPath},
 		Logs: []signalbox.LogEntry{{Time: noon.Add(-time.Minute), Level: "info", Message: "<b>routes</b> changed", Fields: map[string]string{"app": "/shop/cart"}}},
 		Metrics: []signalbox.MetricPoint{
@@ -85,6 +89,9 @@ func TestVerdict(t *testing.T) {
 	f(signalbox.Degraded, signalbox.Status{HAProxy: signalbox.HAProxyStatus{Level: signalbox.Degraded}})
 	// Without its log this machine still routes.
 	f(signalbox.Degraded, signalbox.Status{Log: signalbox.LogStatus{Level: signalbox.Failing}})
+	// Nor does it wait for a sink.
+	f(signalbox.OK, signalbox.Status{Sinks: []signalbox.SinkStatus{{Level: signalbox.OK}}})
+	f(signalbox.Degraded, signalbox.Status{Sinks: []signalbox.SinkStatus{{Level: signalbox.OK}, {Level: signalbox.Degraded}}})
 	// One app's mistake is not the machine's.
 	f(signalbox.OK, signalbox.Status{Problems: []signalbox.Problem{{Severity: signalbox.SeverityError}}})
 }
@@ -107,6 +114,13 @@ func TestHealthOf(t *testing.T) {
 	}
 	if h.Apps != 4 || h.Services != 4 || h.Endpoints != 4 {
 		t.Errorf("%d apps, %d services, %d endpoints, want 4 of each", h.Apps, h.Services, h.Endpoints)
+	}
+	want := []Sink{{
+		Name: "graphite://g:2003", Status: signalbox.Degraded, Detail: "it has taken nothing for 1m0s: connect: refused", Sent: 120, Dropped: 7, Waiting: 40,
+		LastSent: noon.Add(-time.Minute),
+	}}
+	if diff := cmp.Diff(want, h.Sinks); diff != "" {
+		t.Errorf("sinks (-want +got)\n%s", diff)
 	}
 	if len(h.Problems) != 1 {
 		t.Errorf("%d problems, want the one that table and status share, once", len(h.Problems))

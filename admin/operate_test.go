@@ -178,6 +178,7 @@ func TestAHoldDegradesOnceItKeepsSomethingBack(t *testing.T) {
 	for i := range s.Sources {
 		s.Sources[i].Level = "ok"
 	}
+	s.Sinks = nil
 	s.Holds = append(s.Holds, holdOf("/a"))
 	if h := HealthOf(s); h.Status != "ok" || h.Held.Status != "ok" || len(h.Held.Holds) != 1 {
 		t.Errorf("a hold that keeps nothing back: %s, %+v", h.Status, h.Held)

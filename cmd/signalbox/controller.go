@@ -23,6 +23,7 @@ import (
 	"signalbox/haproxy"
 	"signalbox/haproxy/control"
 	"signalbox/metrics"
+	"signalbox/metrics/sink"
 	"signalbox/templates"
 )
 
@@ -55,6 +56,7 @@ type controller struct {
 	history      *metrics.History
 	aggregator   *metrics.Aggregator
 	receiver     *metrics.Receiver
+	sinks        *sink.Pusher
 	oldWorkers   *control.OldWorkers
 	feed         *control.LogFeed
 	admin        *admin.Server
@@ -260,7 +262,7 @@ func (c *controller) answer(source prometheus.Collector) error {
 	}
 	for _, m := range []prometheus.Collector{
 		c.watcher, source, c.applier, c.certificates, c.receiver, c.latency, c.rotation, c.journal, newProblemCollector(c.allProblems), c.admin,
-		c.register, c.holding,
+		c.register, c.holding, c.sinks,
 	} {
 		registry.MustRegister(m)
 		own.MustRegister(m)

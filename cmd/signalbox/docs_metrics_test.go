@@ -24,6 +24,9 @@ var silent = map[string]dto.MetricType{
 	"signalbox_discovery_problems":                    dto.MetricType_GAUGE,
 	"signalbox_discovery_last_good_timestamp_seconds": dto.MetricType_GAUGE,
 	"signalbox_discovery_last_read_timestamp_seconds": dto.MetricType_GAUGE,
+	"signalbox_sink_last_success_timestamp_seconds":   dto.MetricType_GAUGE,
+	"signalbox_sink_queue_bytes":                      dto.MetricType_GAUGE,
+	"signalbox_sink_queue_points":                     dto.MetricType_GAUGE,
 }
 
 // documented is one metric as it registers itself.

@@ -94,6 +94,10 @@ func (p *program) printHealth(h admin.Health) error {
 	}
 	t.row("log", string(h.Log.Status), sentence(h.Log.Detail, fmt.Sprintf("%d counted", h.Log.Counted), lost,
 		fmt.Sprintf("%d unreadable", h.Log.Bad), "last record "+admin.Ago(h.Log.Last, h.At)))
+	for _, sink := range h.Sinks {
+		t.row("sink "+sink.Name, string(sink.Status), sentence(sink.Detail, fmt.Sprintf("%d points sent", sink.Sent),
+			fmt.Sprintf("%d waiting", sink.Waiting), fmt.Sprintf("%d dropped", sink.Dropped), "last sent "+admin.Ago(sink.LastSent, h.At)))
+	}
 	if len(h.Held.Holds) > 0 {
 		parts := []string{h.Held.Detail}
 		for _, hold := range h.Held.Holds {

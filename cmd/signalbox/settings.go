@@ -81,6 +81,9 @@ type settings struct {
 	HardStopAfter       time.Duration
 	MaxReloads          int
 
+	Sinks        []string // URLs
+	SinkInterval time.Duration
+
 	StateDir         string
 	Admin            []string
 	AdminTokenFile   string
@@ -118,6 +121,7 @@ func defaults() settings {
 		HardStopAfter:   30 * time.Minute,
 		MaxReloads:      10,
 		SpareSlots:      haproxy.DefaultSpareSlots,
+		SinkInterval:    10 * time.Second,
 		StateDir:        "/var/lib/signalbox",
 		Admin:           []string{"127.0.0.1:9901"},
 		LogLevel:        "info",
@@ -191,6 +195,9 @@ var settingTable = []setting{
 	{"HAProxy", "drain", "most `time` that sessions with a task go on that is being taken out, sticky ones too; what lasts longer is cut", func(s *settings) pflag.Value { return durationOf(&s.Drain, time.Second, 24*time.Hour) }},
 	{"HAProxy", "hard-stop-after", "`time` after which a worker of an earlier configuration is ended", func(s *settings) pflag.Value { return durationOf(&s.HardStopAfter, time.Second, 7*24*time.Hour) }},
 	{"HAProxy", "max-reloads", "`number` of reloads that a worker of an earlier configuration survives", func(s *settings) pflag.Value { return intOf(&s.MaxReloads, 1, 10_000) }},
+
+	{"Metrics", "sink", "`URLs` that figures are pushed to, as in statsd://host:8125?tags=datadog, graphite://host:2003, riemann://host:5555: docs/sinks.md", func(s *settings) pflag.Value { return listOf(&s.Sinks) }},
+	{"Metrics", "sink-interval", "`time` between two pushes", func(s *settings) pflag.Value { return durationOf(&s.SinkInterval, time.Second, time.Hour) }},
 
 	{"Program", "state-dir", "`directory` of what must survive a restart", func(s *settings) pflag.Value { return textOf(&s.StateDir) }},
 	{"Program", "admin", "`addresses` of the admin listener: unix:/path or loopback address and port", func(s *settings) pflag.Value { return listOf(&s.Admin) }},
@@ -359,6 +366,9 @@ func (s *settings) validate() error {
 			wrong(f.flag, "%q is not an absolute path", f.path)
 		}
 	}
+	if _, err := s.sinkTargets("node"); err != nil {
+		wrong("sink", "%w", err)
+	}
 	if len(s.Admin) == 0 {
 		wrong("admin", "no address is given")
 	}
@@ -381,6 +391,9 @@ func (s *settings) effective(name, text string) string {
 		case "admin-token-file":
 			return s.adminTokenFile()
 		}
+	}
+	if name == "sink" {
+		return s.shownSinks()
 	}
 	return mask(text)
 }

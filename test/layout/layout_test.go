@@ -29,6 +29,7 @@ var may = map[string][]string{
 	"signalbox/haproxy/control":    {"signalbox", "signalbox/haproxy"},
 	"signalbox/templates":          {},
 	"signalbox/metrics":            {},
+	"signalbox/metrics/sink":       {"signalbox/metrics"},
 	"signalbox/admin":              {"signalbox", "signalbox/metrics", "signalbox/templates"},
 	"signalbox/devcluster":         {"signalbox/devcluster/agent"},
 	"signalbox/devcluster/agent":   {},
