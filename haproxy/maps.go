@@ -33,15 +33,15 @@ func followed(running, want *Config) *Config {
 		r, w := running.Backend(e.Key), want.Backend(e.Key)
 		return r != nil && (w == nil || w.succeeds(r) && w.Fits(r))
 	}
-	// What another section says itself is said by the map until that one is loaded.
+	referred := sync.OnceValue(c.referred)
+	// What another section says itself is said by the map until that one is loaded, and so is what a backend asks for that serves on.
 	stays := func(e MapEntry) bool {
 		r, w := running.Backend(e.Key), want.Backend(e.Key)
-		return r != nil && w != nil && w.Service == r.Service && !w.Fits(r)
+		return r != nil && (w != nil && w.Service == r.Service && !w.Fits(r) || referred()[e.Key])
 	}
 	c.Checks = follow(running.Checks, want.Checks, same, stays)
 	c.Timeouts = follow(running.Timeouts, want.Timeouts, same, stays)
 	c.HTTPS = follow(running.HTTPS, want.HTTPS, same, stays)
-	referred := sync.OnceValue(c.referred)
 	c.Names = follow(running.Names, want.Names, func(e MapEntry) bool { return serves(running, want, e.Key) },
 		func(e MapEntry) bool { return running.Backend(e.Key) != nil && referred()[e.Key] })
 	return c

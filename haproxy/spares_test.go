@@ -319,3 +319,29 @@ func TestSpareBackendsBelongToNoApp(t *testing.T) {
 		t.Error("there are none")
 	}
 }
+
+// A service whose new backend does not run yet is served by its old one, which is checked and bounded as before.
+func TestWhatServesOnKeepsItsSettings(t *testing.T) {
+	o := spareOptions()
+	shop := service("/shop", "shop.local/", tasks(1)...)
+	shop.Check = signalbox.Check{Kind: signalbox.CheckHTTP, Path: "/health"}
+	shop.Policy.Timeout, shop.Policy.HTTPSRedirect = 7*time.Second, true
+	running := loaded(Build(tableOf(shop), o, nil)) // which comes back after a newer configuration was taken back
+	newer := *o
+	newer.SpareSlots *= 2
+	moved := *shop
+	moved.Check.Kind, moved.Policy.Sticky = signalbox.CheckHTTP, "C"
+	sticky := service("/sticky", "sticky.local/")
+	sticky.Check, sticky.Policy.Sticky = shop.Check, "C"
+	last := loaded(Build(tableOf(shop, sticky), &newer, running))
+	want := Build(tableOf(&moved, sticky), &newer, last)
+	if backendOf(t, want, "/shop") == backendOf(t, running, "/shop") {
+		t.Fatal("it did not move")
+	}
+	applied := Applied(running, want)
+	for i, m := range applied.Settings.maps() {
+		if diff := cmp.Diff(*running.Settings.maps()[i].Entries, *m.Entries); diff != "" {
+			t.Errorf("%s (-before +now):\n%s", m.Name, diff)
+		}
+	}
+}

@@ -97,7 +97,7 @@ var mutants = []mutant{
 	},
 	{
 		"a withheld app keeps its last good definition over a restart of HAProxy", "haproxy/control/drains.go",
-		"a.withheld.apply(a.want, cmp.Or(a.earlier, a.stored))", "a.withheld.apply(a.want, cmp.Or(a.loaded, a.loaded))",
+		"a.withheld.apply(a.want, a.ran())", "a.withheld.apply(a.want, a.loaded)",
 		[]string{controlTests + " Withheld"},
 	},
 	{
