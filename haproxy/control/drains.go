@@ -45,7 +45,7 @@ func (d drains) follow(c *haproxy.Config, read []ServerState, now time.Time) (en
 			case known != nil && (s.Admin == haproxy.Drain || known.over):
 				seen[k] = true
 			case s.Admin == haproxy.Drain:
-				d[k], seen[k] = &drain{since: now}, true
+				d[k], seen[k] = &drain{since: d.since(k, now)}, true
 			}
 		}
 	}
@@ -62,12 +62,32 @@ func (d drains) follow(c *haproxy.Config, read []ServerState, now time.Time) (en
 	for k, known := range d {
 		if !seen[k] {
 			delete(d, k)
-			if !known.over {
+			if !known.over && !d.has(k) {
 				ended++
 			}
 		}
 	}
 	return ended
+}
+
+// since returns when the task of k began to drain in another server, which it has moved from; now if it did not.
+func (d drains) since(k drained, now time.Time) time.Time {
+	for o, known := range d {
+		if o.task == k.task && o.addr == k.addr && known.since.Before(now) {
+			now = known.since
+		}
+	}
+	return now
+}
+
+// has reports whether the task of k drains in a server.
+func (d drains) has(k drained) bool {
+	for o := range d {
+		if o.task == k.task && o.addr == k.addr {
+			return true
+		}
+	}
+	return false
 }
 
 // expire ends the drains that last longer than they may, and reports whether there are any.
@@ -115,8 +135,8 @@ func (d drains) apply(c *haproxy.Config) *haproxy.Config {
 }
 
 // uncut returns those whose drain is over in what runs, and whose sessions were not ended yet.
-func (d drains) uncut(running *haproxy.Config) []drained {
-	var out []drained
+func (d drains) uncut(running *haproxy.Config) []cutting {
+	var out []cutting
 	for k, known := range d {
 		if !known.over || known.cut {
 			continue
@@ -125,7 +145,13 @@ func (d drains) uncut(running *haproxy.Config) []drained {
 		if b != nil && slices.ContainsFunc(b.Slots, func(s haproxy.Server) bool {
 			return s.Name == k.server && s.Task == k.task && s.Admin == haproxy.Maint
 		}) {
-			out = append(out, k)
+			c := cutting{drained: k}
+			for _, o := range running.Backends {
+				if o.Service == b.Service && o != b {
+					c.earlier = append(c.earlier, o.Name)
+				}
+			}
+			out = append(out, c)
 		}
 	}
 	return out
@@ -141,13 +167,13 @@ func (a *Applier) effect() *haproxy.Config {
 // cutting is what became of the sessions of drains that are over.
 type cutting struct {
 	drained
+	earlier  []string // backends that its service has left
 	sessions int
 	err      error
 }
 
-// cutSessions ends what the workers still have with tasks whose drain is over, the old workers too.
-func (a *Applier) cutSessions(ctx context.Context, tasks []drained) jobResult {
-	var r jobResult
+// cutSessions ends what the workers still have with tasks whose drain is over, the old workers too, and where they were before a move.
+func (a *Applier) cutSessions(ctx context.Context, tasks []cutting) jobResult {
 	rt := NewRuntime(a.cfg.StatsSocket)
 	defer rt.Close()
 	current := func(ctx context.Context, command string) (string, error) {
@@ -158,26 +184,21 @@ func (a *Applier) cutSessions(ctx context.Context, tasks []drained) jobResult {
 		return answers[0], nil
 	}
 	p, err := a.master.Proc(ctx)
-	for _, t := range tasks {
-		c := cutting{drained: t, err: err}
-		n, err := t.cut(ctx, current)
-		c.sessions, c.err = n, errors.Join(c.err, err)
+	for i := range tasks {
+		t := &tasks[i]
+		t.err = err
+		t.cut(ctx, current)
 		for _, w := range p.Old {
-			n, err := t.cut(ctx, func(ctx context.Context, command string) (string, error) {
+			t.cut(ctx, func(ctx context.Context, command string) (string, error) {
 				answer, err := a.master.do(ctx, fmt.Sprintf("@!%d %s", w.PID, command))
 				if strings.HasPrefix(answer, "Can't find the target PID") {
 					err = errEnded
 				}
 				return answer, err
 			})
-			c.sessions += n
-			if !errors.Is(err, errEnded) {
-				c.err = errors.Join(c.err, err)
-			}
 		}
-		r.cut = append(r.cut, c)
 	}
-	return r
+	return jobResult{cut: tasks}
 }
 
 // errEnded says that an old worker has ended meanwhile.
@@ -186,10 +207,22 @@ var errEnded = errors.New("it has ended")
 // sessionLine is a line of "show sess": its id, backend and server.
 var sessionLine = regexp.MustCompile(`(?m)^(0x[0-9a-f]+): .* be=(\S+) srv=(\S+) `)
 
-// cut ends the sessions that one worker has with the task, and returns how many. A worker in which somebody else has the server keeps
-// them. A stopping worker takes no command for a server, and is told of each session.
-func (t drained) cut(ctx context.Context, ask func(context.Context, string) (string, error)) (int, error) {
-	answer, err := ask(ctx, "show servers state "+t.backend)
+// cut ends the sessions that one worker has with the task, in each backend that its service has there, and counts them.
+func (c *cutting) cut(ctx context.Context, ask func(context.Context, string) (string, error)) {
+	for _, backend := range append([]string{c.backend}, c.earlier...) {
+		n, err := c.cutIn(ctx, backend, ask)
+		c.sessions += n
+		if errors.Is(err, errEnded) {
+			return
+		}
+		c.err = errors.Join(c.err, err)
+	}
+}
+
+// cutIn ends the sessions with the task that one worker has in one backend, and returns how many. A worker in which somebody else has a
+// server keeps them. A stopping worker takes no command for a server, and is told of each session.
+func (c *cutting) cutIn(ctx context.Context, backend string, ask func(context.Context, string) (string, error)) (int, error) {
+	answer, err := ask(ctx, "show servers state "+backend)
 	if err != nil {
 		return 0, err
 	}
@@ -198,19 +231,25 @@ func (t drained) cut(ctx context.Context, ask func(context.Context, string) (str
 	}
 	states, err := ParseServersState(answer)
 	if err != nil {
-		return 0, fmt.Errorf("reading the servers of %s: %w", t.backend, err)
+		return 0, fmt.Errorf("reading the servers of %s: %w", backend, err)
 	}
-	if !slices.ContainsFunc(states, func(s ServerState) bool { return s.Name == t.server && s.Addr == t.addr }) {
+	theirs := make(map[string]bool) // servers that the task has, or had until it moved to another one
+	for _, s := range states {
+		if s.Addr == c.addr && (backend != c.backend || s.Name == c.server || s.Admin != haproxy.Ready) {
+			theirs[s.Name] = true
+		}
+	}
+	if len(theirs) == 0 {
 		return 0, nil
 	}
-	if answer, err = ask(ctx, "show stat "+t.backend+" 4 -1"); err != nil {
+	if answer, err = ask(ctx, "show stat "+backend+" 4 -1"); err != nil {
 		return 0, err
 	}
 	stats, err := ParseStat(answer)
 	if err != nil {
-		return 0, fmt.Errorf("reading the sessions of %s: %w", t.backend, err)
+		return 0, fmt.Errorf("reading the sessions of %s: %w", backend, err)
 	}
-	if !slices.ContainsFunc(stats, func(s Stat) bool { return s.Server == t.server && s.Current > 0 }) {
+	if !slices.ContainsFunc(stats, func(s Stat) bool { return theirs[s.Server] && s.Current > 0 }) {
 		return 0, nil // all sessions of a large machine are a long list
 	}
 	if answer, err = ask(ctx, "show sess"); err != nil {
@@ -218,7 +257,7 @@ func (t drained) cut(ctx context.Context, ask func(context.Context, string) (str
 	}
 	n := 0
 	for _, m := range sessionLine.FindAllStringSubmatch(answer, -1) {
-		if m[2] != t.backend || m[3] != t.server {
+		if m[2] != backend || !theirs[m[3]] {
 			continue
 		}
 		said, err := ask(ctx, "shutdown session "+m[1])

@@ -201,3 +201,52 @@ func TestADrainEndsWithItsTask(t *testing.T) {
 	r.until("it takes requests again", func() bool { _, body := r.get("shop.local"); return body == "one" })
 	finished(1)
 }
+
+// A drain goes on where its service moves to another backend: its time does not begin again, it counts once, and what was begun in the
+// earlier backend is cut with the rest.
+func TestADrainOutlastsAMove(t *testing.T) {
+	r := &spares{rig: newRig(t)}
+	r.opts.SpareSlots = haproxy.DefaultSpareSlots
+	r.supervise()
+	s := r.real()
+	s.Drain = 4 * time.Second // longer than a backend that was left keeps its servers
+	r.start(s)
+	shop := service("shop", streaming(t, "one"), streaming(t, "two"))
+	r.apply(r.want(shop))
+	ended, from, _ := r.stream("shop.local", "")
+	leaving := *shop
+	leaving.Endpoints = append([]signalbox.Endpoint(nil), shop.Endpoints...)
+	leaving.Endpoints[map[string]int{"one": 0, "two": 1}[from]].State = signalbox.Draining
+	r.apply(r.want(&leaving))
+	before := r.backend("shop").Name
+	moved := leaving
+	moved.Check = signalbox.Check{Kind: signalbox.CheckTCP}
+	if out := r.apply(r.want(&moved)); out.Reloaded || r.backend("shop").Name == before {
+		t.Fatalf("it did not move from %s: %+v", before, out)
+	}
+	r.until("the stream is cut", func() bool { return !open(ended) })
+	r.until("it is counted", func() bool {
+		return testutil.ToFloat64(r.app.met.cutSessions) == 1 && testutil.ToFloat64(r.app.met.drains.WithLabelValues("cut")) == 1
+	})
+	if n := testutil.ToFloat64(r.app.met.drains.WithLabelValues("finished")); n != 0 {
+		t.Errorf("%v drains finished besides", n)
+	}
+}
+
+func TestDrainsFollowTheirTask(t *testing.T) {
+	at := func(name string, admin haproxy.AdminState) *haproxy.Backend {
+		return &haproxy.Backend{Name: name, Service: "/shop:0", Slots: []haproxy.Server{{Name: "s1", Addr: addr(1), Task: "shop.0", Admin: admin}}}
+	}
+	config := func(b ...*haproxy.Backend) *haproxy.Config { return &haproxy.Config{Backends: b} }
+	began := time.Unix(1000, 0)
+	d := drains{}
+	ended := d.follow(config(at("shop", haproxy.Drain)), nil, began)
+	ended += d.follow(config(at("shop", haproxy.Drain), at("spare-0001", haproxy.Drain)), nil, began.Add(10*time.Second))
+	ended += d.follow(config(at("spare-0001", haproxy.Drain)), nil, began.Add(11*time.Second))
+	if ended != 0 || len(d) != 1 {
+		t.Errorf("%d ended while it moved, %d are left", ended, len(d))
+	}
+	if d.expire(began.Add(29*time.Second), 30*time.Second) || !d.expire(began.Add(30*time.Second), 30*time.Second) {
+		t.Errorf("it is not over 30 s after it began")
+	}
+}
