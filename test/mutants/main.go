@@ -2,12 +2,13 @@
 // may as well not be there.
 //
 //	go run ./test/mutants                 every mutant: minutes each
-//	go run ./test/mutants -only fsync     those with that in their name
+//	go run ./test/mutants -only fsync     those whose names match it
 //
 // It ends with 1 when a mutant survives, and with 2 when the text that it replaces is not there, once: then the list has to follow.
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -34,7 +35,7 @@ type fate struct {
 func run(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("mutants", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	only := flags.String("only", "", "mutants with this in their names; all without")
+	only := flags.String("only", "", "a regular expression: mutants whose names match it; all without")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -50,9 +51,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "error:", err)
 		return 2
 	}
+	names, err := regexp.Compile(*only)
+	if err != nil {
+		fmt.Fprintln(stderr, "error: -only:", err)
+		return 2
+	}
 	var chosen []mutant
 	for _, m := range mutants {
-		if strings.Contains(m.name, *only) {
+		if names.MatchString(m.name) {
 			chosen = append(chosen, m)
 		}
 	}
@@ -70,6 +76,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 			fmt.Fprintln(stderr, "error:", err)
 			return 2
 		}
+		fmt.Fprintf(stderr, "    %s, %.0f s\n", cmp.Or(f.caughtBy, "nothing notices"), f.took.Seconds())
 		fates = append(fates, f)
 	}
 	t := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
@@ -79,10 +86,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		if f.caughtBy == "" {
 			survivors++
 		}
-		by := f.caughtBy
-		if by == "" {
-			by = "nothing: it SURVIVES"
-		}
+		by := cmp.Or(f.caughtBy, "nothing: it SURVIVES")
 		fmt.Fprintf(t, "%s\t%s\t%s\t%.0f\n", f.name, f.file, by, f.took.Seconds())
 	}
 	if err := t.Flush(); err != nil {

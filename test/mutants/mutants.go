@@ -33,12 +33,12 @@ var mutants = []mutant{
 	{
 		"fsync of a file before its rename", "haproxy/control/publish.go",
 		"	if err := f.Sync(); err != nil {\n		return \"\", err\n	}\n", "",
-		[]string{controlTests},
+		[]string{controlTests + " Publish"},
 	},
 	{
 		"fsync of the directory", "haproxy/control/publish.go",
 		"	if err := p.disk.SyncDir(p.dir); err != nil {\n		p.published = nil\n", "	if err := error(nil); err != nil {\n		p.published = nil\n",
-		[]string{controlTests + " Publish|Disk|Crash|Fail|Power"},
+		[]string{controlTests + " Publish"},
 	},
 	{
 		"haproxy.cfg comes after the maps that it names", "haproxy/control/publish.go",
@@ -57,13 +57,13 @@ var mutants = []mutant{
 	},
 	{
 		"compare with what runs", "haproxy/control/loop.go",
-		"plan := a.cfg.Diff(a.running, a.effective)", "plan := a.cfg.Diff(cmp.Or(a.onDisk, a.running), a.effective)",
-		[]string{controlTests, machineTests},
+		"plan := a.cfg.Diff(a.running, a.effective)", "plan := a.cfg.Diff(map[bool]*haproxy.Config{true: a.onDisk, false: a.running}[a.onDisk != nil], a.effective)",
+		[]string{controlTests + " Scaling|Audit|Restart|KilledBefore"},
 	},
 	{
 		"repair of what an audit finds", "haproxy/control/jobs.go",
 		"	case len(r.diffs) > 0:\n", "	case false && len(r.diffs) > 0:\n",
-		[]string{controlTests + " Audit", machineTests},
+		[]string{controlTests + " Audit"},
 	},
 	{
 		"the audit's look at free slots", "haproxy/control/readback.go",
@@ -78,12 +78,12 @@ var mutants = []mutant{
 	{
 		"waiting after a reload that failed", "haproxy/control/jobs.go",
 		"if now.Before(a.retryAt) || now.Sub(a.lastTry) < a.cfg.ReloadInterval {", "if now.Sub(a.lastTry) < a.cfg.ReloadInterval {",
-		[]string{controlTests},
+		[]string{controlTests + " FailedReload|TakenBack|Deaf|Waits"},
 	},
 	{
 		"the interval between reloads", "haproxy/control/jobs.go",
 		"if now.Before(a.retryAt) || now.Sub(a.lastTry) < a.cfg.ReloadInterval {", "if now.Before(a.retryAt) {",
-		[]string{controlTests},
+		[]string{controlTests + " Interval|Flap|NewBackend"},
 	},
 	{
 		"the budget of reloads", "haproxy/control/jobs.go",
@@ -103,7 +103,7 @@ var mutants = []mutant{
 	{
 		"a worker that leaves is not taken for one that refuses", "haproxy/control/loop.go",
 		"if a.busy == reloading && isStopping(err) {", "if false && isStopping(err) {",
-		[]string{controlTests, machineTests},
+		[]string{controlTests + " Forget|Leaves|Leaving|Burst"},
 	},
 	{
 		"a reload after an unexpected answer", "haproxy/control/loop.go",
@@ -123,7 +123,7 @@ var mutants = []mutant{
 	{
 		"which worker answers, as the proof of a reload", "haproxy/control/reload.go",
 		"if err == nil && info.PID == pid {", "if err == nil {",
-		[]string{controlTests, machineTests},
+		[]string{controlTests + " Proof"},
 	},
 	{
 		"the mark that a reload is under way", "haproxy/control/reload.go",
@@ -133,7 +133,7 @@ var mutants = []mutant{
 	{
 		"what is wanted meanwhile waits for the new worker", "haproxy/control/loop.go",
 		"	if a.mustWait(plan) {\n", "	if false && a.mustWait(plan) {\n",
-		[]string{controlTests},
+		[]string{controlTests + " Forgets"},
 	},
 	{
 		"a failure is told to those alone who waited for what was tried", "haproxy/control/loop.go",
@@ -159,5 +159,75 @@ var mutants = []mutant{
 		"a drain before a death", "haproxy/diff.go",
 		"	case t.Admin == Drain && admin != Drain:\n", "	case false && t.Admin == Drain && admin != Drain:\n",
 		[]string{"haproxy"},
+	},
+	{
+		"a task of unknown health is first checked soon", "haproxy/pace.go",
+		"	case gated:\n		return Quick\n", "	case gated:\n		return Far\n",
+		[]string{"haproxy Newcomers|Pace"},
+	},
+	{
+		"far tasks are checked seldom", "haproxy/pace.go",
+		"	return max(o.spread(farRate, farLeast, 10*time.Minute), own)\n", "	return own\n",
+		[]string{"haproxy Checks|Pace"},
+	},
+	{
+		"a spare backend that is left is not taken before it is at rest", "haproxy/spares.go",
+		"	return b.Retired && !b.Resting && isSpare", "	return b.Retired && isSpare",
+		[]string{"haproxy Spare"},
+	},
+	{
+		"requests in a spare backend keep it from rest", "haproxy/control/rest.go",
+		" || stats[0].Current > 0 {", " {",
+		[]string{controlTests + " AppsComeAndGo|Rest"},
+	},
+	{
+		"the pause before a backend that was left is emptied", "haproxy/control/rest.go",
+		"		if now.Sub(began) >= leaveAfter {\n", "		if true || now.Sub(began) >= leaveAfter {\n",
+		[]string{controlTests + " AppsComeAndGo|Rest|Left"},
+	},
+	{
+		"a service's new backend serves before its old one is emptied", "haproxy/diff.go",
+		"		d.left = append(d.left, b.Name)\n", "		d.servers(b, b.retire())\n",
+		[]string{"haproxy Spare"},
+	},
+	{
+		"servers of a new backend come before its names and hosts", "haproxy/diff.go",
+		"	d.come = append(d.come, come...)\n	d.leave = append(leave, d.leave...)\n", "	d.come = append(come, d.come...)\n	d.leave = append(leave, d.leave...)\n",
+		[]string{"haproxy Spare|SafeOrder"},
+	},
+	{
+		"many entries of a map are set in one moment", "haproxy/diff.go",
+		"	if sets > d.mass || twice {", "	if twice {",
+		[]string{"haproxy ManyEntries"},
+	},
+	{
+		"many entries of a map go in one moment", "haproxy/diff.go",
+		"	if len(leave) > d.mass {", "	if false && len(leave) > d.mass {",
+		[]string{"haproxy ManyEntries"},
+	},
+	{
+		"a map that has a key twice is replaced", "haproxy/diff.go",
+		"	if sets > d.mass || twice {", "	if sets > d.mass {",
+		[]string{"haproxy ManyEntries"},
+	},
+	{
+		"a map is committed once all its entries were accepted", "haproxy/control/runtime.go",
+		"		case i > 0 && strings.HasPrefix(c, \"commit map \"):\n			return i\n", "",
+		[]string{controlTests + " Batch|WholeMaps"},
+	},
+	{
+		"the deadline of a drain", "haproxy/control/drains.go",
+		"now.Sub(known.since) >= most {", "false && now.Sub(known.since) >= most {",
+		[]string{controlTests + " ADrainEnds"},
+	},
+	{
+		"the cut of what outlives a drain", "haproxy/control/jobs.go",
+		"	case len(a.drains) > 0 && len(a.drains.uncut(a.running)) > 0:\n", "	case false && len(a.drains.uncut(a.running)) > 0:\n",
+		[]string{controlTests + " ADrainEnds"},
+	},
+	{
+		"tasks follow during a hold", "hold.go",
+		"s.Deployment, s.Endpoints = r.live.Deployment, r.endpoints()", "s.Deployment, s.Endpoints = r.live.Deployment, r.frozen.Endpoints",
+		[]string{". Hold"},
 	},
 }
