@@ -42,6 +42,7 @@ var may = map[string][]string{
 	"signalbox/test/machine":       {"*"},
 	"signalbox/test/mutants":       {},
 	"signalbox/test/routing":       {"*"},
+	"signalbox/test/sinks":         {"*"},
 }
 
 // testsOnly are packages that tests of any package may import, to run against the real thing.
