@@ -78,12 +78,12 @@ var mutants = []mutant{
 	{
 		"waiting after a reload that failed", "haproxy/control/jobs.go",
 		"if now.Before(a.retryAt) || now.Sub(a.lastTry) < a.cfg.ReloadInterval {", "if now.Sub(a.lastTry) < a.cfg.ReloadInterval {",
-		[]string{controlTests + " FailedReload|TakenBack|Deaf|Waits"},
+		[]string{controlTests + " ReloadsWait"},
 	},
 	{
 		"the interval between reloads", "haproxy/control/jobs.go",
 		"if now.Before(a.retryAt) || now.Sub(a.lastTry) < a.cfg.ReloadInterval {", "if now.Before(a.retryAt) {",
-		[]string{controlTests + " Interval|Flap|NewBackend"},
+		[]string{controlTests + " ReloadsWait"},
 	},
 	{
 		"the budget of reloads", "haproxy/control/jobs.go",
@@ -103,7 +103,7 @@ var mutants = []mutant{
 	{
 		"a worker that leaves is not taken for one that refuses", "haproxy/control/loop.go",
 		"if a.busy == reloading && isStopping(err) {", "if false && isStopping(err) {",
-		[]string{controlTests + " Forget|Leaves|Leaving|Burst"},
+		[]string{controlTests + " WorkerThatLeaves"},
 	},
 	{
 		"a reload after an unexpected answer", "haproxy/control/loop.go",
@@ -128,7 +128,7 @@ var mutants = []mutant{
 	{
 		"the mark that a reload is under way", "haproxy/control/reload.go",
 		"if r.err = a.pub.write(markName, []byte(\"reloading\\n\")); r.err != nil {", "if r.err != nil {",
-		[]string{controlTests + " Crash|Recover|Killed|State"},
+		[]string{controlTests + " FilesThatNobody"},
 	},
 	{
 		"what is wanted meanwhile waits for the new worker", "haproxy/control/loop.go",
