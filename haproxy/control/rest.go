@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -102,15 +103,37 @@ func (a *Applier) loadedAtRest() {
 	a.atRest(at)
 }
 
-// askRest asks HAProxy whether anything is on its way to the backends that were left.
+// askAllRest asks at once about each spare backend that nobody has: who has had it since the state was persisted, nobody knows.
+func (a *Applier) askAllRest(ctx context.Context) {
+	c := *a.running
+	c.Backends = slices.Clone(c.Backends)
+	for i, b := range c.Backends {
+		if b.Retired && b.Spare() && !b.Resting {
+			doubted := *b
+			doubted.Resting = true
+			c.Backends[i] = &doubted
+		}
+	}
+	a.setRunning(&c)
+	for more := true; more; {
+		more = a.askNextRest(ctx) && len(a.rest.queue) > 0
+	}
+}
+
+// askRest asks HAProxy, from time to time, whether anything is on its way to the backends that were left.
 func (a *Applier) askRest(ctx context.Context) {
 	if a.running == nil || a.busy == reloading || time.Since(a.rest.asked) < restEvery {
 		return
 	}
-	if len(a.rest.queue) == 0 && a.rest.of == a.running && len(a.rest.since) == 0 {
+	if len(a.rest.queue) == 0 && a.rest.of == a.running {
 		return
 	}
 	a.rest.asked = time.Now()
+	a.askNextRest(ctx)
+}
+
+// askNextRest asks about some of them, and reports whether HAProxy answered.
+func (a *Applier) askNextRest(ctx context.Context) bool {
 	if len(a.rest.queue) == 0 {
 		a.rest.of = a.running
 		for _, b := range a.running.Backends {
@@ -130,11 +153,11 @@ func (a *Applier) askRest(ctx context.Context) {
 		commands = append(commands, "show stat "+b.Name+" 2 -1")
 	}
 	if len(commands) == 0 {
-		return
+		return true
 	}
 	answers, err := a.rt.exchange(ctx, a.worker, commands, nil)
 	if err != nil {
-		return // whoever asks next finds out what that means
+		return false // whoever asks next finds out what that means
 	}
 	at := maps.Clone(a.rest.at)
 	if at == nil {
@@ -155,4 +178,5 @@ func (a *Applier) askRest(ctx context.Context) {
 	if len(at) > len(a.rest.at) {
 		a.atRest(at)
 	}
+	return true
 }

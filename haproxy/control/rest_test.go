@@ -3,10 +3,13 @@ package control
 import (
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"signalbox"
 	"signalbox/haproxy"
@@ -201,4 +204,54 @@ func actualOf(c *haproxy.Config) (act actual) {
 		act.maps = append(act.maps, slices.Clone(*m.Entries))
 	}
 	return act
+}
+
+// A controller that was killed after an app had taken a spare backend and left it, all of which the persisted state does not know, gives
+// it to nobody while anything of that app is on its way.
+func TestASpareIsFreeOnlyWhenThatIsSeen(t *testing.T) {
+	r := &spares{rig: newRig(t)}
+	r.opts.SpareSlots = haproxy.DefaultSpareSlots
+	r.supervise()
+	set := r.real()
+	set.StateInterval, set.FileInterval = time.Millisecond, time.Millisecond
+	_, stop := r.start(set)
+	shop, cart, late := service("shop", task(t, "one")), service("cart", streaming(t, "two")), service("late", task(t, "three"))
+	shop.Check, cart.Check, late.Check = signalbox.Check{Kind: signalbox.CheckTCP}, signalbox.Check{Kind: signalbox.CheckTCP}, signalbox.Check{Kind: signalbox.CheckTCP}
+	r.apply(r.want(shop))
+	r.until("the spare backends are at rest", func() bool { return len(r.app.Rested()) > 0 })
+	r.apply(r.want(shop)) // they are free
+	path := filepath.Join(r.dir, stateName)
+	var earlier []byte
+	var err error
+	r.until("that is kept", func() bool {
+		if earlier, err = os.ReadFile(path); err != nil {
+			return false
+		}
+		p, err := decodeState(earlier)
+		return err == nil && slices.ContainsFunc(p.Config.Backends, func(b *haproxy.Backend) bool { return b.Retired && !b.Resting })
+	})
+	r.apply(r.want(shop, cart))
+	name := r.backend("cart").Name
+	ended, _, _ := r.stream("cart.local", "")
+	r.apply(r.want(shop))
+	r.settled()
+	stop()
+	if err := os.WriteFile(path, earlier, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	r.app = New(r.real())
+	if r.last, err = r.app.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.background(r.app.Run)
+	if out := r.apply(r.want(shop, late)); out.Reloaded {
+		t.Errorf("a new app after the restart: %+v", out)
+	}
+	if b := r.backend("late"); b.Name == name || !b.Spare() {
+		t.Errorf("it has %s, which has a stream of another app", b.Name)
+	}
+	if _, rests := r.app.Rested()[name]; rests || !open(ended) {
+		t.Errorf("the backend is at rest: %v; the stream is open: %v", rests, open(ended))
+	}
 }

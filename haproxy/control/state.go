@@ -139,6 +139,7 @@ func (a *Applier) Recover(ctx context.Context) (*haproxy.Config, error) {
 		a.connectAt = time.Time{}
 		return p.Config, nil
 	}
+	a.askAllRest(ctx)
 	a.log.WithField("pid", a.worker.PID).Info("found the running HAProxy; its state is read back")
 	a.publishStatus()
 	return a.running, nil
