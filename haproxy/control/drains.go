@@ -22,8 +22,9 @@ type drained struct {
 // drain is how far the drain of a task has come.
 type drain struct {
 	since time.Time
-	over  bool // its time is up: nobody comes any more, a cookie or not
-	cut   bool // what it had still begun was ended
+	over  bool     // its time is up: nobody comes any more, a cookie or not
+	cut   bool     // what it had still begun was ended
+	left  *leaving // nil: its server is the task's still
 }
 
 // drains are the tasks that drain, and those whose drain is over and that are still there. When HAProxy was told to drain, it remembers
@@ -43,7 +44,7 @@ func (d drains) follow(c *haproxy.Config, read []ServerState, now time.Time) (en
 			known := d[k]
 			switch {
 			case known != nil && (s.Admin == haproxy.Drain || known.over):
-				seen[k] = true
+				seen[k], known.left = true, nil
 			case s.Admin == haproxy.Drain:
 				d[k], seen[k] = &drain{since: d.since(k, now)}, true
 			}
@@ -60,20 +61,21 @@ func (d drains) follow(c *haproxy.Config, read []ServerState, now time.Time) (en
 		}
 	}
 	for k, known := range d {
-		if !seen[k] {
+		if !seen[k] && known.left == nil {
 			delete(d, k)
 			if !known.over && !d.has(k) {
 				ended++
 			}
 		}
 	}
+	d.followLeft(c, now)
 	return ended
 }
 
 // since returns when the task of k began to drain in another server, which it has moved from; now if it did not.
 func (d drains) since(k drained, now time.Time) time.Time {
 	for o, known := range d {
-		if o.task == k.task && o.addr == k.addr && known.since.Before(now) {
+		if o.task == k.task && o.addr == k.addr && !known.serves() && known.since.Before(now) {
 			now = known.since
 		}
 	}
@@ -82,8 +84,8 @@ func (d drains) since(k drained, now time.Time) time.Time {
 
 // has reports whether the task of k drains in a server.
 func (d drains) has(k drained) bool {
-	for o := range d {
-		if o.task == k.task && o.addr == k.addr {
+	for o, known := range d {
+		if o.task == k.task && o.addr == k.addr && known.left == nil {
 			return true
 		}
 	}
@@ -94,7 +96,7 @@ func (d drains) has(k drained) bool {
 func (d drains) expire(now time.Time, most time.Duration) bool {
 	found := false
 	for _, known := range d {
-		if !known.over && now.Sub(known.since) >= most {
+		if !known.over && !known.serves() && now.Sub(known.since) >= most {
 			known.over, found = true, true
 		}
 	}
@@ -141,6 +143,10 @@ func (d drains) uncut(running *haproxy.Config) []cutting {
 		if !known.over || known.cut {
 			continue
 		}
+		if known.left != nil {
+			out = append(out, cutting{drained: k, taken: known.left.taken})
+			continue
+		}
 		b := backend(running, k.backend)
 		if b != nil && slices.ContainsFunc(b.Slots, func(s haproxy.Server) bool {
 			return s.Name == k.server && s.Task == k.task && s.Admin == haproxy.Maint
@@ -168,6 +174,7 @@ func (a *Applier) effect() *haproxy.Config {
 type cutting struct {
 	drained
 	earlier  []string // backends that its service has left
+	taken    bool     // another service has the backend in the present worker
 	sessions int
 	err      error
 }
@@ -187,7 +194,9 @@ func (a *Applier) cutSessions(ctx context.Context, tasks []cutting) jobResult {
 	for i := range tasks {
 		t := &tasks[i]
 		t.err = err
-		t.cut(ctx, current)
+		if !t.taken {
+			t.cut(ctx, current)
+		}
 		for _, w := range p.Old {
 			t.cut(ctx, func(ctx context.Context, command string) (string, error) {
 				answer, err := a.master.do(ctx, fmt.Sprintf("@!%d %s", w.PID, command))
@@ -278,10 +287,19 @@ func (a *Applier) wasCut(r jobResult) {
 		if c.err != nil {
 			log.WithError(c.err).Warn("not all sessions of a task whose drain is over could be ended")
 		}
-		if known := a.drains[c.drained]; known != nil {
+		known := a.drains[c.drained]
+		moved := false
+		if known != nil && known.over {
 			known.cut = true
+			if known.left != nil {
+				moved = known.left.moved
+				delete(a.drains, c.drained)
+			}
 		}
 		a.met.cutSessions.Add(float64(c.sessions))
+		if c.sessions == 0 && moved {
+			continue // its drain was counted where it was last
+		}
 		if c.sessions == 0 {
 			a.met.drains.WithLabelValues("finished").Inc()
 			continue

@@ -252,6 +252,7 @@ func (a *Applier) refresh(ctx context.Context, base *haproxy.Config) bool {
 	}
 	cfg = owned(cfg, a.effective)
 	a.setRunning(cfg)
+	a.drains.leftBefore(cfg, a.rest.at, act.servers, time.Now())
 	a.drains.follow(cfg, act.servers, time.Now())
 	return true
 }
@@ -328,6 +329,7 @@ func (a *Applier) loadedBy(info Info) *haproxy.Config {
 }
 
 func (a *Applier) setRunning(c *haproxy.Config) {
+	a.drains.leave(a.earlier, c, time.Now())
 	a.running, a.earlier = c, c
 	a.met.drains.WithLabelValues("finished").Add(float64(a.drains.follow(c, nil, time.Now())))
 	a.forgetRest()

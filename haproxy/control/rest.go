@@ -174,6 +174,7 @@ func (a *Applier) askNextRest(ctx context.Context) bool {
 			continue
 		}
 		at[b.Name] = b.Service
+		a.drains.rested(b.Name)
 	}
 	if len(at) > len(a.rest.at) {
 		a.atRest(at)
