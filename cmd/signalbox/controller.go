@@ -64,6 +64,7 @@ type controller struct {
 	registry     *prometheus.Registry // every metric of the program
 
 	wanted   atomic.Pointer[haproxy.Config]
+	taking   func(ctx context.Context, next *haproxy.Config) // is told what HAProxy is about to be told; nil: nobody is
 	lost     recently
 	answered atomic.Int64 // when HAProxy's workers last gave their counters, in Unix nanoseconds; 0: not yet
 	latency  prometheus.Histogram

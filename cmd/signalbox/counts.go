@@ -30,7 +30,7 @@ type counts struct {
 }
 
 // compare lines up the three counts. HAProxy's are by service and class of codes, and nil when they cannot be compared.
-func compare(report loadgen.Report, snapshot *metrics.Snapshot, haproxy map[string][6]uint64) counts {
+func compare(report loadgen.Report, snapshot *metrics.Snapshot, haproxy map[string]responses) counts {
 	var c counts
 	report = attributed(report)
 	inLog, byProxy := map[string]uint64{}, map[string]uint64{}

@@ -41,6 +41,7 @@ type dev struct {
 	journal    *journal
 	cluster    *devcluster.Server
 	controller *controller
+	tenants    tenants
 	httpAddr   string
 	httpsAddr  string // with a certificate that only curl -k takes
 }
@@ -110,6 +111,7 @@ func (d *dev) run(ctx context.Context) (err error) {
 	if d.controller, err = newController(s, d.journal, lifetime{grace: time.Second, dieWithParent: true}); err != nil {
 		return err
 	}
+	d.controller.taking = d.take
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, running := errgroup.WithContext(running)
@@ -298,7 +300,8 @@ func (d *dev) usable(ctx context.Context) map[signalbox.ServiceID]bool {
 		return nil
 	}
 	out := map[signalbox.ServiceID]bool{}
-	for _, s := range d.stats(ctx) {
+	_, stats := d.stats(ctx)
+	for _, s := range stats {
 		if be := running.Backend(s.Proxy); be != nil && !be.Retired && s.Server != "BACKEND" && s.Server != "FRONTEND" {
 			out[be.Service] = out[be.Service] || s.Status == "UP" || s.Status == "no check"
 		}

@@ -227,6 +227,9 @@ func (c *controller) follow(ctx context.Context, running *haproxy.Config, change
 		apps := c.chronicle.follow(now, was, table)
 		leaves := takesOut(was, table)
 		prev = haproxy.Build(table, options, prev.Rested(c.applier.Rested()))
+		if c.taking != nil {
+			c.taking(ctx, prev)
+		}
 		c.wanted.Store(prev)
 		c.register.submitted(submission{want: prev, cause: change.Cause, by: given.orderer(), event: change.Event, at: now, from: before, to: table})
 		wait := c.applier.Submit(prev)

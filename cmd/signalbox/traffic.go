@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"signalbox"
+	"signalbox/haproxy"
 	"signalbox/haproxy/control"
 	"signalbox/loadgen"
 	"signalbox/metrics"
@@ -259,7 +260,7 @@ func (d *dev) totals(ctx context.Context, load *loadgen.Generator, worker int) e
 	var loss metrics.Loss
 	for {
 		d.controller.reconcile(ctx)
-		var own map[string][6]uint64
+		var own map[string]responses
 		if d.controller.applier.Status().PID == worker {
 			own = d.backendCounts(ctx)
 		}
@@ -296,30 +297,45 @@ func (d *dev) totals(ctx context.Context, load *loadgen.Generator, worker int) e
 	return nil
 }
 
-// backendCounts returns what HAProxy's worker has counted itself, by service id and class of status codes,
-// without those that have a spare backend; nil if it cannot be asked.
-func (d *dev) backendCounts(ctx context.Context) map[string][6]uint64 {
-	wanted, stats := d.controller.wanted.Load(), d.stats(ctx)
-	if wanted == nil || stats == nil {
+// backendCounts returns what HAProxy's worker has counted itself, by service id and class of status codes; nil if it cannot be asked.
+func (d *dev) backendCounts(ctx context.Context) map[string]responses {
+	pid, counted := d.counted(ctx)
+	if pid == 0 {
 		return nil
 	}
-	out := map[string][6]uint64{}
-	for _, s := range stats {
-		// What a spare backend has counted may be another service's, and a service that has one may have had its own before.
-		if be := wanted.Backend(s.Proxy); be != nil && !be.Retired && !be.Spare() && s.Server == "BACKEND" {
-			out[string(be.Service)] = s.Responses
-		}
-	}
-	return out
+	return d.tenants.counts(pid, counted)
 }
 
-// stats returns the counters of HAProxy's worker, nil if it cannot be asked.
-func (d *dev) stats(ctx context.Context) []control.Stat {
+// take notes whose the backends are about to be.
+func (d *dev) take(ctx context.Context, next *haproxy.Config) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	pid, counted := d.counted(ctx)
+	d.tenants.take(next, pid, counted)
+}
+
+// counted returns what the backends of HAProxy's worker have counted by name, and its pid; 0 if it cannot be asked.
+func (d *dev) counted(ctx context.Context) (pid int, by map[string]responses) {
+	pid, stats := d.stats(ctx)
+	by = make(map[string]responses)
+	for _, s := range stats {
+		if s.Server == "BACKEND" {
+			by[s.Proxy] = s.Responses
+		}
+	}
+	return pid, by
+}
+
+// stats returns the counters of HAProxy's worker, and its pid; 0 if it cannot be asked.
+func (d *dev) stats(ctx context.Context) (pid int, stats []control.Stat) {
 	runtime := control.NewRuntime(d.controller.options.StatsSocket)
 	defer runtime.Close()
-	stats, err := runtime.Stat(ctx)
+	info, err := runtime.Connect(ctx)
 	if err != nil {
-		return nil
+		return 0, nil
 	}
-	return stats
+	if stats, err = runtime.Stat(ctx); err != nil {
+		return 0, nil
+	}
+	return info.PID, stats
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -47,6 +48,12 @@ func TestDevCountsAgreeAndNothingIsLeft(t *testing.T) {
 	for _, want := range []string{"marathon", "haproxy", "admin", "try:", " 0 lost", " 0 failed", "nothing is left"} {
 		if !strings.Contains(p.text(), want) {
 			t.Errorf("dev does not print %q:\n%s", want, p.text())
+		}
+	}
+	for _, service := range []string{"/api:0", "/blog:0", "/cart:0", "/db:0", "/search:0", "/shop:0"} {
+		row := regexp.MustCompile(`(?m)^  ` + service + ` +200 +\S+ +(\S+) +(\S+)$`).FindStringSubmatch(p.text())
+		if row == nil || row[1] != row[2] {
+			t.Errorf("HAProxy's count and the log's of %s: %q\n%s", service, row, p.text())
 		}
 	}
 	for pid, args := range processes(t) {
