@@ -255,3 +255,125 @@ func TestASpareIsFreeOnlyWhenThatIsSeen(t *testing.T) {
 		t.Errorf("the backend is at rest: %v; the stream is open: %v", rests, open(ended))
 	}
 }
+
+// While a reload that one app asks for is not to be had, others come, move, and take the backends of those that leave.
+func TestSparesAreTakenWhileAReloadWaits(t *testing.T) {
+	r := &spares{rig: newRig(t)}
+	r.opts.SpareSlots = haproxy.DefaultSpareSlots
+	r.supervise()
+	set := r.real()
+	set.ReloadBurst, set.ReloadRefill = 1, time.Hour
+	r.start(set)
+	checked := func(name string, a netip.AddrPort) *signalbox.Service {
+		s := service(name, a)
+		s.Check = signalbox.Check{Kind: signalbox.CheckTCP}
+		return s
+	}
+	one, two := task(t, "one"), task(t, "two")
+	shop, cart := checked("shop", one), checked("cart", two)
+	r.apply(r.want(shop))
+	r.apply(r.want(shop, cart))
+	odd := checked("odd", one)
+	odd.Policy.RequestHeaders = []signalbox.Header{{Name: "X-A", Value: "b"}}
+	r.app.Update(r.want(shop, cart, odd))
+	r.until("the reload is due", func() bool {
+		running := r.app.Running()
+		return running != nil && running != r.last
+	})
+	late := checked("late", one)
+	r.app.Update(r.want(shop, cart, odd, late))
+	r.answers("late.local", "one")
+	moved := service("shop", two) // with its check off
+	moved.Endpoints[0].Task = "shop.new"
+	r.app.Update(r.want(moved, cart, odd, late))
+	r.answers("shop.local", "two")
+	name := r.backend("cart").Name
+	r.app.Update(r.want(moved, odd, late))
+	r.until("the backend that was left is at rest", func() bool { return r.app.Rested()[name] == cart.ID })
+	next := checked("next", one)
+	r.app.Update(r.want(moved, odd, late, next))
+	r.answers("next.local", "one")
+	if b := r.backend("next"); b.Name != name {
+		t.Errorf("it has %s, want %s", b.Name, name)
+	}
+	if n := r.app.Status().Reloads; n != 1 {
+		t.Errorf("%d reloads", n)
+	}
+
+	// HAProxy dies, and comes back with that.
+	r.until("the file says so", func() bool { return r.app.Status().FileBehind == 0 })
+	for _, pid := range haproxyProcesses(r.dir) {
+		kill9(t, pid)
+	}
+	for host, body := range map[string]string{"late.local": "one", "shop.local": "two", "next.local": "one"} {
+		r.answers(host, body)
+	}
+	r.app.Update(r.want(moved, odd, late, next, checked("more", two)))
+	r.answers("more.local", "two")
+	if code, _ := r.get("odd.local"); code != 404 {
+		t.Errorf("the app that waits: %d", code)
+	}
+}
+
+// A controller was killed, and the state that it had persisted gives a spare backend to the app before: whoever the maps say has it goes
+// on there, and the one before gets another.
+func TestTheMapsSayWhoHasASpare(t *testing.T) {
+	r := &spares{rig: newRig(t)}
+	r.opts.SpareSlots = haproxy.DefaultSpareSlots
+	r.supervise()
+	set := r.real()
+	set.StateInterval, set.FileInterval = time.Millisecond, time.Millisecond
+	_, stop := r.start(set)
+	shop, cart, late := service("shop", task(t, "one")), service("cart", task(t, "two")), service("late", task(t, "three"))
+	for _, s := range []*signalbox.Service{shop, cart, late} {
+		s.Check = signalbox.Check{Kind: signalbox.CheckTCP}
+	}
+	late.Policy.Timeout = 9 * time.Second
+	cart.Policy.Timeout = 7 * time.Second
+	r.apply(r.want(shop))
+	r.apply(r.want(shop, cart))
+	name := r.backend("cart").Name
+	path := filepath.Join(r.dir, stateName)
+	var earlier []byte
+	r.until("that is kept", func() bool {
+		b, err := os.ReadFile(path)
+		p, derr := decodeState(b)
+		earlier = b
+		return err == nil && derr == nil && backend(p.Config, name).Service == cart.ID
+	})
+	r.apply(r.want(shop))
+	r.until("the backend is at rest", func() bool { return r.app.Rested()[name] == cart.ID })
+	r.apply(r.want(shop, late))
+	if b := r.backend("late"); b.Name != name {
+		t.Fatalf("the next one has %s, want %s", b.Name, name)
+	}
+	r.settled()
+	before := r.app.Running()
+	stop()
+	if err := os.WriteFile(path, earlier, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	r.app = New(r.real())
+	var err error
+	if r.last, err = r.app.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if b := backend(r.last, name); b.Service != late.ID || b.App != late.App {
+		t.Errorf("%s is that of %s and %s", name, b.Service, b.App)
+	}
+	r.background(r.app.Run)
+	same := r.want(shop, late)
+	if p := haproxy.Diff(before, same); len(p.Commands) > 0 || len(p.Reasons) > 0 {
+		t.Errorf("the restart alone changes %v", p)
+	}
+	if out := r.apply(same); out.Reloaded || out.Commands > 0 {
+		t.Errorf("after the restart: %+v", out)
+	}
+	if out := r.apply(r.want(shop, late, cart)); out.Reloaded {
+		t.Errorf("the one before comes back: %+v", out)
+	}
+	for host, body := range map[string]string{"late.local": "three", "cart.local": "two", "shop.local": "one"} {
+		r.answers(host, body)
+	}
+}
