@@ -291,6 +291,14 @@ func (o *Options) canShow(name string) bool {
 	return o != nil && (name == "" && o.tls() || o.certificate(name))
 }
 
+// canShow reports whether HAProxy, which has loaded c, can show the certificates of want: it is told of them while it runs, and has no
+// listener for one that want lacks.
+func (c *Config) canShow(want *Config) bool {
+	o := want.Options
+	return c.Options.loadsAs(o) && c.Options.tls() == o.tls() &&
+		!slices.ContainsFunc(c.Listeners, func(l *Listener) bool { return l.Certificate != "" && !o.certificate(l.Certificate) })
+}
+
 // certificate reports whether there is a certificate of a name.
 func (o *Options) certificate(name string) bool {
 	return slices.ContainsFunc(o.Certificates, func(c Certificate) bool { return c.Name == name })

@@ -79,6 +79,9 @@ func Applied(running, want *Config) *Config {
 		return want
 	}
 	c := &Config{Options: running.Options, Listeners: running.Listeners, Certificates: running.Certificates, Problems: want.Problems}
+	if running.canShow(want) {
+		c.Options, c.Certificates = want.Options, want.Certificates
+	}
 	for _, r := range running.Backends {
 		w := want.Backend(r.Name)
 		switch {

@@ -175,6 +175,10 @@ func (a *Applier) converge(ctx context.Context) {
 	case len(plan.Commands) > 0:
 		a.setRunning(haproxy.Applied(a.running, a.effective)) // what could be done without the reload, and before what was left is emptied
 		a.tell(Step{Want: a.want, Commands: len(plan.Commands), Done: done})
+	case !a.running.SameCertificates(a.effective):
+		if c := haproxy.Applied(a.running, a.effective); c.SameCertificates(a.effective) {
+			a.setRunning(c) // they are put in without the reload
+		}
 	}
 	if done {
 		a.settle(a.seq, nil)

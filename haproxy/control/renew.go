@@ -23,10 +23,10 @@ type knownCertificates struct {
 }
 
 // renewDue reports whether the worker may have other certificates than it should, or others for a name. Files of another shape go
-// first, and a try that failed is not repeated at once.
+// first, and a try that failed is not repeated at once, nor what HAProxy refused before the reload.
 func (a *Applier) renewDue(now time.Time) bool {
 	c := a.cfg.Certificates
-	if c == nil || a.running == nil || len(a.reasons) > 0 || a.shapeMoved {
+	if c == nil || a.running == nil || slices.Contains(a.forced, ReasonCertificate) || a.shapeMoved {
 		return false
 	}
 	if a.certFor != nil && a.certFor != a.running && !a.running.SameCertificates(a.certFor) {
