@@ -1,9 +1,12 @@
 package haproxy
 
 import (
+	"bufio"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -166,6 +169,87 @@ func TestHAProxyKeepsCookiesThroughAMove(t *testing.T) {
 	if code, _ := l.get("redirected.local", "/x"); code != 200 {
 		t.Errorf("the redirect stays: %d", code)
 	}
+}
+
+// A new TCP service on a port of the range has a spare backend: who connects hears its task, the log has its name, and what is left of
+// it when the next one has the backend is nothing.
+func TestHAProxyGivesSparesToNewPorts(t *testing.T) {
+	r := freeRange(t, 2)
+	l := startWith(t, tableOf(service("/old", "old.local/", task(t, "old"))), func(o *Options) {
+		o.ServicePorts, o.ServiceBind, o.SpareSlots = r, "127.0.0.1", 1024
+	})
+	old := service("/old", "old.local/", l.nowEndpoints("/old")...)
+	queue := func(app string, port int, endpoints ...signalbox.Endpoint) *signalbox.Service {
+		s := at(service(app, "", endpoints...), port)
+		s.Mode, s.Check = signalbox.TCP, signalbox.Check{Kind: signalbox.CheckTCP}
+		return s
+	}
+	one, two := greeter(t, "one"), greeter(t, "two")
+	l.become(tableOf(old, queue("/first", r.First, one)))
+	name := backendOf(t, l.now, "/first")
+	if got := greeting(t, r.First, "hello"); got != "one heard hello" || !isSpare(name) {
+		t.Errorf("from %s: %q", name, got)
+	}
+	if !closed(t, r.Last) {
+		t.Error("a port of nobody's answers")
+	}
+	eventually(t, "the log has the new service's own name", func() bool { return l.logged(`tcp "/first:0"`) })
+
+	l.become(tableOf(old))
+	if !closed(t, r.First) {
+		t.Error("the port answers after its service has gone")
+	}
+	l.become(tableOf(old, queue("/second", r.Last, two)))
+	if again := backendOf(t, l.now, "/second"); again != name {
+		t.Fatalf("the next one has %s, want %s", again, name)
+	}
+	if got := greeting(t, r.Last, "hello"); got != "two heard hello" || !closed(t, r.First) {
+		t.Errorf("the next one says %q", got)
+	}
+	eventually(t, "the log has the next one's name", func() bool { return l.logged(`tcp "/second:0"`) })
+}
+
+// greeter is a task that speaks no HTTP: it answers each line.
+func greeter(t *testing.T, name string) signalbox.Endpoint {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				lines := bufio.NewScanner(c)
+				for lines.Scan() {
+					fmt.Fprintf(c, "%s heard %s\n", name, lines.Text())
+				}
+			}()
+		}
+	}()
+	return signalbox.Endpoint{Task: name, Addr: netip.MustParseAddrPort(ln.Addr().String()), State: signalbox.Up}
+}
+
+// greeting says something to a port and returns the line that comes back.
+func greeting(t *testing.T, port int, say string) string {
+	t.Helper()
+	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	fmt.Fprintln(c, say)
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if err != nil {
+		t.Errorf("port %d: %v", port, err)
+	}
+	return strings.TrimSpace(line)
 }
 
 // crowd returns tasks that nobody asks.
