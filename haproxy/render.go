@@ -193,12 +193,32 @@ func ParseTemplate(name, text string) (*Template, error) {
 	t := &Template{text: parsed}
 	tried, err := t.render(sample())
 	if err != nil {
-		return nil, fmt.Errorf("trying the template: %w", err)
+		return nil, fmt.Errorf("trying the template: %w%s", err, insteadOf(err))
 	}
 	if !bytes.Contains(tried, []byte("\nfrontend ")) {
 		return nil, fmt.Errorf("trying the template: %s:1: it writes no frontend, so that no request would come in", name)
 	}
 	return &Template{text: parsed}, nil
+}
+
+// goneFields are fields of a backend that earlier templates were filled with, and what is written instead: these things change while
+// HAProxy runs, or differ from server to server.
+var goneFields = map[string]string{
+	"CheckPath":     "where .HTTPCheck holds write {{template \"probe\" .}}, which finds the path in the map .ChecksMap",
+	"NoCheck":       "write default-server with .ServerOptions, which have no-check where it belongs",
+	"CheckTLS":      "write default-server with .ServerOptions, which say so where it belongs",
+	"CheckInterval": "write .Pace at the end of each server's line",
+	"CheckFall":     "write .Pace at the end of each server's line",
+}
+
+// insteadOf says what to write in the place of a field that there was once; "" if an error is about none.
+func insteadOf(err error) string {
+	_, after, _ := strings.Cut(err.Error(), "can't evaluate field ")
+	field, _, _ := strings.Cut(after, " ")
+	if instead, gone := goneFields[field]; gone {
+		return fmt.Sprintf("; there is no .%s any more: %s", field, instead)
+	}
+	return ""
 }
 
 // Render returns the files of a Config. The same Config gives the same bytes.

@@ -181,6 +181,9 @@ func TestBrokenTemplatesAreRefused(t *testing.T) {
 		"\n{{if}}" + backend:                "x.tmpl:2:",
 		"{{env \"HOME\"}}" + backend:        `function "env" not defined`,
 		`{{define "backend"}}{{.X}}{{end}}`: "executing \"backend\"",
+		`{{define "backend"}}{{.CheckPath}}{{end}}`:                                                                "there is no .CheckPath any more: where .HTTPCheck holds write {{template \"probe\" .}}",
+		`{{define "backend"}}{{with .Name}}{{$.CheckFall}}{{end}}{{end}}`:                                          "there is no .CheckFall any more: ",
+		`{{define "backend"}}{{.CheckPathology}}{{end}}`:                                                           "can't evaluate field CheckPathology",
 		`{{define "backend"}}{{end}}{{define "r"}}aaaaaaaaaaaaaaaaaaaaaaaa{{template "r"}}{{end}}{{template "r"}}`: "exceeded maximum template depth",
 	} {
 		_, err := ParseTemplate("x.tmpl", text)
