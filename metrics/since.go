@@ -114,6 +114,9 @@ func sinceSorted[T any](now, before []T, key func(T) string, sub func(T, T) (T, 
 
 // Since returns what h has counted since it was prev; if it began anew meanwhile, all of it.
 func (h *Histogram) Since(prev *Histogram) Histogram {
+	if h.count == prev.count && h.sum == prev.sum && h.zero == prev.zero {
+		return Histogram{}
+	}
 	d := h.Clone()
 	if h.count < prev.count || h.sum < prev.sum || h.zero < prev.zero {
 		return d

@@ -249,6 +249,58 @@ func FuzzNames(f *testing.F) {
 	})
 }
 
+// Whatever a server answers, reading it ends.
+func FuzzAnswers(f *testing.F) {
+	f.Add([]byte("\x10\x00\x1a\x03no!"))
+	f.Add([]byte("\x10\x01"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if _, text, err := readAnswer(b); len(text) > len(b) || err != nil && text != "" {
+			t.Errorf("%q: %q, %v", b, text, err)
+		}
+	})
+}
+
+// BenchmarkInterval is what an interval of 500 services with 20 tasks each costs: the difference of two snapshots, and each encoding.
+func BenchmarkInterval(b *testing.B) {
+	iv := wide(500)
+	for i := range iv.Delta.Services {
+		s := &iv.Delta.Services[i]
+		task := s.Tasks[0]
+		s.Tasks = nil
+		for j := range 20 {
+			task.Task = fmt.Sprintf("shop_cart.8d3c-11ee-%02d", j)
+			s.Tasks = append(s.Tasks, task)
+		}
+	}
+	b.Run("since", func(b *testing.B) {
+		b.ReportAllocs()
+		twice := iv.Delta.Merge(iv.Delta)
+		for b.Loop() {
+			twice.Since(iv.Delta)
+		}
+	})
+	for _, target := range []string{"statsd://h", "graphite://h", "riemann://h", "graphite://h?with=tasks&with=routes&times=summary"} {
+		b.Run(strings.ReplaceAll(target, "/", ""), func(b *testing.B) {
+			b.ReportAllocs()
+			p, err := Parse(target, here)
+			if err != nil {
+				b.Fatal(err)
+			}
+			size, points := 0, 0
+			for b.Loop() {
+				size, points = 0, 0
+				frames, _ := p.protocol.encode(iv)
+				for _, f := range frames {
+					size += len(f.data)
+					points += f.points
+				}
+			}
+			b.ReportMetric(float64(size), "B/interval")
+			b.ReportMetric(float64(points), "points/interval")
+		})
+	}
+}
+
 // docs/sinks.md names every figure that is sent, and what it is called in docs/metrics.md.
 func TestFiguresAreDocumented(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/sinks.md")
@@ -256,7 +308,7 @@ func TestFiguresAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	var names []string
-	for _, p := range sample().points(detail{times: true, routes: true, tasks: true}) {
+	for p := range sample().points(detail{times: true, routes: true, tasks: true}) {
 		names = append(names, p.Name)
 	}
 	for _, f := range summary(new(metrics.Histogram)) {

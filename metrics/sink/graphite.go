@@ -36,9 +36,10 @@ const linesFrame = 32 << 10
 
 func (g *graphite) encode(iv *Interval) (frames []frame, tooLong int) {
 	var now frame
+	var words services
 	at := " " + strconv.FormatInt(iv.To.Unix(), 10) + "\n"
 	line := func(p *Point, figure, value string) {
-		now.data = append(now.data, g.name(p, figure)...)
+		now.data = append(now.data, g.name(p, figure, &words)...)
 		now.data = append(now.data, ' ')
 		now.data = append(now.data, value...)
 		now.data = append(now.data, at...)
@@ -47,13 +48,13 @@ func (g *graphite) encode(iv *Interval) (frames []frame, tooLong int) {
 			frames, now = append(frames, now), frame{}
 		}
 	}
-	for _, p := range iv.points(g.want) {
+	for p := range iv.points(g.want) {
 		if p.Times == nil {
-			line(&p, "", strconv.FormatUint(p.Count, 10))
+			line(p, "", strconv.FormatUint(p.Count, 10))
 			continue
 		}
 		for _, f := range summary(p.Times) {
-			line(&p, f.name, number(f.ms))
+			line(p, f.name, number(f.ms))
 		}
 	}
 	if len(now.data) > 0 {
@@ -63,7 +64,7 @@ func (g *graphite) encode(iv *Interval) (frames []frame, tooLong int) {
 }
 
 // name returns the name of a series. Tags are sorted, as Graphite sorts them.
-func (g *graphite) name(p *Point, figure string) string {
+func (g *graphite) name(p *Point, figure string, words *services) string {
 	var name []string
 	if g.prefix != "" {
 		name = append(name, g.prefix)
@@ -87,7 +88,7 @@ func (g *graphite) name(p *Point, figure string) string {
 	}
 	name = append(name, nodeWord(g.node))
 	if p.Service != "" {
-		name = append(name, serviceWord(p.Service))
+		name = append(name, words.wordOf(p.Service))
 	}
 	name = append(name, p.Name)
 	for _, l := range p.Labels {

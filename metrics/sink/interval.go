@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"iter"
 	"time"
 
 	"signalbox/metrics"
@@ -30,19 +31,25 @@ func (p *Point) always() bool { return p.Name == "requests" || p.Name == "errors
 // detail says which points there are beside the counts of services.
 type detail struct{ times, routes, tasks bool }
 
-// points lists the figures of an interval: of the node, then of each service in the order of the snapshot. Counts of 0 are left out,
+// points yields the figures of an interval: of the node, then of each service in the order of the snapshot. Counts of 0 are left out,
 // but for requests and errors, and times where there are none.
-func (iv *Interval) points(want detail) []Point {
-	var out []Point
+func (iv *Interval) points(want detail) iter.Seq[*Point] {
+	return func(yield func(*Point) bool) {
+		on := true
+		iv.each(want, func(p Point) { on = on && yield(&p) })
+	}
+}
+
+func (iv *Interval) each(want detail, visit func(Point)) {
 	add := func(service, name string, n uint64, labels ...Label) {
 		p := Point{Name: name, Service: service, Labels: labels, Count: n}
 		if n > 0 || p.always() {
-			out = append(out, p)
+			visit(p)
 		}
 	}
 	lasted := func(service, name string, h *metrics.Histogram, labels ...Label) {
 		if want.times && h.Count() > 0 {
-			out = append(out, Point{Name: name, Service: service, Labels: labels, Times: h})
+			visit(Point{Name: name, Service: service, Labels: labels, Times: h})
 		}
 	}
 	add("", "log_counted", iv.Delta.Loss.Counted)
@@ -100,7 +107,6 @@ func (iv *Interval) points(want detail) []Point {
 			}
 		}
 	}
-	return out
 }
 
 // figure is one number that sums times up.

@@ -12,10 +12,12 @@ import (
 
 // Config is what a Pusher works with.
 type Config struct {
-	Targets  []*Target
-	Context  Context
-	Snapshot func(now time.Time) *metrics.Snapshot // what has been counted; the same counts each time, and not shared
-	Started  time.Time                             // when counting began
+	Targets []*Target
+	Context Context
+	// Snapshot returns what has been counted, by the same counters each time; the caller may change its own fields. Whoever merges several
+	// counters adds up what each has counted since it was last asked: of a sum nobody sees which part began anew.
+	Snapshot func(now time.Time) *metrics.Snapshot
+	Started  time.Time // when counting began
 	Log      logrus.FieldLogger
 }
 

@@ -62,7 +62,7 @@ func (r *riemann) encode(iv *Interval) (frames []frame, tooLong int) {
 			frames, now = append(frames, now), frame{}
 		}
 	}
-	for _, p := range iv.points(r.want) {
+	for p := range iv.points(r.want) {
 		e := event{state: "ok", attributes: p.Labels}
 		var name []string
 		for _, part := range []string{r.prefix, p.Service} {

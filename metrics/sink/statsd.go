@@ -45,6 +45,7 @@ func newStatsD(at address, o *options) protocol {
 
 func (s *statsD) encode(iv *Interval) (frames []frame, tooLong int) {
 	var now frame
+	var words services
 	line := func(text string) {
 		if len(text) > s.mtu {
 			tooLong++
@@ -59,21 +60,21 @@ func (s *statsD) encode(iv *Interval) (frames []frame, tooLong int) {
 		now.data = append(now.data, text...)
 		now.points++
 	}
-	for _, p := range iv.points(s.want) {
+	for p := range iv.points(s.want) {
 		if p.Times == nil {
 			if p.Count > 0 {
-				line(s.line(&p, "", strconv.FormatUint(p.Count, 10)+"|c"))
+				line(s.line(&words, p, "", strconv.FormatUint(p.Count, 10)+"|c"))
 			}
 			continue
 		}
 		if s.times == "buckets" {
 			for ms, n := range times(p.Times) {
-				line(s.line(&p, "", number(ms)+"|ms"+rate(n)))
+				line(s.line(&words, p, "", number(ms)+"|ms"+rate(n)))
 			}
 			continue
 		}
 		for _, f := range summary(p.Times) {
-			line(s.line(&p, f.name, number(f.ms)+"|g"))
+			line(s.line(&words, p, f.name, number(f.ms)+"|g"))
 		}
 	}
 	if len(now.data) > 0 {
@@ -83,7 +84,7 @@ func (s *statsD) encode(iv *Interval) (frames []frame, tooLong int) {
 }
 
 // line returns one line. The name of a gauge says of which node it is, because the server would put one node's in the place of another's.
-func (s *statsD) line(p *Point, gauge, value string) string {
+func (s *statsD) line(words *services, p *Point, gauge, value string) string {
 	var name []string
 	if s.prefix != "" {
 		name = append(name, s.prefix)
@@ -108,7 +109,7 @@ func (s *statsD) line(p *Point, gauge, value string) string {
 		return strings.Join(name, ".") + ":" + value
 	}
 	if p.Service != "" {
-		name = append(name, serviceWord(p.Service))
+		name = append(name, words.wordOf(p.Service))
 	}
 	name = append(name, p.Name)
 	for _, l := range p.Labels {

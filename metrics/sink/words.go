@@ -28,6 +28,16 @@ func serviceWord(id string) string {
 	return bounded(id, strings.Join(parts, "_")+"_"+id[colon+1:])
 }
 
+// services remembers the word of the service that points are about just now: they come one service after the other.
+type services struct{ id, word string }
+
+func (s *services) wordOf(id string) string {
+	if s.id != id || s.word == "" {
+		s.id, s.word = id, serviceWord(id)
+	}
+	return s.word
+}
+
 // hostName is a node's name as machines have it.
 var hostName = regexp.MustCompile(`^[A-Za-z0-9.-]+$`)
 

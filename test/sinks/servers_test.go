@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -204,7 +205,7 @@ func (r *riemannd) events(t *testing.T) (out []event) {
 	_, text, _ := strings.Cut(r.process.text(), "\n")
 	for d := json.NewDecoder(strings.NewReader(text)); ; {
 		var e event
-		if err := d.Decode(&e); err == io.EOF || err == io.ErrUnexpectedEOF {
+		if err := d.Decode(&e); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			return out
 		} else if err != nil {
 			t.Fatal(err)
@@ -220,7 +221,7 @@ func ends(t *testing.T, run func(context.Context) error) (end func()) {
 	go func() { done <- run(ctx) }()
 	return func() {
 		cancel()
-		if err := <-done; err != nil && err != context.Canceled {
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
 	}
