@@ -37,7 +37,10 @@ func followed(running, want *Config) *Config {
 	// What another section says itself is said by the map until that one is loaded, and so is what a backend asks for that serves on.
 	stays := func(e MapEntry) bool {
 		r, w := running.Backend(e.Key), want.Backend(e.Key)
-		return r != nil && (w != nil && w.Service == r.Service && !w.Fits(r) || referred()[e.Key])
+		if r != nil && w != nil && w.Service == r.Service && !w.Retired {
+			return !w.Fits(r)
+		}
+		return r != nil && referred()[e.Key]
 	}
 	c.Checks = follow(running.Checks, want.Checks, same, stays)
 	c.Timeouts = follow(running.Timeouts, want.Timeouts, same, stays)
