@@ -15,9 +15,9 @@ import (
 
 const (
 	sparePrefix = "spare-" // no service's backend begins so without a colon
-	// DefaultSpareSlots is the default of Options.SpareSlots: about 30 MB of HAProxy's memory where they are used up, which takes some
-	// 200 services.
-	DefaultSpareSlots = 4096
+	// DefaultSpareSlots is the default of Options.SpareSlots: about 60 MB of HAProxy's memory where they are used up, which takes some
+	// 500 services.
+	DefaultSpareSlots = 8192
 	// At the least so many are free of the shapes that any cluster has, and of another one that is in use.
 	commonSpares, rareSpares, portSpares = 32, 4, 8
 )
@@ -162,10 +162,12 @@ type use struct {
 	times    map[signalbox.Check]int // how often each timing is asked for
 }
 
-// spares returns how many of each size should be free: as many as there are services of it, and some for more, and for those that grow.
+// spares returns how many of each size should be free: half as many again as there are services of it, and some for services that are
+// larger than any yet. A backend of a service's own serves no other one once that has left: where all services are replaced by others,
+// each takes a spare.
 func (u *use) spares() [3]int {
-	n := u.services[0] + u.least
-	return [3]int{n, u.services[1] + max(2, n/8), u.services[2] + max(1, n/32)}
+	n := u.services[0]*3/2 + u.least
+	return [3]int{n, u.services[1] + max(2, n/16), u.services[2] + max(1, n/128)}
 }
 
 // refill sees to it that as many spare backends are free as services have their shape, which doubles them where they were used up, and

@@ -276,7 +276,7 @@ func TestHowManySparesThereAre(t *testing.T) {
 		}
 		return free, slots
 	}
-	for n, want := range map[int][2]int{0: {74, 1024}, 100: {189, 2592}, 5000: {500, 0}} {
+	for n, want := range map[int][2]int{0: {70, 896}, 100: {229, 2384}, 5000: {500, 0}} {
 		free, slots := slotsOf(Build(fleet(n, 1), spareOptions(), nil))
 		if slots > DefaultSpareSlots || free < want[0] || want[1] > 0 && slots != want[1] {
 			t.Errorf("%d apps: %d spare backends with %d slots, want %v", n, free, slots, want)
