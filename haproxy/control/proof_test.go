@@ -40,7 +40,9 @@ func (r *rig) statsSocket(path string, answer func(command string) string) {
 }
 
 // infoOf answers "show info" as a worker does.
-func infoOf(pid int) string { return fmt.Sprintf("Version: 2.6.12\nPid: %d\nStart_time_sec: 1000\n", pid) }
+func infoOf(pid int) string {
+	return fmt.Sprintf("Version: 2.6.12\nPid: %d\nStart_time_sec: 1000\n", pid)
+}
 
 // A reload is proven by the new worker's own answer: as long as the old one answers at the socket, it is not.
 func TestProofIsTheNewWorkersAnswer(t *testing.T) {

@@ -36,7 +36,7 @@ func (a *Applier) startSearch(ctx context.Context, of jobResult) {
 		r.suspects = search(apps, func(held []string) bool {
 			w := newWithheld()
 			for _, app := range held {
-				w.hold(config, app, "", false)
+				w.hold(config, app, "")
 			}
 			files, err := a.cfg.Render(w.apply(config, ran))
 			if err != nil || ctx.Err() != nil {
@@ -94,7 +94,7 @@ func (a *Applier) searched(r jobResult) {
 // suspect withholds apps whose share of a configuration made it unusable.
 func (a *Applier) suspect(r jobResult, why string) {
 	for _, app := range r.suspects {
-		a.withheld.hold(r.config, app, why, false)
+		a.withheld.hold(r.config, app, why)
 	}
 	a.log.WithField("apps", strings.Join(r.suspects, ", ")).Error(why + "; its last good configuration stays")
 	a.effective = a.effect()
@@ -166,13 +166,9 @@ func (a *Applier) blame(r jobResult, why string) {
 	a.reloadFailed(r, errors.New(why))
 }
 
-// hold withholds an app as long as it asks for the same; drop says that its last good configuration is no use either.
-func (w *withheld) hold(config *haproxy.Config, app, why string, drop bool) {
-	h := heldApp{shape: shapeOf(config, app), drop: drop, problem: signalbox.Problem{
+// hold withholds an app as long as it asks for the same.
+func (w *withheld) hold(config *haproxy.Config, app, why string) {
+	w.apps[app] = heldApp{shape: shapeOf(config, app), problem: signalbox.Problem{
 		Code: "SB401", Severity: signalbox.SeverityError, App: app, Message: why, Action: "its last good configuration stays",
 	}}
-	if drop {
-		h.problem.Action = "it is left out"
-	}
-	w.apps[app] = h
 }

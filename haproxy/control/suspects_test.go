@@ -65,7 +65,7 @@ func TestAHeldAppThatGrewKeepsWhatItHad(t *testing.T) {
 	ran := haproxy.Build(table(service("shop", all[:1]...)), o, nil)
 	want := haproxy.Build(table(service("shop", all...)), o, ran)
 	w := newWithheld()
-	w.hold(want, "/shop", "HAProxy died", false)
+	w.hold(want, "/shop", "HAProxy died")
 	got := w.apply(want, ran)
 	if len(got.Backends) != 1 || len(got.Backends[0].Slots) != 2 || len(got.Hosts) != 1 {
 		t.Errorf("%+v", got)
@@ -84,7 +84,7 @@ func TestAHeldAppInASpareHasItsOwnSettings(t *testing.T) {
 	ran := loadedConfig(haproxy.Build(table(shop), o, nil))
 	want := haproxy.Build(table(shop, cart), o, ran)
 	w := newWithheld()
-	w.hold(want, "/cart", "HAProxy died", false)
+	w.hold(want, "/cart", "HAProxy died")
 	got := w.apply(want, ran)
 	if p := haproxy.Diff(want, got); len(p.Reasons) > 0 || len(p.Commands) > 0 {
 		t.Errorf("it differs by %v", p)
