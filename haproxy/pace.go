@@ -91,6 +91,9 @@ func (g *slotting) shares(size, near, far int) map[Pace]int {
 	// A task that nobody knows yet is on this machine as likely as on any other; of a single machine nobody knows what it is.
 	chance := 1 / float64(g.fleet+1)
 	least := min(1, size/8)
+	if near+far == 0 { // a spare one, whoever takes it
+		least = min(1, size/4)
+	}
 	active := int(math.Round(float64(rest) * (float64(near) + chance) / float64(near+far+1)))
 	active = max(min(active, rest-least), least)
 	return map[Pace]int{Quick: quick, Active: active, Far: rest - active}

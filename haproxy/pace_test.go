@@ -49,6 +49,7 @@ func TestEachBackendHasSlotsOfEachPace(t *testing.T) {
 		{"this machine is not known", nil, 500, 16, 3, 0, 14, 0, 2},
 		{"nothing is known", known, 1, 16, 0, 0, 7, 7, 2},
 		{"a spare one in a large fleet", known, 500, 16, 0, 0, 1, 13, 2},
+		{"a small spare one in a large fleet", known, 500, 4, 0, 0, 1, 2, 1},
 		{"all tasks are here", known, 1, 16, 5, 0, 13, 1, 2},
 		{"three of a small backend are elsewhere", known, 500, 4, 0, 3, 0, 3, 1},
 		{"one of three is here", known, 500, 4, 1, 2, 1, 2, 1},
