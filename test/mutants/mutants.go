@@ -178,12 +178,12 @@ var mutants = []mutant{
 	{
 		"requests in a spare backend keep it from rest", "haproxy/control/rest.go",
 		" || stats[0].Current > 0 {", " {",
-		[]string{controlTests + " AppsComeAndGo|Rest"},
+		[]string{controlTests + " ARequestKeeps"},
 	},
 	{
 		"the pause before a backend that was left is emptied", "haproxy/control/rest.go",
 		"		if now.Sub(began) >= leaveAfter {\n", "		if true || now.Sub(began) >= leaveAfter {\n",
-		[]string{controlTests + " AppsComeAndGo|Rest|Left"},
+		[]string{controlTests + " WhatIsLeft"},
 	},
 	{
 		"a service's new backend serves before its old one is emptied", "haproxy/diff.go",
