@@ -1,6 +1,9 @@
 package machine
 
 import (
+	"fmt"
+	"net/http"
+	"net/netip"
 	"testing"
 
 	"signalbox"
@@ -32,6 +35,49 @@ func TestRegressions(t *testing.T) {
 			m.sourceFails(true)
 			m.check()
 		},
+		// Random histories pass over whoever waits for a check.
+		"tasks whose health nobody knows answer once they are checked": func(m *machine) {
+			pay := m.fresh("pay", "plain", "http", 1, 0)
+			m.add("pay", pay, 0)
+			m.scale(pay, 3, signalbox.Unknown)
+			m.answers("b.test", "pay")
+			m.check()
+			m.scale(pay, 5, signalbox.Up)
+			m.restart(true, false)
+			m.answersAtOnce("b.test", "pay") // whoever has served needs no other check
+			m.check()
+		},
+		"tasks whose health nobody knows join those that serve": func(m *machine) {
+			pay := m.fresh("pay", "plain", "http", 1, 0)
+			m.add("pay", pay, 1)
+			m.scale(pay, 4, signalbox.Unknown)
+			m.answersAtOnce("b.test", "pay")
+			m.turn(pay, 0, signalbox.Draining)
+			m.answersAtOnce("b.test", "pay")
+			m.scale(pay, 3, signalbox.Unknown)
+			m.answers("b.test", "pay")
+			m.check()
+		},
+		// Random histories have one death of HAProxy at most.
+		"HAProxy dies twice of what it has just loaded": func(m *machine) {
+			shop := m.apps.apps["shop"]
+			good := shop.policy
+			m.change(shop, "policy", func(a *app) { a.policy.Raw = []string{"timeout queue 5s"} })
+			m.check()
+			m.die(true)
+			m.die(true)
+			if !wait(func() bool {
+				p := m.c.applier.Problems()
+				return len(p) == 1 && p[0].App == "/shop" && p[0].Code == "SB401"
+			}) {
+				m.t.Fatalf("after two deaths nobody is blamed: %v\n%s", m.c.applier.Problems(), m.c.said)
+			}
+			shop.spoiled, shop.good = true, &good // that app alone stays as it was
+			m.check()
+			m.answers("a.test", "shop")
+			m.mend(shop)
+			m.check()
+		},
 		// The timeouts in the map were those of the rejected definition.
 		"an app with settings in maps is spoiled": func(m *machine) {
 			shop := m.apps.apps["shop"]
@@ -55,4 +101,35 @@ func TestRegressions(t *testing.T) {
 			m.files()
 		})
 	}
+}
+
+// answers waits until an app answers for a host.
+func (m *machine) answers(host, name string) {
+	m.t.Helper()
+	if !wait(func() bool { return m.answer(host, name) == "" }) {
+		m.t.Fatalf("after %q: %s\n%s", m.last, m.answer(host, name), m.c.said)
+	}
+}
+
+// answersAtOnce holds that an app answers for a host, whenever it is asked.
+func (m *machine) answersAtOnce(host, name string) {
+	m.t.Helper()
+	for range 10 {
+		if wrong := m.answer(host, name); wrong != "" {
+			m.t.Fatalf("after %q: %s\n%s", m.last, wrong, m.c.said)
+		}
+	}
+}
+
+// answer returns what is wrong with the answer to one request, "" for nothing.
+func (m *machine) answer(host, name string) string {
+	owner := map[netip.AddrPort]signalbox.ServiceID{}
+	for _, t := range m.apps.apps[name].tasks {
+		owner[t.at] = idOf(name)
+	}
+	got := ask(m.c.addr, question{port: httpPort, host: host, path: "/"}, owner)
+	if got.Status != http.StatusOK || got.Service != idOf(name) {
+		return fmt.Sprintf("%s answers %+v, want %s", host, got, idOf(name))
+	}
+	return ""
 }
