@@ -165,6 +165,29 @@ func TestRollingRestartKeepsItsMinimum(t *testing.T) {
 	}
 }
 
+// A deployment that takes the place of one whose task never became healthy leaves the healthy one alone.
+func TestForcedDeploymentKeepsTheMinimum(t *testing.T) {
+	s := start(t, Config{Virtual: true})
+	app := func(version int) string {
+		return fmt.Sprintf(`{"id":"/web","cmd":"x","instances":1,"env":{"V":"%d"},"upgradeStrategy":{"minimumHealthCapacity":1,"maximumOverCapacity":1},
+			"healthChecks":[{"protocol":"HTTP","path":"/","portIndex":0,"delaySeconds":1000}]}`, version)
+	}
+	must(t, 201, ask(t, "POST", s.URL()+"/v2/apps", `{"id":"/web","cmd":"x","instances":1}`))
+	settled(t, s, "/web", 1)
+	healthy := view(t, s, "/web").App.Tasks[0].ID
+	for version := range 3 {
+		must(t, 200, ask(t, "PUT", s.URL()+"/v2/apps/web?force=true", app(version)))
+		eventually(t, "the next task beside the healthy one", func() bool {
+			v := view(t, s, "/web").App
+			return len(v.Tasks) == 2 && v.Tasks[0].Version != v.Tasks[1].Version && (v.Tasks[0].Version == v.Version || v.Tasks[1].Version == v.Version)
+		})
+		v := view(t, s, "/web").App
+		if v.Tasks[0].ID != healthy && v.Tasks[1].ID != healthy {
+			t.Fatalf("version %d: the healthy task was killed: %+v", version, v.Tasks)
+		}
+	}
+}
+
 func TestHealthGraceAndKill(t *testing.T) {
 	s := start(t, Config{Heartbeat: time.Second})
 	r := listen(t, s.URL(), "?event_type=failed_health_check_event&event_type=unhealthy_instance_kill_event&event_type=health_status_changed_event")

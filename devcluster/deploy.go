@@ -374,13 +374,16 @@ func (c *cluster) workRestart(a *runApp, act *action) {
 	}
 	if !act.begun {
 		act.begun = true
-		considered := 0 // old and new ones, also those that do not run yet
+		there, considered := 0, 0 // old and new ones, also those that do not run yet
 		for _, i := range a.instances {
+			if !act.settled[i] {
+				there++
+			}
 			if i.live() && (len(i.health) == 0 || i.healthy() == verdictGood) {
 				considered++
 			}
 		}
-		act.ignition = ignite(a.spec.Instances, len(a.instances), considered, a.spec.UpgradeStrategy, len(a.spec.Residency) > 0)
+		act.ignition = ignite(a.spec.Instances, there, considered, a.spec.UpgradeStrategy, len(a.spec.Residency) > 0)
 		act.started = min(fresh, a.spec.Instances)
 		for _, i := range a.instances {
 			if i.version == version && c.serves(i) {
