@@ -80,6 +80,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.IntVar(&d.events, "day-events", 10_000, "day: how many apps are scaled, deployed, added and removed")
 	flags.DurationVar(&d.every, "day-every", 50*time.Millisecond, "day: time between two of these")
 	flags.IntVar(&d.rate, "day-rate", 100, "day: requests a second")
+	flags.DurationVar(&d.linger, "day-linger", 2*time.Second, "day: for how long a task answers that was told to end; 0 for tasks that end at once")
 	out := flags.String("out", "bench/results", "folder for the figures as JSON")
 	if err := flags.Parse(args); err != nil {
 		return 2

@@ -52,6 +52,7 @@ type spread struct {
 	N      int     `json:"n"`
 	Median float64 `json:"median"`
 	P95    float64 `json:"p95"`
+	P99    float64 `json:"p99"`
 	Max    float64 `json:"max"`
 }
 
@@ -61,7 +62,7 @@ func spreadOf(all []time.Duration) spread {
 	}
 	slices.Sort(all)
 	at := func(q float64) float64 { return all[int(q*float64(len(all)-1))].Seconds() }
-	return spread{N: len(all), Median: at(.5), P95: at(.95), Max: at(1)}
+	return spread{N: len(all), Median: at(.5), P95: at(.95), P99: at(.99), Max: at(1)}
 }
 
 const (
