@@ -78,14 +78,8 @@ func (p *program) printQuarantines(all admin.Quarantines) error {
 		if i > 0 {
 			fmt.Fprintln(p.stdout)
 		}
-		fmt.Fprintf(p.stdout, "%s: a state is held back since %s\n\n", clean(q.Source), admin.Ago(q.Since, all.At))
-		t := newTable(p.stdout)
-		t.row("  apps", fmt.Sprintf("%d now, %d then", q.AppsBefore, q.AppsAfter), fmt.Sprintf("%d missing without explanation", q.MissingApps))
-		t.row("  tasks", fmt.Sprintf("%d now, %d then", q.TasksBefore, q.TasksAfter), fmt.Sprintf("%d missing without explanation", q.MissingTasks))
-		t.row("  confirmed", fmt.Sprintf("by %d of %s", q.Reads, plural(q.Needed, "read")), "over "+admin.Span(q.SpanSeconds)+" at least: then it passes by itself")
-		if err := t.flush(); err != nil {
-			return err
-		}
+		fmt.Fprintf(p.stdout, "%s: a state is held back since %s\n", clean(q.Source), admin.Ago(q.Since, all.At))
+		p.printLines(q.Lines[:min(len(q.Lines), previewLines)], q.LineCount, "\nwould change:\n")
 		if q.MissingApps > 0 {
 			text := joined(q.Missing...)
 			if more := q.MissingApps - len(q.Missing); more > 0 {
@@ -93,7 +87,14 @@ func (p *program) printQuarantines(all admin.Quarantines) error {
 			}
 			fmt.Fprintf(p.stdout, "\nmissing: %s\n", clean(text))
 		}
-		p.printLines(q.Lines[:min(len(q.Lines), previewLines)], q.LineCount, "\nwould change:\n")
+		fmt.Fprintln(p.stdout) // what is decided by stands above the question, which the lines may push out of sight
+		t := newTable(p.stdout)
+		t.row("  apps", fmt.Sprintf("%d now, %d then", q.AppsBefore, q.AppsAfter), fmt.Sprintf("%d missing without explanation", q.MissingApps))
+		t.row("  tasks", fmt.Sprintf("%d now, %d then", q.TasksBefore, q.TasksAfter), fmt.Sprintf("%d missing without explanation", q.MissingTasks))
+		t.row("  confirmed", fmt.Sprintf("by %d of %s", q.Reads, plural(q.Needed, "read")), "over "+admin.Span(q.SpanSeconds)+" at least: then it passes by itself")
+		if err := t.flush(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
