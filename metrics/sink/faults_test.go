@@ -74,7 +74,7 @@ type load struct {
 func startLoad(t *testing.T) *load {
 	t.Helper()
 	l := &load{aggregator: metrics.NewAggregator(metrics.AggregatorConfig{Node: "n"}), stop: make(chan struct{})}
-	l.batch = &metrics.Batch{Records: make([]metrics.Record, 64)}
+	l.batch = &metrics.Batch{Records: make([]metrics.Record, 16)}
 	l.stopped.Go(func() {
 		for seq := 0; ; {
 			select {
@@ -92,7 +92,7 @@ func startLoad(t *testing.T) *load {
 			}
 			l.aggregator.Consume(l.batch)
 			l.fed += uint64(len(l.batch.Records))
-			time.Sleep(time.Millisecond)
+			time.Sleep(2 * time.Millisecond)
 		}
 	})
 	return l
@@ -306,7 +306,7 @@ func TestLongOutageIsBounded(t *testing.T) {
 				for _, f := range frames {
 					encoded += f.points
 				}
-				const rounds = 100
+				const rounds = 40
 				var most int
 				for range rounds {
 					o.push(iv)

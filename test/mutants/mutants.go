@@ -230,4 +230,34 @@ var mutants = []mutant{
 		"s.Deployment, s.Endpoints = r.live.Deployment, r.endpoints()", "s.Deployment, s.Endpoints = r.live.Deployment, r.frozen.Endpoints",
 		[]string{". Hold"},
 	},
+	{
+		"sinks: the bound of the queue", "metrics/sink/queue.go",
+		"for q.bytes > q.limit && cut", "for false && cut",
+		[]string{"metrics/sink Oldest|Long"},
+	},
+	{
+		"sinks: what is dropped is counted", "metrics/sink/queue.go",
+		"dropped += q.frames[cut].points", "dropped += 0",
+		[]string{"metrics/sink Oldest|Long"},
+	},
+	{
+		"sinks: each step has a deadline", "metrics/sink/wire.go",
+		"g.SetDeadline(time.Now().Add(g.patience))", "g.SetDeadline(time.Time{})",
+		[]string{"metrics/sink Outages"},
+	},
+	{
+		"sinks: the server's closing says that it has read everything", "metrics/sink/graphite.go",
+		"io.LimitReader(conn.Conn, 1<<16)", "io.LimitReader(conn.Conn, 0)",
+		[]string{"metrics/sink Outages|Hostile"},
+	},
+	{
+		"sinks: datagrams that nobody listens to are sent again", "metrics/sink/wire.go",
+		"if number != 0 {", "if false {",
+		[]string{"metrics/sink StatsDOutages"},
+	},
+	{
+		"sinks: an earlier run's last interval is not replaced", "metrics/sink/pusher.go",
+		"Add(2 * every)", "Add(every)",
+		[]string{"metrics/sink Intervals"},
+	},
 }
