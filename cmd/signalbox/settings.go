@@ -366,8 +366,9 @@ func (s *settings) validate() error {
 			wrong(f.flag, "%q is not an absolute path", f.path)
 		}
 	}
-	if _, err := s.sinkTargets("node"); err != nil {
-		wrong("sink", "%w", err)
+	_, err := s.sinkTargets("node")
+	for _, one := range lines(err) {
+		wrong("sink", "%s", one)
 	}
 	if len(s.Admin) == 0 {
 		wrong("admin", "no address is given")

@@ -36,6 +36,22 @@ func TestWrongSinks(t *testing.T) {
 	f("kafka://h", "there are graphite, riemann, statsd")
 }
 
+// All that is wrong is said, each on a line of its own.
+func TestSeveralWrongSinks(t *testing.T) {
+	s := defaults()
+	s.Sinks = []string{"statsd://a?mtu=1&tags=x", "kafka://h"}
+	want := []string{
+		"--sink: statsd://a:8125: option tags: want one of: none, datadog", "--sink: statsd://a:8125: option mtu: want a number from 256 to 65507",
+		`--sink: "kafka" is no kind of sink; there are graphite, riemann, statsd`,
+	}
+	got := lines(s.validate())
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+}
+
 // Every variable may name several sinks.
 func TestSinksOfAVariable(t *testing.T) {
 	s := defaults()

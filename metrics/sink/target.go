@@ -97,8 +97,11 @@ func Parse(text string, in Context) (*Target, error) {
 	t := &Target{Name: o.text("name", u.Scheme+"://"+at.text), limit: o.number("queue", mostQueue, 1, 1024) << 20, backoff: min(mostBackoff, 3*in.Interval)}
 	t.phase = phase(in, t.Name)
 	t.protocol = k.make(at, o)
-	if err := o.check(); err != nil {
-		return nil, fmt.Errorf("%s: %w", t.Name, err)
+	if errs := o.check(); len(errs) > 0 {
+		for i, err := range errs {
+			errs[i] = fmt.Errorf("%s: %w", t.Name, err)
+		}
+		return nil, errors.Join(errs...)
 	}
 	return t, nil
 }
@@ -241,7 +244,7 @@ func (o *options) detail(times ...string) (detail, string) {
 }
 
 // check returns all that is wrong.
-func (o *options) check() error {
+func (o *options) check() []error {
 	var strays []string
 	for key := range o.values {
 		if !slices.Contains(o.known, key) {
@@ -253,5 +256,5 @@ func (o *options) check() error {
 	for _, key := range strays {
 		o.errs = append(o.errs, fmt.Errorf("%q is no option of it; there are %s", key, strings.Join(o.known, ", ")))
 	}
-	return errors.Join(o.errs...)
+	return o.errs
 }
