@@ -56,6 +56,16 @@ var mutants = []mutant{
 		[]string{controlTests + " State|Remember|Recover|Torn|Crash"},
 	},
 	{
+		"a drain of what is left behind", "haproxy/control/loop.go",
+		"	a.drains.leave(a.earlier, c, time.Now())\n", "",
+		[]string{controlTests + " WhatIsBegun"},
+	},
+	{
+		"what moved goes on", "haproxy/control/drains.go",
+		"!known.over && !known.serves() && now", "!known.over && now",
+		[]string{controlTests + " WhatIsBegun"},
+	},
+	{
 		"compare with what runs", "haproxy/control/loop.go",
 		"plan := a.cfg.Diff(a.running, a.effective)", "plan := a.cfg.Diff(map[bool]*haproxy.Config{true: a.onDisk, false: a.running}[a.onDisk != nil], a.effective)",
 		[]string{controlTests + " Scaling|Audit|Restart|KilledBefore"},
