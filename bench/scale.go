@@ -226,7 +226,7 @@ func (g *rig) app(i int) map[string]any {
 	return map[string]any{
 		"id": id(i), "cmd": "true", "instances": g.tasks, "cpus": 0.01, "mem": 1,
 		"labels":          map[string]string{"signalbox.host": host(i)},
-		"portDefinitions": []map[string]any{{"port": 0, "protocol": "tcp", "name": "http"}},
+		"portDefinitions": []map[string]any{{"port": 20_000 + i, "protocol": "tcp", "name": "http"}}, // Marathon itself has 10,000 to give
 	}
 }
 
