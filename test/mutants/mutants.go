@@ -8,10 +8,7 @@ type mutant struct {
 	tests         []string // packages, each perhaps with a pattern of its tests that matter, after a space
 }
 
-const (
-	controlTests = "haproxy/control"
-	machineTests = "test/machine"
-)
+const controlTests = "haproxy/control"
 
 // mutants are the safeguards, each as it is taken away.
 var mutants = []mutant{
@@ -78,7 +75,7 @@ var mutants = []mutant{
 	{
 		"the audit's look at free slots", "haproxy/control/readback.go",
 		"anyAddr := s.Admin == haproxy.Maint && !s.Addr.IsValid()", "anyAddr := s.Admin == haproxy.Maint",
-		[]string{machineTests + " Regressions"},
+		[]string{controlTests + " TheAuditLooks"},
 	},
 	{
 		"memory of rejected configurations", "haproxy/control/check.go",
