@@ -226,8 +226,10 @@ func (s *Supervisor) forward(r io.Reader) {
 }
 
 // severity returns the level of a line that HAProxy wrote. What follows from our own orders is for debugging, and so is the end of
-// a worker by SIGTERM; a backend without a server may be an app that is just starting.
+// a worker by SIGTERM; a backend without a server may be an app that is just starting. A thread of 2.6 that has once added a server
+// begins every later line with "CLI : ".
 func severity(line string) logrus.Level {
+	line = strings.Replace(line, ") : CLI : ", ") : ", 1)
 	switch {
 	case strings.Contains(line, "has no server available"):
 		return logrus.WarnLevel

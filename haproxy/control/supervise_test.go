@@ -100,6 +100,7 @@ func TestSeverityOfHAProxysLines(t *testing.T) {
 		"[ALERT]    (7) : Current worker (9) exited with code 139 (Segmentation fault)":                              logrus.ErrorLevel,
 		"[ALERT]    (7) : Starting frontend http: cannot bind socket (Address already in use) [0.0.0.0:80]":          logrus.ErrorLevel,
 		"[WARNING]  (7) : Server shop:0/s1 is UP, changed from CLI. 1 active and 0 backup servers online.":           logrus.DebugLevel,
+		"[WARNING]  (7) : CLI : Server shop:0/s1 is UP/READY (leaving forced maintenance).":                          logrus.DebugLevel,
 		"[WARNING]  (7) : Server shop:0/s1 is DOWN, reason: Layer4 connection problem, info: \"Connection refused\"": logrus.WarnLevel,
 		"[WARNING]  (7) : Proxy http stopped (cumulated conns: FE: 0, BE: 0).":                                       logrus.DebugLevel,
 		"[WARNING]  (7) : config : missing timeouts for backend 'x'.":                                                logrus.WarnLevel,
