@@ -274,7 +274,7 @@ func (b dayBench) run(ctx context.Context) (r dayResults, err error) {
 	return r, nil
 }
 
-// pass lets the day pass. The first third of the apps are never removed: those are asked meanwhile.
+// pass lets the day pass, in which as many apps leave as come. The first third of the apps are never removed: those are asked meanwhile.
 func (b dayBench) pass(ctx context.Context, g *rig, random *rand.Rand, size map[int]int, log *eventLog) (map[string][]time.Duration, map[string]int, error) {
 	effects, events, next := map[string][]time.Duration{}, map[string]int{}, b.apps
 	for i := range b.events {
@@ -302,7 +302,7 @@ func (b dayBench) pass(ctx context.Context, g *rig, random *rand.Rand, size map[
 			kind = "deploy"
 			log.note(n, fmt.Sprintf("deploy of %d", size[n]))
 			err = g.put(ctx, "/v2/apps/"+id(n)+"?force=true", ordinary(n, size[n], i+1))
-		case dice < 93 || n < b.apps/3:
+		case len(size) <= b.apps:
 			kind, n = "new app", next
 			next++
 			size[n] = 1 + random.IntN(10)
@@ -314,7 +314,7 @@ func (b dayBench) pass(ctx context.Context, g *rig, random *rand.Rand, size map[
 				took = at.Sub(start)
 			}
 		default:
-			kind = "remove app"
+			kind, n = "remove app", alive[b.apps/3+random.IntN(len(alive)-b.apps/3)]
 			delete(size, n)
 			err = g.remove(ctx, n)
 		}

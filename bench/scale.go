@@ -261,18 +261,29 @@ func (g *rig) load(ctx context.Context, n int) error {
 	}
 }
 
+// put waits while Marathon has as many deployments under way as it takes.
 func (g *rig) put(ctx context.Context, path string, body any) error {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, g.cluster.URL()+path, bytes.NewReader(text))
-	if err != nil {
-		return err
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPut, g.cluster.URL()+path, bytes.NewReader(text))
+		if err != nil {
+			return err
+		}
+		req.Header.Set("Content-Type", "application/json")
+		if err = g.do(req, nil); !errors.Is(err, errBusy) {
+			return err
+		}
+		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
 	}
-	req.Header.Set("Content-Type", "application/json")
-	return g.do(req, nil)
 }
+
+// errBusy says that Marathon takes no more deployments for now.
+var errBusy = errors.New("as many deployments as Marathon takes")
 
 func (g *rig) get(ctx context.Context, path string, to any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, g.cluster.URL()+path, nil)
@@ -292,6 +303,9 @@ func (g *rig) do(req *http.Request, to any) error {
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return err
+	}
+	if resp.StatusCode == http.StatusForbidden && bytes.Contains(body, []byte("running deployments")) {
+		return errBusy
 	}
 	if resp.StatusCode/100 != 2 {
 		return fmt.Errorf("%s %s: %s: %s", req.Method, req.URL.Path, resp.Status, body)

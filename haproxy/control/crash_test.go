@@ -188,7 +188,10 @@ func TestKilledAtEachStep(t *testing.T) {
 			t.Errorf("killed at step %d: in the end the files are not those of what runs: %v", n, err)
 		}
 		if lived {
-			t.Logf("%d steps were killed; the slowest next controller needed %s; %d requests", n, slowest.Round(time.Millisecond), requests)
+			mu.Lock()
+			asked := requests
+			mu.Unlock()
+			t.Logf("%d steps were killed; the slowest next controller needed %s; %d requests", n, slowest.Round(time.Millisecond), asked)
 			if n < 50 {
 				t.Errorf("only %d steps were killed", n)
 			}
