@@ -193,10 +193,10 @@ func TestCertificatesThatNeedAReload(t *testing.T) {
 	c := haproxy.Build(table(service("shop", task(t, "one"))), r.listed(), nil)
 	r.apply(c)
 
-	reloads := func(n uint64) {
+	reloads := func(n uint64, want haproxy.Reason) {
 		t.Helper()
 		r.until(fmt.Sprintf("reload %d", n), func() bool { return app.Status().Reloads == n })
-		if reason := app.Status().ReloadReason; reason != string(ReasonCertificate) {
+		if reason := app.Status().ReloadReason; reason != string(want) {
 			t.Errorf("reload %d for %q", n, reason)
 		}
 	}
@@ -208,7 +208,7 @@ func TestCertificatesThatNeedAReload(t *testing.T) {
 	put(t, r.source, "shop", long)
 	r.read()
 	r.until("the long chain is shown", func() bool { return r.serial("shop.local") == serialOf(t, long) })
-	reloads(2)
+	reloads(2, ReasonCertificate)
 
 	first := pemFor(t, "shop.local", time.Hour)
 	put(t, r.source, "first", first)
@@ -216,7 +216,7 @@ func TestCertificatesThatNeedAReload(t *testing.T) {
 	c = haproxy.Build(table(service("shop", task(t, "one"))), r.listed(), c)
 	r.apply(c)
 	r.until("the one that comes first is shown", func() bool { return r.serial("shop.local") == serialOf(t, first) })
-	reloads(3)
+	reloads(3, haproxy.CertificatesChanged)
 }
 
 // Certificates, and the names that lead to them, come, change and go while requests and connections go on: no handshake is shown

@@ -14,6 +14,10 @@ import (
 // errCertificate says that HAProxy did not take a certificate, or its line of the list.
 var errCertificate = errors.New("HAProxy did not take the certificate")
 
+// errOrder says that of several certificates for a name another one would come first than in the file: HAProxy puts a line that it is
+// told of, and a certificate that is renewed, behind the others.
+var errOrder = errors.New("which certificate comes first can only be said in the file")
+
 // maxPayload is the longest command with a payload: HAProxy reads it into one buffer of 16 KiB, with room for what it adds. Of more 2.6
 // keeps a part and says nothing.
 const maxPayload = 15 << 10

@@ -26,7 +26,7 @@ type knownCertificates struct {
 // first, and a try that failed is not repeated at once, nor what HAProxy refused before the reload.
 func (a *Applier) renewDue(now time.Time) bool {
 	c := a.cfg.Certificates
-	if c == nil || a.running == nil || slices.Contains(a.forced, ReasonCertificate) || a.shapeMoved {
+	if c == nil || a.running == nil || slices.Contains(a.forced, ReasonCertificate) || slices.Contains(a.forced, haproxy.CertificatesChanged) || a.shapeMoved {
 		return false
 	}
 	if a.certFor != nil && a.certFor != a.running && !a.running.SameCertificates(a.certFor) {
@@ -94,14 +94,18 @@ func (j *renewal) run(ctx context.Context, config *haproxy.Config, pairs []heldC
 		}
 		j.differs("certificate", path+" was being changed by somebody else")
 	}
+	entries, err := j.entries(ctx)
+	if err != nil {
+		return err
+	}
 	for _, p := range pairs {
 		path := filepath.Join(j.dir, haproxy.CertificateFile(p.Name))
-		if err := j.certificate(ctx, p, path, slices.Contains(held, path)); err != nil {
+		if err := j.certificate(ctx, p, path, slices.Contains(held, path), entries); err != nil {
 			return err
 		}
 		held = slices.DeleteFunc(held, func(h string) bool { return h == path })
 	}
-	if err := j.lines(ctx, config.CertificateLines()); err != nil {
+	if err := j.lines(ctx, config.CertificateLines(), entries); err != nil {
 		return err
 	}
 	for _, path := range held {
@@ -115,8 +119,8 @@ func (j *renewal) run(ctx context.Context, config *haproxy.Config, pairs []heldC
 	return nil
 }
 
-// certificate makes sure that the worker has one certificate.
-func (j *renewal) certificate(ctx context.Context, p heldCertificate, path string, held bool) error {
+// certificate makes sure that the worker has one certificate. entries are its list.
+func (j *renewal) certificate(ctx context.Context, p heldCertificate, path string, held bool, entries []CertificateEntry) error {
 	was := j.known.versions[p.Name]
 	if !held {
 		if was != 0 {
@@ -134,6 +138,9 @@ func (j *renewal) certificate(ctx context.Context, p heldCertificate, path strin
 		if was == p.version {
 			j.differs("certificate", p.Name+" is another one: "+has+" instead of "+p.Fingerprint)
 		}
+		if comesFirst(path, entries) { // HAProxy would ask it last from now on
+			return fmt.Errorf("%w: %s is new, and comes first for a name that has several", errOrder, p.Name)
+		}
 		if err := j.rt.SetCertificate(ctx, path, p.PEM); err != nil {
 			return err
 		}
@@ -149,12 +156,9 @@ func (j *renewal) certificate(ctx context.Context, p heldCertificate, path strin
 	return nil
 }
 
-// lines brings the list of certificates to what it should be. What is new comes first: no name is without a certificate meanwhile.
-func (j *renewal) lines(ctx context.Context, want []haproxy.CertificateLine) error {
-	entries, err := j.entries(ctx)
-	if err != nil {
-		return err
-	}
+// lines brings the list of certificates from entries to what it should be. What is new comes first: no name is without a certificate
+// meanwhile.
+func (j *renewal) lines(ctx context.Context, want []haproxy.CertificateLine, entries []CertificateEntry) error {
 	texts := make([]string, len(want))
 	for i, l := range want {
 		texts[i] = l.String()
@@ -176,7 +180,7 @@ func (j *renewal) lines(ctx context.Context, want []haproxy.CertificateLine) err
 		final = append(final, l.String())
 	}
 	if !sameOrder(final, texts) {
-		return fmt.Errorf("%w: a name has several, and which one comes first can only be said in the file", errCertificate)
+		return fmt.Errorf("%w: a name has several", errOrder)
 	}
 	for _, l := range lacks {
 		if err := j.rt.AddCertificateLine(ctx, j.list, l); err != nil {
@@ -233,16 +237,16 @@ func sameOrder(a, b []string) bool {
 func shared(lines []string) []string {
 	count := map[string]int{}
 	for _, l := range lines {
-		for _, name := range strings.Fields(l)[1:] {
+		for _, name := range namesOf(l) {
 			count[name]++
 		}
 	}
 	var out []string
 	for _, l := range lines {
-		f := strings.Fields(l)
-		for _, name := range f[1:] {
+		file, _, _ := strings.Cut(l, " ")
+		for _, name := range namesOf(l) {
 			if count[name] > 1 {
-				out = append(out, name+" "+f[0])
+				out = append(out, name+" "+file)
 			}
 		}
 	}
@@ -252,6 +256,27 @@ func shared(lines []string) []string {
 		return strings.Compare(x, y)
 	})
 	return out
+}
+
+// namesOf returns the names that a line of the list leads to its certificate.
+func namesOf(line string) []string {
+	return slices.DeleteFunc(strings.Fields(line)[1:], func(name string) bool { return strings.HasPrefix(name, "!") })
+}
+
+// comesFirst reports whether the certificate of the file at path stands before another one for a name.
+func comesFirst(path string, entries []CertificateEntry) bool {
+	its := map[string]bool{}
+	for _, e := range entries {
+		for _, name := range namesOf(e.Text) {
+			switch {
+			case e.File == path:
+				its[name] = true
+			case its[name]:
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // renewed takes in what became of the certificates. What HAProxy did not take over its socket it takes from the files.
@@ -279,6 +304,9 @@ func (a *Applier) renewed(r jobResult) {
 	switch {
 	case r.err == nil:
 		a.certs, a.certChanges = r.certs, r.changes
+	case errors.Is(r.err, errOrder):
+		a.log.WithError(r.err).Info("the certificates come with a reload")
+		a.force(haproxy.CertificatesChanged)
 	case errors.As(r.err, &unexpected), errors.Is(r.err, errCertificate):
 		a.log.WithError(r.err).Warn("the certificates come with a reload")
 		a.force(ReasonCertificate)
