@@ -433,7 +433,7 @@ func (g *rig) scaled(ctx context.Context, i, to int) (began, at time.Time, err e
 		known[t.ID] = true
 	}
 	began = time.Now()
-	if err := g.put(ctx, "/v2/apps/"+id(i), map[string]any{"instances": to}); err != nil {
+	if err := g.put(ctx, "/v2/apps/"+id(i)+"?force=true", map[string]any{"instances": to}); err != nil {
 		return began, at, err
 	}
 	at, err = g.answer(ctx, host(i), answerIn, func(task string) bool { return !known[task] })

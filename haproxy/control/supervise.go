@@ -237,6 +237,8 @@ func severity(line string) logrus.Level {
 		return logrus.DebugLevel
 	case strings.HasPrefix(line, "[ALERT]"), strings.HasPrefix(line, "[EMERG]"):
 		return logrus.ErrorLevel
+	case strings.Contains(line, ") : Server ") && strings.Contains(line, " is UP, reason: "):
+		return logrus.InfoLevel
 	case strings.Contains(line, ") : Server ") && strings.Contains(line, "reason: "):
 		return logrus.WarnLevel // the verdict of a check
 	case strings.HasPrefix(line, "[WARNING]") && !strings.Contains(line, ") : Server ") && !strings.Contains(line, ") : Proxy ") && !strings.Contains(line, "Exiting"):

@@ -102,6 +102,7 @@ func TestSeverityOfHAProxysLines(t *testing.T) {
 		"[WARNING]  (7) : Server shop:0/s1 is UP, changed from CLI. 1 active and 0 backup servers online.":           logrus.DebugLevel,
 		"[WARNING]  (7) : CLI : Server shop:0/s1 is UP/READY (leaving forced maintenance).":                          logrus.DebugLevel,
 		"[WARNING]  (7) : Server shop:0/s1 is DOWN, reason: Layer4 connection problem, info: \"Connection refused\"": logrus.WarnLevel,
+		"[WARNING]  (7) : CLI : Server shop:0/s1 is UP, reason: Layer7 check passed, code: 200.":                     logrus.InfoLevel,
 		"[WARNING]  (7) : Proxy http stopped (cumulated conns: FE: 0, BE: 0).":                                       logrus.DebugLevel,
 		"[WARNING]  (7) : config : missing timeouts for backend 'x'.":                                                logrus.WarnLevel,
 		"[NOTICE]   (7) : New worker (9) forked":                                                                     logrus.DebugLevel,
