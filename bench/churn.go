@@ -415,8 +415,9 @@ func (w *world) churn(ctx context.Context, l *load) error {
 	return all.Wait()
 }
 
-// watch notes the most of what grows, and says how far it is.
+// watch notes the most of what grows, says how far it is, and what has failed as soon as it has.
 func (w *world) watch(ctx context.Context, l *load, r *churnResult) error {
+	said := [3]int{}
 	for n := 1; sleep(ctx, time.Second) == nil; n++ {
 		h, err := w.admin.Health(ctx)
 		switch {
@@ -429,6 +430,12 @@ func (w *world) watch(ctx context.Context, l *load, r *churnResult) error {
 		r.HAProxyRSS = max(r.HAProxyRSS, haproxyUsage(w.controller.Process.Pid).RSS)
 		if u, err := usageOf(w.controller.Process.Pid); err == nil {
 			r.ControllerRSS = max(r.ControllerRSS, u.RSS)
+		}
+		for i, failures := range [...][]loadgen.Failure{l.fresh.Report().Failures, l.kept.Report().Failures, l.sockets.Report().Failures} {
+			for _, f := range failures[said[i]:] {
+				fmt.Fprintln(w.progress, "churn:", f)
+			}
+			said[i] = len(failures)
 		}
 		if n%10 == 0 {
 			fmt.Fprintf(w.progress, "churn: after %ds %d changes, %d deployments, %d reloads, %d old workers: %d of %d requests and %d web sockets failed\n",
