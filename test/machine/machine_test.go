@@ -71,6 +71,7 @@ func (m *machine) settle() {
 func (m *machine) check() {
 	m.t.Helper()
 	m.n++
+	m.late = m.late || m.failing // each further try has HAProxy pause what it listens on, until it finds that it can't load it
 	diff := ""
 	var err error
 	compare := func(loose bool) bool {
@@ -78,7 +79,7 @@ func (m *machine) check() {
 		return diff == "" || err != nil
 	}
 	ok := compare(m.cert)
-	if !ok && m.late || m.cert {
+	if err == nil && (!ok && m.late || m.cert) {
 		ok = wait(func() bool { return compare(false) })
 	}
 	if err != nil {

@@ -78,6 +78,15 @@ func TestRegressions(t *testing.T) {
 			m.mend(shop)
 			m.check()
 		},
+		// HAProxy puts a certificate that is renewed behind the others of its name.
+		"the first of two certificates for a name is renewed": func(m *machine) {
+			for _, name := range []string{"two", "one", "one", "two"} {
+				m.certificate(name, "a.test")
+				for range 6 { // until each question has been asked
+					m.check()
+				}
+			}
+		},
 		// The timeouts in the map were those of the rejected definition.
 		"an app with settings in maps is spoiled": func(m *machine) {
 			shop := m.apps.apps["shop"]

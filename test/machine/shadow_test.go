@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -26,7 +25,8 @@ type shadow struct {
 	dir, addr string
 	files     [sha256.Size]byte // what it has loaded, and was told
 	proc      *exec.Cmd
-	said      bytes.Buffer
+	ended     chan struct{} // closed once proc has
+	said      bytes.Buffer  // to be read then
 	rt        *control.Runtime
 }
 
@@ -49,7 +49,7 @@ func (s *shadow) end() {
 	}
 	s.rt.Close()
 	_ = s.proc.Process.Kill()
-	_ = s.proc.Wait()
+	<-s.ended
 	s.proc = nil
 }
 
@@ -75,20 +75,16 @@ func (s *shadow) load(table *signalbox.Table, from *haproxy.Options, prev *hapro
 		return err
 	}
 	files := append([]haproxy.File{{Name: "haproxy.cfg", Data: made.Config}}, made.Maps...)
-	certificates, err := filepath.Glob(filepath.Join(realDir, haproxy.CertificateFile("*")))
-	if err != nil {
-		return err
+	names := []string{haproxy.DefaultCertificate}
+	for _, c := range o.Certificates {
+		names = append(names, c.Name)
 	}
-	for _, path := range certificates {
-		name, _ := haproxy.CertificateIn(filepath.Base(path))
-		source := path
-		if name != haproxy.DefaultCertificate {
-			source = filepath.Join(realDir, "certificates", name+".pem")
+	for _, name := range names { // as the operator has them: what the controller has made of it may come later
+		source := filepath.Join(realDir, "certificates", name+".pem")
+		if name == haproxy.DefaultCertificate {
+			source = filepath.Join(realDir, haproxy.CertificateFile(name))
 		}
 		data, err := os.ReadFile(source)
-		if errors.Is(err, os.ErrNotExist) {
-			continue // the operator has removed it
-		}
 		if err != nil {
 			return err
 		}
@@ -135,16 +131,30 @@ func (s *shadow) start(orders []string) error {
 	if err := s.proc.Start(); err != nil {
 		return err
 	}
+	proc, ended := s.proc, make(chan struct{})
+	s.ended = ended
+	go func() {
+		_ = proc.Wait()
+		close(ended)
+	}()
 	s.rt = control.NewRuntime(filepath.Join(s.dir, "stats.sock"))
-	if !wait(func() bool {
+	answers, over := false, false
+	wait(func() bool {
 		info, err := s.rt.Connect(context.Background())
-		return err == nil && info.PID == s.proc.Process.Pid
-	}) {
+		answers = err == nil && info.PID == proc.Process.Pid
+		select {
+		case <-ended:
+			over = true
+		default:
+		}
+		return answers || over
+	})
+	if !answers {
 		s.end()
 		return fmt.Errorf("the shadow does not answer: %s", s.said.String())
 	}
-	answers, err := s.rt.Do(context.Background(), orders...)
-	if said := strings.Join(answers, ""); err == nil && said != "" {
+	replies, err := s.rt.Do(context.Background(), orders...)
+	if said := strings.Join(replies, ""); err == nil && said != "" {
 		err = fmt.Errorf("the shadow answers %q to its orders", said)
 	}
 	return err
