@@ -11,7 +11,8 @@ type Status struct {
 	Sources []SourceStatus
 	HAProxy HAProxyStatus
 	Log     LogStatus
-	Sinks   []SinkStatus // in the order of the settings
+	Sinks   []SinkStatus  // in the order of the settings
+	StatsD  *StatsDStatus // nil: it is not taken
 
 	Table    *Table
 	Problems []Problem // of the table and of its application, sorted
@@ -89,6 +90,19 @@ type SinkStatus struct {
 	Dropped  uint64    // points that did not
 	Waiting  int       // points
 	LastSent time.Time // when something arrived last
+}
+
+// StatsDStatus is the state of what takes StatsD from the services of this machine. What services send too much, or wrongly, is told by
+// its numbers and leaves its level as it is.
+type StatsDStatus struct {
+	Level     Level
+	Detail    string
+	Addresses []string
+	Samples   uint64 // values that arrived
+	Bad       uint64 // lines and values that were not taken
+	Overflow  uint64 // values that were not taken because there were too many series
+	Lost      uint64 // datagrams that the kernel dropped
+	Series    int
 }
 
 // LogEntry is one entry of the program's own log.

@@ -38,6 +38,7 @@ type Health struct {
 	HAProxy  HAProxy       `json:"haproxy"`
 	Log      Log           `json:"log"`
 	Sinks    []Sink        `json:"sinks"`
+	StatsD   *StatsD       `json:"statsd,omitempty"` // absent: StatsD is not taken
 	Held     Held          `json:"held"`
 	Problems []Problem     `json:"problems"`
 	Logs     []LogEntry    `json:"logs"`    // the last 10, newest first
@@ -99,6 +100,18 @@ type Sink struct {
 	LastSent time.Time       `json:"lastSent,omitzero"`
 }
 
+// StatsD is the state of what takes StatsD from the services of this machine.
+type StatsD struct {
+	Status    signalbox.Level `json:"status"`
+	Detail    string          `json:"detail,omitempty"`
+	Addresses []string        `json:"addresses"`
+	Samples   uint64          `json:"samples"`
+	Bad       uint64          `json:"bad"`
+	Overflow  uint64          `json:"overflow"`
+	Lost      uint64          `json:"lost"` // datagrams
+	Series    int             `json:"series"`
+}
+
 // Held is what operators hold. It degrades health once it keeps something back: until then the hold is as good as none.
 type Held struct {
 	Status  signalbox.Level  `json:"status"`
@@ -156,6 +169,9 @@ func Verdict(s signalbox.Status) signalbox.Level {
 			degraded++
 		}
 	}
+	if s.StatsD != nil && s.StatsD.Level != signalbox.OK {
+		degraded++
+	}
 	switch {
 	case s.HAProxy.Level == signalbox.Failing, failing > 0 && failing == len(s.Sources):
 		return signalbox.Failing
@@ -212,6 +228,11 @@ func HealthOf(s signalbox.Status) Health {
 		h.Sinks = append(h.Sinks, Sink{
 			Name: sink.Name, Status: sink.Level, Detail: sink.Detail, Sent: sink.Sent, Dropped: sink.Dropped, Waiting: sink.Waiting, LastSent: sink.LastSent,
 		})
+	}
+	if d := s.StatsD; d != nil {
+		h.StatsD = &StatsD{
+			Status: d.Level, Detail: d.Detail, Addresses: d.Addresses, Samples: d.Samples, Bad: d.Bad, Overflow: d.Overflow, Lost: d.Lost, Series: d.Series,
+		}
 	}
 	for _, e := range s.Logs {
 		h.Logs = append(h.Logs, LogEntry(e))

@@ -24,6 +24,7 @@ import (
 	"signalbox/haproxy/control"
 	"signalbox/metrics"
 	"signalbox/metrics/sink"
+	"signalbox/metrics/statsd"
 	"signalbox/templates"
 )
 
@@ -57,6 +58,7 @@ type controller struct {
 	aggregator   *metrics.Aggregator
 	receiver     *metrics.Receiver
 	sinks        *sink.Pusher
+	statsd       *statsd.Receiver
 	oldWorkers   *control.OldWorkers
 	feed         *control.LogFeed
 	admin        *admin.Server
@@ -263,13 +265,13 @@ func (c *controller) answer(source prometheus.Collector) error {
 	}
 	for _, m := range []prometheus.Collector{
 		c.watcher, source, c.applier, c.certificates, c.receiver, c.latency, c.rotation, c.journal, newProblemCollector(c.allProblems), c.admin,
-		c.register, c.holding, c.sinks,
+		c.register, c.holding, c.sinks, c.statsd,
 	} {
 		registry.MustRegister(m)
 		own.MustRegister(m)
 	}
 	registry.MustRegister(
-		c.aggregator, buildInfo(), newHostCollector(s.StateDir),
+		c.aggregator, c.statsd.Series(), buildInfo(), newHostCollector(s.StateDir),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return nil
@@ -289,6 +291,11 @@ func groupID(name string) (int, error) {
 
 // close releases what newController opened.
 func (c *controller) close() {
+	if c.statsd != nil {
+		if err := c.statsd.Close(); err != nil {
+			c.journal.WithError(err).Warn("closing the sockets of StatsD")
+		}
+	}
 	if c.admin != nil {
 		if err := c.admin.Close(); err != nil {
 			c.journal.WithError(err).Warn("closing the admin listener")

@@ -129,6 +129,8 @@ in ` + "`app` and `path` `{x}` stands for one part, and `*` at the end for any r
 
 ` + "```sh\nSIGNALBOX_METRIC_slow_checkout='app=/shop/* path=/checkout/* method=POST,PUT status=2xx latency>500ms'\n```" + `
 
+Services report figures of their own by StatsD, which stand beside these under their own names: [statsd.md](statsd.md).
+
 Beside these there are the Go runtime's and the process' own, ` + "`go_…` and `process_…`" + `.
 
 | name | type | labels | what it counts |

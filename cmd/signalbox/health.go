@@ -98,6 +98,10 @@ func (p *program) printHealth(h admin.Health) error {
 		t.row("sink "+sink.Name, string(sink.Status), sentence(sink.Detail, fmt.Sprintf("%d points sent", sink.Sent),
 			fmt.Sprintf("%d waiting", sink.Waiting), fmt.Sprintf("%d dropped", sink.Dropped), "last sent "+admin.Ago(sink.LastSent, h.At)))
 	}
+	if d := h.StatsD; d != nil {
+		t.row("statsd", string(d.Status), sentence(d.Detail, "at "+strings.Join(d.Addresses, ", "), fmt.Sprintf("%d values, %d series", d.Samples, d.Series),
+			fmt.Sprintf("%d not taken", d.Bad), fmt.Sprintf("%d too many", d.Overflow), fmt.Sprintf("%d datagrams lost", d.Lost)))
+	}
 	if len(h.Held.Holds) > 0 {
 		parts := []string{h.Held.Detail}
 		for _, hold := range h.Held.Holds {

@@ -92,6 +92,9 @@ func newController(s *settings, j *journal, life lifetime) (*controller, error) 
 	if err := c.push(); err != nil { // → sinks
 		return nil, err
 	}
+	if err := c.takeStatsD(); err != nil { // services → StatsD
+		return nil, err
+	}
 	if err := c.answer(source); err != nil { // → /metrics, /health, verbs
 		return nil, err
 	}
@@ -143,6 +146,11 @@ func (c *controller) run(ctx context.Context) error {
 		pushed = stage(ctx, c.sinks.Run, "pushing to sinks")
 	}
 
+	taken := &part{}
+	if len(c.settings.StatsD) > 0 {
+		taken = stage(ctx, c.statsd.Run, "taking StatsD")
+	}
+
 	changes := make(chan *discovery.Change)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.watcher.Run(ctx, changes) })
@@ -154,14 +162,14 @@ func (c *controller) run(ctx context.Context) error {
 	g.Go(func() error { c.account(ctx); return nil })
 	g.Go(func() error { c.recent.run(ctx, sampleEvery); return nil })
 	g.Go(func() error { c.alive(ctx); return nil })
-	for _, p := range []*part{logs, process, kept, fed, written, pushed} {
+	for _, p := range []*part{logs, process, kept, fed, written, pushed, taken} {
 		g.Go(func() error { return p.guard(ctx) })
 	}
 	err = g.Wait()
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}
-	return errors.Join(err, written.end(), process.end(), fed.end(), kept.end(), logs.end(), pushed.end())
+	return errors.Join(err, written.end(), process.end(), fed.end(), kept.end(), logs.end(), pushed.end(), taken.end())
 }
 
 // storedWait is for how long a HAProxy that runs already goes on unchanged, before what an earlier run has stored is applied to it.

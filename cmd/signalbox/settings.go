@@ -18,6 +18,7 @@ import (
 	"signalbox/discovery/labels"
 	"signalbox/haproxy"
 	"signalbox/metrics"
+	"signalbox/metrics/statsd"
 )
 
 // settings is all that an operator chooses for run. Paths that are left empty follow from others: use the methods below.
@@ -83,6 +84,9 @@ type settings struct {
 
 	Sinks        []string // URLs
 	SinkInterval time.Duration
+
+	StatsD        []string // addresses
+	StatsDMapping string   // path
 
 	StateDir         string
 	Admin            []string
@@ -198,6 +202,8 @@ var settingTable = []setting{
 
 	{"Metrics", "sink", "`URLs` that figures are pushed to, as in statsd://host:8125?tags=datadog, graphite://host:2003, riemann://host:5555: docs/sinks.md", func(s *settings) pflag.Value { return listOf(&s.Sinks) }},
 	{"Metrics", "sink-interval", "`time` between two pushes", func(s *settings) pflag.Value { return durationOf(&s.SinkInterval, time.Second, time.Hour) }},
+	{"Metrics", "statsd", "`addresses` at which StatsD is taken from this machine's services, as in 127.0.0.1:8125 or unix:/run/statsd/statsd.sock; empty: none: docs/statsd.md", func(s *settings) pflag.Value { return listOf(&s.StatsD) }},
+	{"Metrics", "statsd-mapping", "`file` that gives what services send by StatsD names and labels, as statsd_exporter reads it; empty: names stay, tags are labels", func(s *settings) pflag.Value { return textOf(&s.StatsDMapping) }},
 
 	{"Program", "state-dir", "`directory` of what must survive a restart", func(s *settings) pflag.Value { return textOf(&s.StateDir) }},
 	{"Program", "admin", "`addresses` of the admin listener: unix:/path or loopback address and port", func(s *settings) pflag.Value { return listOf(&s.Admin) }},
@@ -369,6 +375,12 @@ func (s *settings) validate() error {
 	_, err := s.sinkTargets("node")
 	for _, one := range lines(err) {
 		wrong("sink", "%s", one)
+	}
+	if _, err := statsd.ParseAddresses(s.StatsD); err != nil {
+		wrong("statsd", "%w", err)
+	}
+	if s.StatsDMapping != "" && len(s.StatsD) == 0 {
+		wrong("statsd-mapping", "goes together with --statsd, which is missing")
 	}
 	if len(s.Admin) == 0 {
 		wrong("admin", "no address is given")

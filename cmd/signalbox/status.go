@@ -21,7 +21,7 @@ import (
 func (c *controller) status() signalbox.Status {
 	s := signalbox.Status{
 		Version: version(), Started: c.started, At: time.Now(),
-		Sources: c.watcher.Status(), HAProxy: c.haproxyStatus(), Log: c.logStatus(), Sinks: c.sinkStatus(),
+		Sources: c.watcher.Status(), HAProxy: c.haproxyStatus(), Log: c.logStatus(), Sinks: c.sinkStatus(), StatsD: c.statsdStatus(),
 		Table: c.table(), Problems: c.allProblems(), Logs: c.journal.recent(), Metrics: c.recent.points(),
 		LastHits: map[signalbox.ServiceID]time.Time{},
 	}

@@ -30,6 +30,7 @@ var may = map[string][]string{
 	"signalbox/templates":          {},
 	"signalbox/metrics":            {},
 	"signalbox/metrics/sink":       {"signalbox/metrics"},
+	"signalbox/metrics/statsd":     {},
 	"signalbox/admin":              {"signalbox", "signalbox/metrics", "signalbox/templates"},
 	"signalbox/devcluster":         {"signalbox/devcluster/agent"},
 	"signalbox/devcluster/agent":   {},
