@@ -57,6 +57,9 @@ func sample() signalbox.Status {
 			Name: "graphite://g:2003", Level: signalbox.Degraded, Detail: "it has taken nothing for 1m0s: connect: refused", Sent: 120, Dropped: 7, Waiting: 40,
 			LastSent: noon.Add(-time.Minute),
 		}},
+		StatsD: &signalbox.StatsDStatus{
+			Level: signalbox.OK, Addresses: []string{"127.0.0.1:8125", "unix:/run/s.sock"}, Samples: 120, Bad: 3, Overflow: 2, Lost: 1, Series: 17,
+		},
 		Table: table, Problems: []signalbox.Problem{badPath},
 		Logs: []signalbox.LogEntry{{Time: noon.Add(-time.Minute), Level: "info", Message: "<b>routes</b> changed", Fields: map[string]string{"app": "/shop/cart"}}},
 		Metrics: []signalbox.MetricPoint{
@@ -92,6 +95,8 @@ func TestVerdict(t *testing.T) {
 	// Nor does it wait for a sink.
 	f(signalbox.OK, signalbox.Status{Sinks: []signalbox.SinkStatus{{Level: signalbox.OK}}})
 	f(signalbox.Degraded, signalbox.Status{Sinks: []signalbox.SinkStatus{{Level: signalbox.OK}, {Level: signalbox.Degraded}}})
+	f(signalbox.OK, signalbox.Status{StatsD: &signalbox.StatsDStatus{Level: signalbox.OK, Lost: 7}})
+	f(signalbox.Degraded, signalbox.Status{StatsD: &signalbox.StatsDStatus{Level: signalbox.Degraded}})
 	// One app's mistake is not the machine's.
 	f(signalbox.OK, signalbox.Status{Problems: []signalbox.Problem{{Severity: signalbox.SeverityError}}})
 }
@@ -121,6 +126,10 @@ func TestHealthOf(t *testing.T) {
 	}}
 	if diff := cmp.Diff(want, h.Sinks); diff != "" {
 		t.Errorf("sinks (-want +got)\n%s", diff)
+	}
+	statsd := &StatsD{Status: signalbox.OK, Addresses: []string{"127.0.0.1:8125", "unix:/run/s.sock"}, Samples: 120, Bad: 3, Overflow: 2, Lost: 1, Series: 17}
+	if diff := cmp.Diff(statsd, h.StatsD); diff != "" {
+		t.Errorf("StatsD (-want +got)\n%s", diff)
 	}
 	if len(h.Problems) != 1 {
 		t.Errorf("%d problems, want the one that table and status share, once", len(h.Problems))

@@ -130,7 +130,9 @@ func sampleStatus() *signalbox.Status {
 			Level: signalbox.OK, Version: "2.6.12", PID: 4711, OldWorkers: 1, Generation: 118, AppliedAt: noon.Add(-42 * time.Second),
 			LastReload: noon.Add(-time.Hour), ReloadReason: "listener added", Reloads: 2, Updates: 97,
 		},
-		Log: signalbox.LogStatus{Level: signalbox.OK, Counted: 1000, Lost: 2, Unsure: 1, Last: noon.Add(-time.Second)}, Table: table,
+		Log:     signalbox.LogStatus{Level: signalbox.OK, Counted: 1000, Lost: 2, Unsure: 1, Last: noon.Add(-time.Second)},
+		StatsD:  &signalbox.StatsDStatus{Level: signalbox.OK, Addresses: []string{"127.0.0.1:8125"}, Samples: 500, Bad: 2, Overflow: 1, Series: 12},
+		Table:   table,
 		Logs:    []signalbox.LogEntry{{Time: noon.Add(-time.Minute), Level: "info", Message: "routes changed", Fields: map[string]string{"app": "/shop/cart", "added": "1"}}},
 		Metrics: []signalbox.MetricPoint{{Time: noon, Name: "signalbox_reloads_total", Labels: `reason="listener added"`, Value: 2}},
 	}

@@ -186,6 +186,18 @@ func TestSeriesAreBounded(t *testing.T) {
 	same(t, "late 1", exposition(t, r, noon.Add(2*time.Minute)))
 }
 
+func TestLargeSeriesCountForSeveral(t *testing.T) {
+	r := deaf(t, "testdata/mapping.yml", Limits{Series: 10, TTL: time.Minute})
+	r.decoder.datagram([]byte("shop.a.answer:1|ms\nwait:1|ms\nwait:1|ms|#a:b\nn:1|c\nmore:1|ms\nn:1|c|#a:b"), noon)
+	if n, left := r.decoder.store.size(), refused(t, r)[overflowSeries]; n != 4 || left != 2 {
+		t.Errorf("%d series, %v too many", n, left)
+	}
+	r.decoder.datagram([]byte("shop.b.answer:1|ms\nshop.c.answer:1|ms"), noon.Add(11*time.Minute))
+	if n := r.decoder.store.size(); n != 2 {
+		t.Errorf("later there are %d series", n)
+	}
+}
+
 func FuzzDatagram(f *testing.F) {
 	for _, seed := range []string{
 		"a:1|c", "a:1|c|@0.1|#b:c,d:e|c:x|T1", "a,b=c:2|g", "a#b=c:1:2:3|ms", "a[b=c]:+1|g", "u:x|s|#t:1", "shop.n.orders.paid:1|c", "a:1|h|@0.001",

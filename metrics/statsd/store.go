@@ -13,7 +13,7 @@ import (
 
 // Limits bound what services can make the program keep. A zero value stands for the default.
 type Limits struct {
-	Series    int           // of all names; 5,000
+	Series    int           // of all names, a histogram for two and a summary for five; 5,000
 	PerName   int           // series of one name; 1,000
 	SetValues int           // distinct values of all sets in a minute; 200,000
 	TTL       time.Duration // of a series whose mapping has none; 1 h
@@ -87,6 +87,7 @@ type store struct {
 	families map[string]*family
 	claims   map[string]string // names of samples → the family that exposes them
 	series   map[string]*series
+	used     int // of limits.Series
 	swept    time.Time
 
 	values atomic.Int64 // of all sets
@@ -154,13 +155,13 @@ func (s *store) add(key string, u update, now time.Time) (one *series, refused s
 			}
 		}
 	}
-	if len(s.series) >= s.limits.Series || f != nil && f.series >= s.limits.PerName {
+	if s.full(f, u.kind) {
 		if now.Sub(s.swept) < time.Second {
 			return nil, overflowSeries
 		}
 		s.sweep(now)
 		f = s.families[u.name] // which may have ended
-		if len(s.series) >= s.limits.Series || f != nil && f.series >= s.limits.PerName {
+		if s.full(f, u.kind) {
 			return nil, overflowSeries
 		}
 	}
@@ -177,8 +178,25 @@ func (s *store) add(key string, u update, now time.Time) (one *series, refused s
 		one.ttl = s.limits.TTL
 	}
 	f.series++
+	s.used += weight(u.kind)
 	s.series[key] = one
 	return one, ""
+}
+
+// full reports whether one more series of a family, nil for a new one, would exceed a limit.
+func (s *store) full(f *family, k kind) bool {
+	return s.used+weight(k) > s.limits.Series || f != nil && f.series >= s.limits.PerName
+}
+
+// weight is how many series one of this kind counts for: it follows what they take in memory.
+func weight(k kind) int {
+	switch k {
+	case kindHistogram:
+		return 2
+	case kindSummary:
+		return 5
+	}
+	return 1
 }
 
 // newSeries makes a series without a value yet.
@@ -222,6 +240,7 @@ func (s *store) sweep(now time.Time) {
 		}
 		delete(s.series, key)
 		f := s.families[one.family]
+		s.used -= weight(f.kind)
 		if f.series--; f.series == 0 {
 			delete(s.families, one.family)
 			for _, name := range exposed(f.kind, one.family) {
