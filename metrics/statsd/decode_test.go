@@ -75,7 +75,7 @@ func TestSets(t *testing.T) {
 func TestMappingFile(t *testing.T) {
 	r := deaf(t, "testdata/mapping.yml", Limits{})
 	r.decoder.datagram([]byte(strings.Join([]string{
-		"shop.north.orders.paid:2|c|#shop:mine,by:card", "shop.north.basket:5|g|#shop:mine", "shop.north.basket:1|c", "shop.north.answer:100|ms",
+		"shop.north.orders.paid:2|c|#shop:mine,by:card", "shop.north.basket:5|g|#shop:mine", "shop.north.basket:1|c", "shop.east.basket:4|g:1|c", "shop.north.answer:100|ms",
 		"legacy.disk-kb:2|g", "noise.anything:1|c", "unmapped.name:1|c",
 	}, "\n")), noon)
 	same(t, `
@@ -83,7 +83,9 @@ legacy_disk_bytes 2048
 shop_answer_seconds{shop="north",quantile="0.5"} 0.1
 shop_answer_seconds_sum{shop="north"} 0.1
 shop_answer_seconds_count{shop="north"} 1
+shop_baskets{shop="east"} 4
 shop_baskets{shop="mine"} 5
+shop_east_basket 1
 shop_north_basket 1
 shop_orders_total{by="card",outcome="paid",shop="north"} 2
 unmapped_name 1
