@@ -23,7 +23,8 @@ import (
 )
 
 // churnBench looks for a request that fails while everything changes: tasks come, go and move, hosts and weights change, apps are
-// deployed, HAProxy reloads. After it the same load meets a naive controller, which must fail some, or nothing is proven.
+// deployed, HAProxy reloads. After it the same load, of at least controlRate, meets a naive controller, which must fail some, or nothing is
+// proven.
 type churnBench struct {
 	bench
 	changes, reloads, deployments int

@@ -54,8 +54,13 @@ type naiveController struct {
 	reloads int
 }
 
+// controlRate is the least rate of requests over new connections that a naive controller meets: with few of them, on a machine that has
+// nothing else to do, none may be on its way when a listener closes.
+const controlRate = 2000
+
 // naive loads a naive controller until it has failed enough requests, or has reloaded as often as it may.
 func (b churnBench) naive(ctx context.Context) (r churnControl, err error) {
+	b.rate, b.changes = max(b.rate, controlRate), max(b.changes, b.naiveReloads)
 	fmt.Fprintln(b.progress, "churn: the control, a naive reload for each change")
 	w, err := b.world(ctx, false)
 	if err != nil {
