@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/user"
@@ -316,7 +317,11 @@ func (p *program) install(kind, to, text, account string) error {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return &exitError{code: exitUsage, err: fmt.Errorf("installing %s: %w", to, err)}
 	default:
-		if err := replaceFile(to, text); err != nil {
+		err := replaceFile(to, 0o644, func(w io.Writer) error {
+			_, err := io.WriteString(w, text)
+			return err
+		})
+		if err != nil {
 			return &exitError{code: exitUsage, err: fmt.Errorf("installing %s: %w", to, err), try: "the same as root"}
 		}
 		fmt.Fprintf(p.stderr, "installed %s\n", to)
@@ -333,16 +338,25 @@ func (p *program) install(kind, to, text, account string) error {
 	return nil
 }
 
-// replaceFile writes a file that is whole at every moment.
-func replaceFile(path, text string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".signalbox-*")
+// replaceFile writes a file that is whole at every moment, and stays when the power goes.
+func replaceFile(path string, mode fs.FileMode, write func(io.Writer) error) error {
+	f, err := os.CreateTemp(filepath.Dir(path), halfWritten)
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name()) // gone already when all went well
-	_, err = f.WriteString(text)
-	if err := errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(write(f), f.Chmod(mode), f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
+
+// halfWritten are the names of files that replaceFile has begun.
+const halfWritten = ".signalbox-*"

@@ -131,34 +131,22 @@ func (f *registerFile) write(all func() []record) error {
 
 // rewrite replaces the file, durably and atomically.
 func (f *registerFile) rewrite(all []record) error {
-	tmp, err := os.CreateTemp(filepath.Dir(f.path), ".register-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	w := bufio.NewWriterSize(tmp, 1<<20)
 	size := 0
-	for _, r := range all {
-		line, err := encodeRecord(r)
-		if err != nil {
-			return errors.Join(err, tmp.Close())
+	err := replaceFile(f.path, 0o600, func(to io.Writer) error {
+		w := bufio.NewWriterSize(to, 1<<20)
+		for _, r := range all {
+			line, err := encodeRecord(r)
+			if err != nil {
+				return err
+			}
+			size += len(line)
+			if _, err := w.Write(line); err != nil {
+				return err
+			}
 		}
-		size += len(line)
-		if _, err := w.Write(line); err != nil {
-			return errors.Join(err, tmp.Close())
-		}
-	}
-	if err := errors.Join(w.Flush(), tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), f.path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(f.path))
+		return w.Flush()
+	})
 	if err != nil {
-		return err
-	}
-	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
 		return err
 	}
 	f.base, f.added, f.started = size, 0, true
@@ -168,7 +156,7 @@ func (f *registerFile) rewrite(all []record) error {
 // load takes in what an earlier run has written. A last line that is torn, as a crash leaves it, is passed over; the error is about
 // anything else, and what stands before it counts.
 func (r *register) load() error {
-	if left, err := filepath.Glob(filepath.Join(filepath.Dir(r.file.path), ".register-*")); err == nil {
+	if left, err := filepath.Glob(filepath.Join(filepath.Dir(r.file.path), halfWritten)); err == nil {
 		for _, path := range left {
 			os.Remove(path)
 		}
