@@ -74,34 +74,20 @@ func (g *graphite) name(p *Point, figure string, words *services) string {
 		if figure != "" {
 			name = append(name, figure)
 		}
-		tags := []string{"node=" + graphiteValue(g.node)}
-		if p.Service != "" {
-			tags = append(tags, "service="+graphiteValue(p.Service))
-		}
-		for _, l := range p.Labels {
-			if l.Value != "" {
-				tags = append(tags, l.Name+"="+graphiteValue(l.Value))
-			}
-		}
+		tags := append(p.tags("=", graphiteReserved), "node="+tagValue(g.node, graphiteReserved))
 		slices.Sort(tags)
 		return strings.Join(name, ".") + ";" + strings.Join(tags, ";")
 	}
 	name = append(name, nodeWord(g.node))
-	if p.Service != "" {
-		name = append(name, words.wordOf(p.Service))
-	}
-	name = append(name, p.Name)
-	for _, l := range p.Labels {
-		name = append(name, word(l.Value))
-	}
+	name = p.dotted(name, words)
 	if figure != "" {
 		name = append(name, figure)
 	}
 	return strings.Join(name, ".")
 }
 
-// graphiteValue returns a tag's value as Graphite takes it. A ~ may not come first.
-func graphiteValue(s string) string { return tagValue(s, ";~") }
+// graphiteReserved is what no value of a tag may have: a ~ may not come first.
+const graphiteReserved = ";~"
 
 // send implements protocol: one connection, whose closing by the server, after ours, says that it has read everything. What a broken
 // connection leaves in doubt is sent again.

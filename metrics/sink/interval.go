@@ -52,6 +52,13 @@ func (iv *Interval) each(want detail, visit func(Point)) {
 			visit(Point{Name: name, Service: service, Labels: labels, Times: h})
 		}
 	}
+	// part is a route or a task, by its label.
+	part := func(service string, of Label, classes []metrics.ClassCount, duration *metrics.Histogram) {
+		for _, c := range classes {
+			add(service, of.Name+"_requests", c.Count, of, Label{"code", c.Class})
+		}
+		lasted(service, of.Name+"_request_duration", duration, of)
+	}
 	add("", "log_counted", iv.Delta.Loss.Counted)
 	add("", "log_lost", iv.Delta.Loss.Lost)
 	add("", "log_unreadable", iv.Delta.Loss.Bad)
@@ -90,20 +97,12 @@ func (iv *Interval) each(want detail, visit func(Point)) {
 		lasted(s.Service, "request_read", &s.Read)
 		if want.routes {
 			for j := range s.Routes {
-				route := Label{"route", s.Routes[j].Route}
-				for _, c := range s.Routes[j].Classes {
-					add(s.Service, "route_requests", c.Count, route, Label{"code", c.Class})
-				}
-				lasted(s.Service, "route_request_duration", &s.Routes[j].Duration, route)
+				part(s.Service, Label{"route", s.Routes[j].Route}, s.Routes[j].Classes, &s.Routes[j].Duration)
 			}
 		}
 		if want.tasks {
 			for j := range s.Tasks {
-				task := Label{"task", s.Tasks[j].Task}
-				for _, c := range s.Tasks[j].Classes {
-					add(s.Service, "task_requests", c.Count, task, Label{"code", c.Class})
-				}
-				lasted(s.Service, "task_request_duration", &s.Tasks[j].Duration, task)
+				part(s.Service, Label{"task", s.Tasks[j].Task}, s.Tasks[j].Classes, &s.Tasks[j].Duration)
 			}
 		}
 	}

@@ -91,15 +91,7 @@ func (s *statsD) line(words *services, p *Point, gauge, value string) string {
 	}
 	if s.tags {
 		name = append(name, p.Name)
-		var tags []string
-		if p.Service != "" {
-			tags = append(tags, "service:"+tagValue(p.Service, ",|#"))
-		}
-		for _, l := range p.Labels {
-			if l.Value != "" {
-				tags = append(tags, l.Name+":"+tagValue(l.Value, ",|#"))
-			}
-		}
+		tags := p.tags(":", ",|#")
 		if gauge != "" {
 			name, tags = append(name, gauge), append(tags, "node:"+tagValue(s.node, ",|#"))
 		}
@@ -108,13 +100,7 @@ func (s *statsD) line(words *services, p *Point, gauge, value string) string {
 		}
 		return strings.Join(name, ".") + ":" + value
 	}
-	if p.Service != "" {
-		name = append(name, words.wordOf(p.Service))
-	}
-	name = append(name, p.Name)
-	for _, l := range p.Labels {
-		name = append(name, word(l.Value))
-	}
+	name = p.dotted(name, words)
 	if gauge != "" {
 		name = append(name, nodeWord(s.node), gauge)
 	}

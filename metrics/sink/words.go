@@ -101,5 +101,31 @@ func tagValue(s, forbidden string) string {
 	return bounded(s, b.String())
 }
 
+// tags returns the service and the labels of p that have a value, as tags.
+func (p *Point) tags(between, forbidden string) []string {
+	var out []string
+	if p.Service != "" {
+		out = append(out, "service"+between+tagValue(p.Service, forbidden))
+	}
+	for _, l := range p.Labels {
+		if l.Value != "" {
+			out = append(out, l.Name+between+tagValue(l.Value, forbidden))
+		}
+	}
+	return out
+}
+
+// dotted adds the words of a name without tags: the service's, p's own, and one of each label's value.
+func (p *Point) dotted(name []string, words *services) []string {
+	if p.Service != "" {
+		name = append(name, words.wordOf(p.Service))
+	}
+	name = append(name, p.Name)
+	for _, l := range p.Labels {
+		name = append(name, word(l.Value))
+	}
+	return name
+}
+
 // number prints a figure as shortly as it can be read back.
 func number(x float64) string { return strconv.FormatFloat(x, 'f', -1, 64) }
