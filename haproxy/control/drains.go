@@ -113,11 +113,11 @@ func (d drains) apply(c *haproxy.Config) *haproxy.Config {
 		if !known.over {
 			continue
 		}
-		i := slices.IndexFunc(out.Backends, func(b *haproxy.Backend) bool { return b.Name == k.backend })
-		if i < 0 {
+		was := out.Backend(k.backend)
+		if was == nil {
 			continue
 		}
-		at := slices.IndexFunc(out.Backends[i].Slots, func(s haproxy.Server) bool {
+		at := slices.IndexFunc(was.Slots, func(s haproxy.Server) bool {
 			return s.Name == k.server && s.Task == k.task && s.Addr == k.addr && s.Admin == haproxy.Drain
 		})
 		if at < 0 {
@@ -128,10 +128,10 @@ func (d drains) apply(c *haproxy.Config) *haproxy.Config {
 			copied.Backends = slices.Clone(c.Backends)
 			out = &copied
 		}
-		b := *out.Backends[i]
+		b := *was
 		b.Slots = slices.Clone(b.Slots)
 		b.Slots[at].Admin = haproxy.Maint
-		out.Backends[i] = &b
+		out.Backends[slices.Index(out.Backends, was)] = &b
 	}
 	return out
 }

@@ -380,13 +380,7 @@ func (a *Applier) completeReload(ctx context.Context, was, now *haproxy.Config) 
 	if len(commands) == 0 {
 		return
 	}
-	texts := make([]string, len(commands))
-	for i, c := range commands {
-		texts[i] = c.Text
-	}
-	n, err := a.rt.Batch(ctx, a.worker, texts)
-	a.met.commands.WithLabelValues("accepted").Add(float64(n))
-	if err != nil {
+	if _, err := a.batch(ctx, commands); err != nil {
 		a.met.commands.WithLabelValues("refused").Inc()
 		a.log.WithError(err).Error("the new worker did not accept what the file can't say")
 		a.lost(err)

@@ -198,12 +198,7 @@ func (a *Applier) unforce(rs ...haproxy.Reason) {
 
 // send sends a plan's commands and reports whether all were accepted.
 func (a *Applier) send(ctx context.Context, plan haproxy.Plan, began time.Time) bool {
-	texts := make([]string, len(plan.Commands))
-	for i, c := range plan.Commands {
-		texts[i] = c.Text
-	}
-	n, err := a.rt.Batch(ctx, a.worker, texts)
-	a.met.commands.WithLabelValues("accepted").Add(float64(n))
+	n, err := a.batch(ctx, plan.Commands)
 	for _, w := range a.waiters {
 		w.out.Commands += n
 	}
@@ -219,7 +214,7 @@ func (a *Applier) send(ctx context.Context, plan haproxy.Plan, began time.Time) 
 		}
 		a.gen++
 		a.log.WithFields(map[string]any{
-			"generation": a.gen, "commands": n, "first": texts[0], "why": plan.Commands[0].Why,
+			"generation": a.gen, "commands": n, "first": plan.Commands[0].Text, "why": plan.Commands[0].Why,
 			"took": time.Since(began).Round(time.Microsecond).String(),
 		}).Debug("applied over the runtime socket")
 		return true
@@ -238,6 +233,17 @@ func (a *Applier) send(ctx context.Context, plan haproxy.Plan, began time.Time) 
 	a.refused = a.seq
 	a.refresh(ctx, a.loaded)
 	return false
+}
+
+// batch gives the worker commands, and returns how many it accepted.
+func (a *Applier) batch(ctx context.Context, commands []haproxy.Command) (accepted int, err error) {
+	texts := make([]string, len(commands))
+	for i, c := range commands {
+		texts[i] = c.Text
+	}
+	accepted, err = a.rt.Batch(ctx, a.worker, texts)
+	a.met.commands.WithLabelValues("accepted").Add(float64(accepted))
+	return accepted, err
 }
 
 // refresh reads back what runs, on the shape of base.
