@@ -61,7 +61,7 @@ func AfterReload(running, want *Config) []Command {
 	return out
 }
 
-// served reports whether a task was ready in b, which may be nil.
+// served reports whether a task is ready in b, which may be nil.
 func (b *Backend) served(s Server) bool {
 	return b != nil && slices.ContainsFunc(b.Slots, func(o Server) bool {
 		return o.Task == s.Task && o.Addr == s.Addr && o.Admin == Ready

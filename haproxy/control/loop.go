@@ -156,6 +156,7 @@ func (a *Applier) converge(ctx context.Context) {
 	plan := a.cfg.Diff(a.running, a.effective)
 	a.reasons = merge(a.reasons, plan.Reasons)
 	if a.mustWait(plan) {
+		a.end(ctx, began)
 		return
 	}
 	if len(plan.Commands) > 0 {
@@ -185,6 +186,14 @@ func (a *Applier) converge(ctx context.Context) {
 	}
 	if a.empty(ctx, plan.Left) && done && len(a.cfg.Diff(a.running, a.effective).Left) == 0 {
 		a.setRunning(a.effective)
+	}
+}
+
+// end tells the worker what ends, when all the rest waits for the next one.
+func (a *Applier) end(ctx context.Context, began time.Time) {
+	ends := haproxy.Ending(a.running, a.effective)
+	if ends != a.running && a.send(ctx, a.cfg.Diff(a.running, ends), began) {
+		a.setRunning(ends)
 	}
 }
 

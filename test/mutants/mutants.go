@@ -143,6 +143,11 @@ var mutants = []mutant{
 		[]string{controlTests + " Forgets"},
 	},
 	{
+		"what ends does not wait for the new worker", "haproxy/control/loop.go",
+		"		a.end(ctx, began)\n", "",
+		[]string{controlTests + " ReplacedHears"},
+	},
+	{
 		"a failure is told to those alone who waited for what was tried", "haproxy/control/loop.go",
 		"if w.seq > upTo {", "if false && w.seq > upTo {",
 		[]string{controlTests + " OlderConf"},
