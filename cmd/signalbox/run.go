@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -48,6 +49,7 @@ changes nothing about the routes, across a restart too: the last good state is k
 			if err != nil {
 				return err
 			}
+			collectEarly(os.Getenv("GOGC"))
 			j.WithField("version", version()).Info("signalbox starts")
 			if path := c.admin.TokenMade(); path != "" {
 				j.Infof("made a token for the admin listener in %s", path)
@@ -59,6 +61,14 @@ changes nothing about the routes, across a restart too: the last good state is k
 	}
 	addSettings(cmd.Flags(), &s)
 	return cmd
+}
+
+// collectEarly has garbage collected once it is half of what is in use, unless the environment says another share: that takes a third of the
+// memory of a machine with thousands of apps away, and costs a few milliseconds of CPU for each change.
+func collectEarly(environment string) {
+	if environment == "" {
+		debug.SetGCPercent(50)
+	}
 }
 
 // newController wires a controller, and opens its sockets. Whoever does not call run calls close.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -80,7 +81,12 @@ type cli struct {
 	prompt prompt
 	buf    []byte // what was read and not yet taken
 	read   []byte // space for one read
+	most   int    // the longest answer so far, in bytes
 }
+
+// shortAnswer is for how much there is always room. A longer answer gets that of the longest one before at once, so that a dump of all
+// servers is not copied again and again.
+const shortAnswer = 64 << 10
 
 // dialCLI connects to a HAProxy socket and turns its prompt on.
 func dialCLI(ctx context.Context, path string, p prompt) (*cli, error) {
@@ -127,6 +133,7 @@ func (c *cli) doWhile(ctx context.Context, commands []string, good func(command,
 	answers := make([]string, 0, len(commands))
 	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
+	defer c.shrink()
 	for len(commands) > 0 {
 		if err := ctx.Err(); err != nil {
 			return answers, err
@@ -168,10 +175,8 @@ func (c *cli) answer() (string, error) {
 		// A prompt may straddle two reads; its longest form has 23 bytes.
 		if end, next := c.prompt(c.buf[scanned:]); end >= 0 {
 			a := strings.Trim(string(c.buf[:scanned+end]), "\n")
+			c.most = max(c.most, scanned+next)
 			c.buf = append(c.buf[:0], c.buf[scanned+next:]...)
-			if cap(c.buf) > 1<<20 {
-				c.buf = append([]byte(nil), c.buf...)
-			}
 			return a, nil
 		}
 		scanned = max(0, len(c.buf)-23)
@@ -181,6 +186,9 @@ func (c *cli) answer() (string, error) {
 		if len(c.buf) > maxAnswer {
 			return "", fmt.Errorf("an answer of more than %d bytes", maxAnswer)
 		}
+		if len(c.buf) > shortAnswer && cap(c.buf) < c.most {
+			c.buf = slices.Grow(c.buf, c.most+c.most/8-len(c.buf))
+		}
 		n, err := c.conn.Read(c.read)
 		c.buf = append(c.buf, c.read[:n]...)
 		if err != nil && n == 0 {
@@ -189,6 +197,13 @@ func (c *cli) answer() (string, error) {
 			}
 			return "", err
 		}
+	}
+}
+
+// shrink gives the room of long answers back.
+func (c *cli) shrink() {
+	if cap(c.buf) > shortAnswer {
+		c.buf = append([]byte(nil), c.buf...)
 	}
 }
 
