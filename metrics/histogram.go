@@ -43,15 +43,12 @@ var upper = func() (u [indexCount]uint64) {
 // cells maps the leading seven bits of a value and its magnitude to the bucket of the smallest such value. A cell is narrower than
 // a bucket, so the value lies in that bucket or in the next.
 var cells = func() (t [(64 - 5) * 64]uint16) {
-	slow := func(v uint64) uint16 {
-		i := 0
-		for i < indexCount-1 && v > upper[i] {
+	i := 0
+	for c := range t {
+		for start := cellStart(c); i < indexCount-1 && start > upper[i]; {
 			i++
 		}
-		return uint16(i)
-	}
-	for c := range t {
-		t[c] = slow(cellStart(c))
+		t[c] = uint16(i)
 	}
 	return t
 }()

@@ -18,7 +18,7 @@ import (
 // ReplayConfig says how a log is read. The zero value takes the defaults.
 type ReplayConfig struct {
 	Workers int // 0: as many as there are processors for the program
-	// Block is how many bytes a worker takes at a time, and the longest line; 0: 256 KiB.
+	// Block is how many bytes a worker takes at a time, and the longest line; 0: 256 KiB, which leaves a core's cache to the totals.
 	Block int
 }
 
@@ -53,7 +53,7 @@ func NewReplay(cfg ReplayConfig) *Replay {
 		cfg.Workers = runtime.GOMAXPROCS(0)
 	}
 	if cfg.Block <= 0 {
-		cfg.Block = 512 << 10
+		cfg.Block = 256 << 10
 	}
 	return &Replay{cfg: cfg}
 }
@@ -70,7 +70,7 @@ func (p *Replay) Run(ctx context.Context, log io.Reader) (*Replayed, error) {
 		t := newTally()
 		tallies[i] = t
 		working.Go(func() {
-			buf := make([]byte, p.cfg.Block)
+			buf := make([]byte, p.cfg.Block, p.cfg.Block+minQuick)
 			for ctx.Err() == nil {
 				block, long, ok := source.next(buf)
 				before := t.out.Lines
@@ -172,29 +172,32 @@ const (
 
 // tally is what one worker has counted.
 type tally struct {
-	agg    *Aggregator
-	seed   uint64
-	places []slot // open addressing; a power of two, and never full
-	used   int
-	quicks int // services with quickTotals
+	agg     *Aggregator
+	seed    uint64
+	places  []slot // open addressing; a power of two, and never full
+	used    int
+	quicks  int    // services with quickTotals
+	settled uint64 // lines at the last settle
 	// fronts are names under which a request was logged that reached no server, and that is its frontend's as well.
 	fronts   map[string]bool
 	from, to int64 // ms
 	out      Replayed
 	record   Record
 	parser   parser
-	// frontend is that of the last request as its line has it, with the space behind it.
-	frontend []byte
-	head     []byte // the header of the last line that headLength knows again
+	head     prefix // the header of the last line that behead could tell by it
+	frontend prefix // that of the last request as its line has it, with the space behind it
+	overTLS  bool   // by the frontend
+	scratch  []byte
 }
 
 // place is where the records of a "backend/server" count.
 type place struct {
+	ends    pairEnds
 	pair    string
-	service *service
-	task    *task // nil: no server
 	quick   *quickTotals
-	classes [len(classNames)]uint64 // by the quick way
+	task    *task // nil: no server
+	service *service
+	classes [len(classNames)]uint32 // by the quick way
 }
 
 func newTally() *tally {
@@ -205,10 +208,17 @@ func newTally() *tally {
 	}
 }
 
-// block counts the lines of a block.
+// block counts the lines of a block. The memory behind it, up to its capacity, may be looked at.
 func (t *tally) block(block []byte, journal bool) {
+	if t.out.Lines-t.settled > settleEvery {
+		t.settle()
+	}
+	room := 0
+	if n := len(block); n > 0 && block[n-1] == '\n' {
+		room = min(minQuick, cap(block)-n)
+	}
 	for len(block) > 0 {
-		if n := t.quick(block); n > 0 {
+		if n := t.quick(block[:len(block)+room]); n > 0 {
 			t.out.Lines++
 			block = block[n+1:]
 			continue
@@ -280,11 +290,12 @@ func (t *tally) general(line []byte) {
 
 // remember notes a request's frontend for the quick way.
 func (t *tally) remember(r *Record) {
-	t.frontend = append(t.frontend[:0], r.Frontend...)
-	if len(r.TLSVersion) > 0 {
-		t.frontend = append(t.frontend, '~')
+	t.scratch = append(t.scratch[:0], r.Frontend...)
+	if t.overTLS = len(r.TLSVersion) > 0; t.overTLS {
+		t.scratch = append(t.scratch, '~')
 	}
-	t.frontend = append(t.frontend, ' ')
+	t.scratch = append(t.scratch, ' ')
+	t.frontend.set(t.scratch)
 }
 
 // slot is a place in the table of pairs, by the pair's hash.
@@ -293,17 +304,30 @@ type slot struct {
 	at   *place // nil: free
 }
 
-// hashPair mixes all of a "backend/server", eight bytes at a time.
-func (t *tally) hashPair(pair []byte) uint64 {
-	if len(pair) < 16 {
-		var padded [16]byte
+// pairEnds are the first and the last 24 bytes of a pair; one that is shorter, and zeros.
+type pairEnds [6]uint64
+
+func endsOf(pair []byte) (e pairEnds) {
+	if len(pair) < 24 {
+		var padded [24]byte
 		copy(padded[:], pair)
-		pair = padded[:]
+		e[0], e[1], e[2] = binary.LittleEndian.Uint64(padded[:8]), binary.LittleEndian.Uint64(padded[8:16]), binary.LittleEndian.Uint64(padded[16:])
+		return e
 	}
-	first, last := (*[16]byte)(pair), (*[16]byte)(pair[len(pair)-16:])
-	h := mix(t.seed^binary.LittleEndian.Uint64(first[:]), binary.LittleEndian.Uint64(first[8:])) ^
-		mix(t.seed+binary.LittleEndian.Uint64(last[:]), binary.LittleEndian.Uint64(last[8:]))
-	for i := 16; i < len(pair)-16; i += 8 {
+	first, last := (*[24]byte)(pair), (*[24]byte)(pair[len(pair)-24:])
+	e[0], e[1], e[2] = binary.LittleEndian.Uint64(first[:8]), binary.LittleEndian.Uint64(first[8:16]), binary.LittleEndian.Uint64(first[16:])
+	e[3], e[4], e[5] = binary.LittleEndian.Uint64(last[:8]), binary.LittleEndian.Uint64(last[8:16]), binary.LittleEndian.Uint64(last[16:])
+	return e
+}
+
+func (e *pairEnds) same(o *pairEnds) bool {
+	return (e[0]^o[0])|(e[1]^o[1])|(e[2]^o[2])|(e[3]^o[3])|(e[4]^o[4])|(e[5]^o[5]) == 0
+}
+
+// hash mixes all of a pair, eight bytes at a time.
+func (t *tally) hash(pair []byte, e *pairEnds) uint64 {
+	h := mix(t.seed^e[0], e[1]) ^ mix(t.seed+e[2], e[3]) ^ mix(e[4], t.seed+e[5])
+	for i := 24; i < len(pair)-24; i += 8 {
 		h = mix(h, binary.LittleEndian.Uint64(pair[i:i+8]))
 	}
 	return h
@@ -316,10 +340,11 @@ func mix(a, b uint64) uint64 {
 
 // known returns where the records of a pair count that has been seen before, else nil.
 func (t *tally) known(pair []byte) *place {
-	places, hash := t.places, t.hashPair(pair)
+	e := endsOf(pair)
+	places, hash := t.places, t.hash(pair, &e)
 	for i := hash; ; i++ {
 		s := &places[i&uint64(len(places)-1)]
-		if s.at == nil || s.hash == hash && s.at.pair == string(pair) {
+		if s.at == nil || s.hash == hash && len(s.at.pair) == len(pair) && s.at.ends.same(&e) && (len(pair) <= 48 || s.at.pair == string(pair)) {
 			return s.at
 		}
 	}
@@ -333,13 +358,13 @@ func (t *tally) place(r *Record) *place {
 		}
 		return at
 	}
-	at := &place{pair: string(r.pair), service: t.agg.service(serviceName(r))}
+	at := &place{ends: endsOf(r.pair), pair: string(r.pair), service: t.agg.service(serviceName(r))}
 	if len(r.ServerAddr) > 0 {
 		at.task = at.service.taskOf(t.agg, string(r.ServerAddr))
 	} else {
 		t.front(at.service, r)
 	}
-	put(t.places, slot{t.hashPair(r.pair), at})
+	put(t.places, slot{t.hash(r.pair, &at.ends), at})
 	if t.used++; 2*t.used > len(t.places) {
 		t.grow()
 	}

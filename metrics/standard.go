@@ -382,15 +382,14 @@ func allPlain(b []byte) bool {
 	if len(b) < 8 {
 		return eachPlain(b)
 	}
-	spaces := spaces
-	odd := oddBytes(binary.LittleEndian.Uint64(b[len(b)-8:]), spaces)
+	odd := oddBytes(binary.LittleEndian.Uint64(b[len(b)-8:]))
 	for ; len(b) > 32; b = b[32:] {
 		four := (*[32]byte)(b)
-		odd |= oddBytes(binary.LittleEndian.Uint64(four[:]), spaces) | oddBytes(binary.LittleEndian.Uint64(four[8:]), spaces) |
-			oddBytes(binary.LittleEndian.Uint64(four[16:]), spaces) | oddBytes(binary.LittleEndian.Uint64(four[24:]), spaces)
+		odd |= oddBytes(binary.LittleEndian.Uint64(four[:8])) | oddBytes(binary.LittleEndian.Uint64(four[8:16])) |
+			oddBytes(binary.LittleEndian.Uint64(four[16:24])) | oddBytes(binary.LittleEndian.Uint64(four[24:]))
 	}
 	for ; len(b) > 8; b = b[8:] {
-		odd |= oddBytes(binary.LittleEndian.Uint64(b), spaces)
+		odd |= oddBytes(binary.LittleEndian.Uint64(b))
 	}
 	return odd&highBits == 0
 }
@@ -398,16 +397,15 @@ func allPlain(b []byte) bool {
 // highBits are the high bits of eight bytes.
 const highBits = 0x8080808080808080
 
-// oddBytes sets the high bits of those of eight bytes that are less than those of low, a quote, or not printable ASCII. Above the first one
-// others may be set too; the low bits mean nothing.
-func oddBytes(x, low uint64) uint64 {
-	quote := x ^ quotes // zero where a byte is a quote
-	// What is taken off borrows where a byte is less; 0x7f and one are a high bit.
-	return x | (x - low) | (x + ones) | (quote-ones)&^quote
+// oddBytes sets the high bit of one of eight bytes if any is a quote or not printable ASCII; the low bits mean nothing.
+func oddBytes(x uint64) uint64 {
+	// Two turns a quote into a space and nothing else that is printable into one, and what is taken off borrows where a byte is less;
+	// 0x7f and one are a high bit.
+	return x | (x + ones) | ((x ^ twos) - bangs)
 }
 
-// Eight times 1, a quote, a space, and what comes behind it. They are variables because constants are loaded again for each use.
-var ones, quotes, spaces, bangs uint64 = 0x0101010101010101, 0x2222222222222222, 0x2020202020202020, 0x2121212121212121
+// Eight times 1, 2, and what comes behind the space. They are variables because constants are loaded again for each use.
+var ones, twos, bangs uint64 = 0x0101010101010101, 0x0202020202020202, 0x2121212121212121
 
 func eachPlain(b []byte) bool {
 	for _, c := range b {
