@@ -55,7 +55,6 @@ func NewClient(addr Address, tokenFile string) *Client {
 	}
 	return &Client{addr: addr, tokenFile: tokenFile, http: &http.Client{
 		Transport: transport,
-		Timeout:   30 * time.Second,
 		// A redirect would carry the token on.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -119,10 +118,29 @@ func tell[T any](ctx context.Context, c *Client, path string, order any) (T, err
 	return send[T](ctx, c, req)
 }
 
+// askTime is how long an answer may take.
+const askTime = 30 * time.Second
+
 // send sends a request and decodes the answer.
 func send[T any](ctx context.Context, c *Client, req *http.Request) (T, error) {
 	var out T
-	path := req.URL.RequestURI()
+	answer, err := c.open(ctx, req, askTime)
+	if err != nil {
+		return out, err
+	}
+	defer answer.Close()
+	body, err := io.ReadAll(io.LimitReader(answer, maxAnswer))
+	if err != nil {
+		return out, fmt.Errorf("%w at %s: reading its answer: %w", ErrUnreachable, c.addr, err)
+	}
+	if err := json.Unmarshal(body, &out); err != nil {
+		return out, fmt.Errorf("asking the controller at %s for %s: reading its answer: %w", c.addr, req.URL.RequestURI(), err)
+	}
+	return out, nil
+}
+
+// open sends a request and returns the body of an answer that is no complaint. The whole of it may take the given time, 0: any.
+func (c *Client) open(ctx context.Context, req *http.Request, within time.Duration) (io.ReadCloser, error) {
 	var noToken error
 	if c.addr.Socket == "" {
 		// Without a token it asks all the same: that nobody answers is the better thing to say.
@@ -131,33 +149,33 @@ func send[T any](ctx context.Context, c *Client, req *http.Request) (T, error) {
 			req.Header.Set("Authorization", "Bearer "+token)
 		}
 	}
-	resp, err := c.http.Do(req)
+	client := *c.http
+	client.Timeout = within
+	resp, err := client.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
-			return out, ctx.Err()
+			return nil, context.Cause(ctx)
 		}
-		return out, fmt.Errorf("%w at %s: %w", ErrUnreachable, c.addr, cause(err))
+		return nil, fmt.Errorf("%w at %s: %w", ErrUnreachable, c.addr, cause(err))
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp.Body, nil
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	switch {
 	case err != nil:
-		return out, fmt.Errorf("%w at %s: reading its answer: %w", ErrUnreachable, c.addr, err)
+		return nil, fmt.Errorf("%w at %s: reading its answer: %w", ErrUnreachable, c.addr, err)
 	case resp.StatusCode == http.StatusUnauthorized && noToken != nil:
-		return out, fmt.Errorf("%w at %s: %w", ErrRefused, c.addr, noToken)
+		return nil, fmt.Errorf("%w at %s: %w", ErrRefused, c.addr, noToken)
 	case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden:
-		return out, fmt.Errorf("%w at %s: the token in %s is not the one it uses", ErrRefused, c.addr, c.tokenFile)
+		return nil, fmt.Errorf("%w at %s: the token in %s is not the one it uses", ErrRefused, c.addr, c.tokenFile)
 	case resp.StatusCode == http.StatusNotFound:
-		return out, fmt.Errorf("%w: %s", ErrUnknown, strings.TrimPrefix(complaint(body), ErrUnknown.Error()+": "))
+		return nil, fmt.Errorf("%w: %s", ErrUnknown, strings.TrimPrefix(complaint(body), ErrUnknown.Error()+": "))
 	case resp.StatusCode == http.StatusConflict:
-		return out, fmt.Errorf("%w: %s", ErrConflict, strings.TrimPrefix(complaint(body), ErrConflict.Error()+": "))
-	case resp.StatusCode != http.StatusOK:
-		return out, fmt.Errorf("%w: asking %s for %s: %s: %s", ErrFailed, c.addr, path, resp.Status, complaint(body))
+		return nil, fmt.Errorf("%w: %s", ErrConflict, strings.TrimPrefix(complaint(body), ErrConflict.Error()+": "))
 	}
-	if err := json.Unmarshal(body, &out); err != nil {
-		return out, fmt.Errorf("asking the controller at %s for %s: reading its answer: %w", c.addr, path, err)
-	}
-	return out, nil
+	return nil, fmt.Errorf("%w: asking %s for %s: %s: %s", ErrFailed, c.addr, req.URL.RequestURI(), resp.Status, complaint(body))
 }
 
 // cause is the part of a transport's error that the sentence around it doesn't say already.

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"signalbox"
+	"signalbox/metrics"
 )
 
 // maxConns bounds the connections of each listener; more wait.
@@ -36,13 +37,15 @@ type Config struct {
 	Status   func() signalbox.Status
 	Services func() []ServiceStat // nil: none are counted
 	// Windows returns what was counted over a span up to now; nil: nothing is.
-	Windows  func(span time.Duration) []ServiceStat
-	Render   func() ([]File, error)              // nil: nothing is rendered
-	Live     func() ([]File, error)              // as they stand on disk, where HAProxy reads them
-	State    func() (State, error)               // nil: nothing is known
-	Why      func(app string) (Why, error)       // an app that nobody knows is ErrUnknown
-	Explain  func(Question) (Explanation, error) // one that cannot be read is ErrQuestion
-	Operate  *Operate                            // nil: nobody orders anything
+	Windows func(span time.Duration) []ServiceStat
+	Render  func() ([]File, error)              // nil: nothing is rendered
+	Live    func() ([]File, error)              // as they stand on disk, where HAProxy reads them
+	State   func() (State, error)               // nil: nothing is known
+	Why     func(app string) (Why, error)       // an app that nobody knows is ErrUnknown
+	Explain func(Question) (Explanation, error) // one that cannot be read is ErrQuestion
+	Operate *Operate                            // nil: nobody orders anything
+	// Watch begins to watch the requests that pass; nil: none are seen.
+	Watch    func(metrics.Interest) (*metrics.Watch, error)
 	Gatherer prometheus.Gatherer
 	Web      fs.FS // templates.Web
 
@@ -60,6 +63,7 @@ type Server struct {
 	mux       *http.ServeMux
 	orders    map[string]bool // paths that take POST
 	sessions  sessions
+	ending    chan struct{} // closed when Run ends: answers without an end of their own end
 	requests  *prometheus.CounterVec
 	refused   *prometheus.CounterVec
 }
@@ -68,7 +72,7 @@ type Server struct {
 func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg,
-		log: cfg.Log,
+		log: cfg.Log, ending: make(chan struct{}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "signalbox_admin_requests_total", Help: "Requests to the admin listener, by status code.",
 		}, []string{"code"}),
@@ -155,6 +159,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var group errgroup.Group
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	context.AfterFunc(ctx, func() { close(s.ending) })
 	for _, l := range s.listeners {
 		_, socket := l.(*socketListener)
 		srv := &http.Server{
@@ -221,6 +226,9 @@ func (s *Server) routes() {
 		get("/api/v1/why", func(w http.ResponseWriter, r *http.Request) {
 			answer(w, func() (Why, error) { return s.cfg.Why(r.URL.Query().Get("app")) })
 		})
+	}
+	if s.cfg.Watch != nil {
+		get("/api/v1/tail", s.tail)
 	}
 	s.operate(s.cfg.Operate)
 	if s.cfg.Gatherer != nil {

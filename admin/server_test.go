@@ -36,6 +36,7 @@ type running struct {
 	tcp    string // host:port
 	socket string
 	status signalbox.Status
+	stop   func()
 }
 
 func start(t *testing.T, change func(*Config, *running)) *running {
@@ -80,6 +81,7 @@ func start(t *testing.T, change func(*Config, *running)) *running {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	r.stop = cancel
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
 	t.Cleanup(func() {

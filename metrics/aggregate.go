@@ -47,6 +47,8 @@ type Aggregator struct {
 	shown  Loss
 	recent [lossLooks]Loss
 	looks  int
+
+	watches []*Watch
 }
 
 // lossLooks is over how many looks a loss must last until the metrics show it: lines from several threads arrive out of order.
@@ -197,6 +199,9 @@ func (a *Aggregator) record(r *Record, b *Batch) {
 	f := r.Failure()
 	s.fail(f, state)
 	s.judge(r, f)
+	for _, w := range a.watches {
+		w.see(s, r, f)
+	}
 }
 
 func (a *Aggregator) account(r *Record, b *Batch) bool {

@@ -24,6 +24,7 @@ type Directory interface {
 type About struct {
 	Routes []string // templates of paths: "/users/{id}"
 	SLO    Objective
+	Shown  Shown
 }
 
 // Task is what a Directory knows about one task at one address.
@@ -101,7 +102,7 @@ func (h *History) Set(now time.Time, service string, placements []Placement) {
 func (h *History) Describe(service string, about About) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if was := h.about[service]; was.SLO != about.SLO || !slices.Equal(was.Routes, about.Routes) {
+	if was := h.about[service]; was.SLO != about.SLO || was.Shown != about.Shown || !slices.Equal(was.Routes, about.Routes) {
 		h.about[service] = about
 		h.generation.Add(1)
 	}

@@ -256,7 +256,7 @@ func (c *controller) answer(source prometheus.Collector) error {
 	}
 	c.admin, err = admin.New(admin.Config{
 		Listen: addresses, TokenFile: s.adminTokenFile(), SocketGroup: s.AdminSocketGroup,
-		Status: c.status, Services: c.services, Windows: c.windows, Render: c.render, Live: c.live, State: c.state, Why: c.why, Explain: c.explain,
+		Status: c.status, Services: c.services, Windows: c.windows, Render: c.render, Live: c.live, State: c.state, Why: c.why, Explain: c.explain, Watch: c.aggregator.Watch,
 		Operate: c.operate(), Gatherer: registry, Web: templates.Web,
 		Log: c.journal.WithField("room", "admin"),
 	})

@@ -64,6 +64,7 @@ func fakeController(t *testing.T) (socket string, status *signalbox.Status) {
 		Why:      func(app string) (admin.Why, error) { return sampleWhy(status, app) },
 		Explain:  func(q admin.Question) (admin.Explanation, error) { return sampleExplanation(status, q) },
 		Operate:  sampleOperate(),
+		Watch:    sampleWatch(t),
 		Gatherer: prometheus.NewRegistry(),
 		Web:      templates.Web,
 	})
