@@ -55,6 +55,9 @@ func (o *Options) Validate() error {
 	if o.LogSocket != "" && (!filepath.IsAbs(o.LogSocket) || len(o.LogSocket) > 100) {
 		return fmt.Errorf("the log socket %q must be an absolute path of at most 100 bytes", o.LogSocket)
 	}
+	if err := validLogAlso(o.LogAlso); err != nil {
+		return err
+	}
 	if len(o.HTTPBind) == 0 {
 		return errors.New("the HTTP entry has no address")
 	}
@@ -107,6 +110,17 @@ func (o *Options) Validate() error {
 		return errors.New("a number among HAProxy's options is out of its range")
 	}
 	return nil
+}
+
+// validLogAlso takes the path of a socket, or an IP address and a port: a name that does not resolve would keep HAProxy from starting.
+func validLogAlso(address string) error {
+	if address == "" || filepath.IsAbs(address) && len(address) <= 100 && all(address, "/._-+@=,:~") {
+		return nil
+	}
+	if a, err := netip.ParseAddrPort(address); err == nil && a.Port() != 0 && a.Addr().Zone() == "" {
+		return nil
+	}
+	return fmt.Errorf("the second target %q of the access log must be an IP address and a port, as in 127.0.0.1:514, or the absolute path of a datagram socket, as in /dev/log", address)
 }
 
 // entry is one of our own ways in.
@@ -215,6 +229,7 @@ func (o *Options) head() *head {
 	}
 	h.ChecksMap, h.TimeoutsMap, h.HTTPSMap = Word(o.MapPath(ChecksMap)), Word(o.MapPath(TimeoutsMap)), Word(o.MapPath(HTTPSMap))
 	h.HTTPSPort = o.otherHTTPSPort()
+	h.LogAlso = Word(o.LogAlso)
 	if o.LogSocket != "" {
 		h.LogServer, h.LogPulled = Word("unix@"+o.LogSocket), o.LogPulled
 	}

@@ -71,7 +71,8 @@ type head struct {
 	MaxConn, Threads, MaxReloads int
 	NoStrictLimits               bool
 	HardStopAfter                millis
-	LogServer, RingFormat        Word
+	LogServer, LogAlso           Word
+	RingFormat                   Word
 	LogPulled                    bool
 	LogFormat, LogFormatTCP      Word
 	LogLine, RingBytes           int

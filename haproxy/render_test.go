@@ -207,6 +207,10 @@ func TestOptionsThatHAProxyCannotExpress(t *testing.T) {
 		"log format":         func(o *Options) { o.LogFormat = "a'b" },
 		"long socket":        func(o *Options) { o.StatsSocket = "/" + strings.Repeat("x", 120) },
 		"user":               func(o *Options) { o.User = "a\nb" },
+		"log to a name":      func(o *Options) { o.LogAlso = "logs.local:514" },
+		"log without a port": func(o *Options) { o.LogAlso = "10.0.0.5" },
+		"log to a file here": func(o *Options) { o.LogAlso = "dev/log" },
+		"log elsewhere":      func(o *Options) { o.LogAlso = "/dev/log local0" },
 	} {
 		o := testOptions("/d")
 		change(o)

@@ -39,7 +39,7 @@ func sample() *Config {
 		Dir: "/run/signalbox", HTTPBind: []string{":80"}, HTTPSBind: []string{":443"}, AppIDBind: []string{":9091"},
 		HealthBind: []string{":9090"}, ServicePorts: PortRange{10000, 10009}, Certificates: []Certificate{{"web", []string{"web.local"}}},
 		TrustedProxies: networks, ProxyProtocolFrom: networks,
-		StatsSocket: "/run/signalbox/stats.sock", LogSocket: "/run/signalbox/log.sock",
+		StatsSocket: "/run/signalbox/stats.sock", LogSocket: "/run/signalbox/log.sock", LogAlso: "127.0.0.1:514",
 		LogFormat: "%ci", LogFormatTCP: "%ci", Threads: 1, User: "haproxy", Group: "haproxy",
 		UserLists:  map[string][]User{"staff": {{"ann", "$6$salt$hash"}}},
 		ErrorPages: map[string][]byte{"body": []byte("away"), "whole": []byte("HTTP/1.1 503 Away\r\n\r\n")},

@@ -44,7 +44,7 @@ func (s *settings) options(dir string) (o *haproxy.Options, warning string, err 
 		Dir: dir, HTTPBind: s.HTTPBind, HTTPSBind: s.httpsBind(), AppIDBind: s.AppIDBind, HealthBind: s.HealthBind,
 		ServiceBind: s.ServiceBind, ServicePorts: ports, OtherPorts: s.adminPorts(), ClusterPorts: s.clusterPorts(),
 		TrustedProxies: trusted, ProxyProtocolFrom: proxies,
-		StatsSocket: filepath.Join(dir, "stats.sock"), LogSocket: filepath.Join(dir, "log.sock"),
+		StatsSocket: filepath.Join(dir, "stats.sock"), LogSocket: filepath.Join(dir, "log.sock"), LogAlso: s.AccessLogAlso,
 		LogFormat: metrics.LogFormat, LogFormatTCP: metrics.LogFormatTCP,
 		RingFormat: metrics.RingFormat, LogLine: metrics.MaxLine, RingBytes: metrics.RingBytes,
 		MaxConn: maxConn, User: s.HAProxyUser, Group: s.HAProxyGroup,

@@ -81,6 +81,7 @@ type settings struct {
 	Drain               time.Duration
 	HardStopAfter       time.Duration
 	MaxReloads          int
+	AccessLogAlso       string // address
 
 	Sinks        []string // URLs
 	SinkInterval time.Duration
@@ -199,6 +200,7 @@ var settingTable = []setting{
 	{"HAProxy", "drain", "most `time` that sessions with a task go on that is being taken out, sticky ones too; what lasts longer is cut", func(s *settings) pflag.Value { return durationOf(&s.Drain, time.Second, 24*time.Hour) }},
 	{"HAProxy", "hard-stop-after", "`time` after which a worker of an earlier configuration is ended", func(s *settings) pflag.Value { return durationOf(&s.HardStopAfter, time.Second, 7*24*time.Hour) }},
 	{"HAProxy", "max-reloads", "`number` of reloads that a worker of an earlier configuration survives", func(s *settings) pflag.Value { return intOf(&s.MaxReloads, 1, 10_000) }},
+	{"HAProxy", "access-log-also", "`address` that gets HAProxy's log too, so that a syslog server that has it goes on: 127.0.0.1:514 by UDP, or /dev/log; empty: none", func(s *settings) pflag.Value { return textOf(&s.AccessLogAlso) }},
 
 	{"Metrics", "sink", "`URLs` that figures are pushed to, as in statsd://host:8125?tags=datadog, graphite://host:2003, riemann://host:5555: docs/sinks.md", func(s *settings) pflag.Value { return listOf(&s.Sinks) }},
 	{"Metrics", "sink-interval", "`time` between two pushes", func(s *settings) pflag.Value { return durationOf(&s.SinkInterval, time.Second, time.Hour) }},
