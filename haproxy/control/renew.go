@@ -37,17 +37,18 @@ func (a *Applier) renewDue(now time.Time) bool {
 
 func (a *Applier) startRenew(ctx context.Context, now time.Time) {
 	a.certAt, a.certFor = now, a.running
-	config, worker, known, changes := a.running, a.worker, a.certs, a.cfg.Certificates.changes()
+	config, worker, known, changes, early := a.running, a.worker, a.certs, a.cfg.Certificates.changes(), a.effective == nil
 	a.job(renewing, func() jobResult {
-		r := a.renew(ctx, config, worker, known)
+		r := a.renew(ctx, config, worker, known, early)
 		r.changes = changes
 		return r
 	})
 }
 
 // renew writes the files of what runs, with the certificates as they are now, and gives the worker those that it does not have, and
-// the names for which they answer. known says what it is known to have: anything else is somebody else's doing.
-func (a *Applier) renew(ctx context.Context, config *haproxy.Config, worker Worker, known knownCertificates) jobResult {
+// the names for which they answer. known says what it is known to have: anything else is somebody else's doing. early says that nothing is
+// wanted yet, and config is what an earlier run has written down: HAProxy may have been given more before that run was killed, which stays.
+func (a *Applier) renew(ctx context.Context, config *haproxy.Config, worker Worker, known knownCertificates, early bool) jobResult {
 	r := jobResult{config: config, worker: worker, certs: knownCertificates{versions: map[string]uint64{}}}
 	pairs := a.cfg.Certificates.pairs(config.Options)
 	if len(pairs) == 0 {
@@ -62,7 +63,7 @@ func (a *Applier) renew(ctx context.Context, config *haproxy.Config, worker Work
 	r.publishAt, r.published = thisMoment(), true
 	rt := NewRuntime(a.cfg.StatsSocket)
 	defer rt.Close()
-	j := renewal{rt: rt, worker: worker, list: config.Options.CertificateListPath(), dir: a.cfg.Dir, known: known, result: &r}
+	j := renewal{rt: rt, worker: worker, list: config.Options.CertificateListPath(), dir: a.cfg.Dir, known: known, early: early, result: &r}
 	r.err = j.run(ctx, config, pairs)
 	return r
 }
@@ -73,6 +74,7 @@ type renewal struct {
 	worker    Worker
 	list, dir string
 	known     knownCertificates
+	early     bool // nothing is taken away
 	result    *jobResult
 }
 
@@ -109,6 +111,9 @@ func (j *renewal) run(ctx context.Context, config *haproxy.Config, pairs []heldC
 		return err
 	}
 	for _, path := range held {
+		if j.early {
+			break
+		}
 		if _, ok := haproxy.CertificateIn(filepath.Base(path)); !ok || filepath.Dir(path) != j.dir {
 			continue
 		}
@@ -186,6 +191,9 @@ func (j *renewal) lines(ctx context.Context, want []haproxy.CertificateLine, ent
 		if err := j.rt.AddCertificateLine(ctx, j.list, l); err != nil {
 			return err
 		}
+	}
+	if j.early && len(extra) > 0 {
+		return nil // and what the list has is not known to be all that it should
 	}
 	for _, e := range extra {
 		if err := j.rt.DeleteCertificateLine(ctx, j.list, e); err != nil {

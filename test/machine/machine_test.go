@@ -235,6 +235,7 @@ func (m *machine) restart(crash, away bool) {
 		m.c.stop()
 	}
 	m.c.start()
+	m.cert = true // names for certificates follow in a moment
 	if away {
 		m.c.doWithout()
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -300,8 +301,6 @@ func (m *machine) certificate(name string, hosts ...string) {
 		m.t.Fatalf("%v", err)
 	}
 	path := filepath.Join(m.c.dir, "certificates", name+".pem")
-	_, err = os.Stat(path)
-	renewed := err == nil
 	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
 		m.t.Fatalf("%v", err)
 	}
@@ -312,10 +311,8 @@ func (m *machine) certificate(name string, hosts ...string) {
 		m.t.Fatalf("%v", err)
 	}
 	m.cert = true
-	if !renewed {
-		m.c.readCertificates()
-		m.settle()
-	}
+	m.c.readCertificates()
+	m.settle()
 }
 
 func selfSigned(hosts []string) ([]byte, error) {
@@ -346,7 +343,11 @@ func selfSigned(hosts []string) ([]byte, error) {
 // files holds that what is on disk is what runs, once the controller has ended.
 func (m *machine) files() {
 	m.t.Helper()
-	running := m.c.applier.Running()
+	var running *haproxy.Config
+	wait(func() bool { // HAProxy may have died last, and answers before the controller has found it
+		running = m.c.applier.Running()
+		return running != nil
+	})
 	m.c.stop()
 	if running == nil {
 		m.t.Fatalf("what runs is not known at the end\n%s", m.c.said)

@@ -1,12 +1,15 @@
 package machine
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/netip"
 	"testing"
+	"time"
 
 	"signalbox"
+	"signalbox/haproxy/control"
 )
 
 // What long runs have found, as short as it got.
@@ -57,6 +60,19 @@ func TestRegressions(t *testing.T) {
 			m.scale(pay, 3, signalbox.Unknown)
 			m.answers("b.test", "pay")
 			m.check()
+		},
+		// What an earlier run had written down was taken for all that HAProxy should have: a new certificate was gone until the first table.
+		"the controller is killed right after it gave HAProxy a certificate": func(m *machine) {
+			for i := range 10 {
+				m.certificate(fmt.Sprintf("c%d", i), fmt.Sprintf("c%d.test", i))
+				m.check()
+				m.c.crash()
+				m.c.start()
+				m.keepsCertificates(i + 1)
+				m.settle()
+				m.cert = true
+				m.check()
+			}
 		},
 		// Random histories have one death of HAProxy at most.
 		"HAProxy dies twice of what it has just loaded": func(m *machine) {
@@ -141,4 +157,24 @@ func (m *machine) answer(host, name string) string {
 		return fmt.Sprintf("%s answers %+v, want %s", host, got, idOf(name))
 	}
 	return ""
+}
+
+// keepsCertificates looks for a few audits whether HAProxy goes on having so many certificates beside the default one, before anything is wanted.
+func (m *machine) keepsCertificates(n int) {
+	m.t.Helper()
+	rt := control.NewRuntime(m.c.options.StatsSocket)
+	defer rt.Close()
+	for end := time.Now().Add(500 * time.Millisecond); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		answers, err := rt.Do(context.Background(), "show ssl cert")
+		if err != nil {
+			m.t.Fatalf("%v", err)
+		}
+		held, _, err := control.ParseCertificateFiles(answers[0])
+		if err != nil {
+			m.t.Fatalf("%v", err)
+		}
+		if len(held) != n+1 {
+			m.t.Fatalf("HAProxy has %v, want %d beside the default\n%s", held, n, m.c.said)
+		}
+	}
 }
