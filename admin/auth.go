@@ -148,9 +148,12 @@ func (s *Server) authorized(r *http.Request) bool {
 }
 
 // bearer reports whether a request shows the token as a bearer token.
-func (s *Server) bearer(r *http.Request) bool {
+func (s *Server) bearer(r *http.Request) bool { return bears(r, s.token) }
+
+// bears reports whether a request shows a bearer token.
+func bears(r *http.Request, token string) bool {
 	kind, rest, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	return strings.EqualFold(kind, "Bearer") && sameSecret(strings.TrimSpace(rest), s.token)
+	return strings.EqualFold(kind, "Bearer") && sameSecret(strings.TrimSpace(rest), token)
 }
 
 // login answers a request that has the token in its URL: it begins a session and leads to the same URL without the token.

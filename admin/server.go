@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
@@ -156,14 +155,23 @@ func (s *Server) Close() error {
 
 // Run answers until ctx ends, and then gives running requests two seconds.
 func (s *Server) Run(ctx context.Context) error {
-	var group errgroup.Group
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	context.AfterFunc(ctx, func() { close(s.ending) })
-	for _, l := range s.listeners {
+	return serve(ctx, s.listeners, func(l net.Listener) http.Handler {
 		_, socket := l.(*socketListener)
+		return s.handler(!socket)
+	})
+}
+
+// serve answers on each listener until ctx ends or one fails, and then gives running requests two seconds.
+func serve(ctx context.Context, listeners []net.Listener, handler func(net.Listener) http.Handler) error {
+	var group errgroup.Group
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for _, l := range listeners {
 		srv := &http.Server{
-			Handler:           s.handler(!socket),
+			Handler:           handler(l),
 			ConnContext:       withPeer,
 			ReadHeaderTimeout: 5 * time.Second,
 			ReadTimeout:       10 * time.Second,
@@ -175,7 +183,7 @@ func (s *Server) Run(ctx context.Context) error {
 		group.Go(func() error {
 			defer cancel() // one listener's failure ends the others
 			if err := srv.Serve(netutil.LimitListener(l, maxConns)); !errors.Is(err, http.ErrServerClosed) {
-				return fmt.Errorf("serving the admin listener %s: %w", l.Addr(), err)
+				return fmt.Errorf("serving the listener %s: %w", l.Addr(), err)
 			}
 			return nil
 		})
@@ -232,9 +240,7 @@ func (s *Server) routes() {
 	}
 	s.operate(s.cfg.Operate)
 	if s.cfg.Gatherer != nil {
-		s.mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{
-			ErrorHandling: promhttp.ContinueOnError, EnableOpenMetrics: true, MaxRequestsInFlight: 4, Timeout: 30 * time.Second,
-		}))
+		s.mux.Handle("GET /metrics", metricsHandler(s.cfg.Gatherer))
 	}
 	get("/debug/pprof/", pprof.Index)
 	get("/debug/pprof/cmdline", pprof.Cmdline)

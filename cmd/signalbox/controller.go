@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"signalbox"
 	"signalbox/admin"
 	"signalbox/discovery"
 	"signalbox/discovery/file"
@@ -62,6 +63,7 @@ type controller struct {
 	oldWorkers   *control.OldWorkers
 	feed         *control.LogFeed
 	admin        *admin.Server
+	scrape       *admin.Scrape
 	recent       *recentMetrics
 	registry     *prometheus.Registry // every metric of the program
 
@@ -263,6 +265,12 @@ func (c *controller) answer(source prometheus.Collector) error {
 	if err != nil {
 		return &exitError{code: exitUsage, err: fmt.Errorf("opening the admin listener: %w", err), try: "--admin with another address"}
 	}
+	c.scrape, err = admin.NewScrape(admin.ScrapeConfig{
+		Listen: s.MetricsListen, TokenFile: s.MetricsTokenFile, Gatherer: registry, Level: func() signalbox.Level { return admin.Verdict(c.status()) },
+	})
+	if err != nil {
+		return &exitError{code: exitUsage, err: err, try: "--metrics-listen with another address"}
+	}
 	for _, m := range []prometheus.Collector{
 		c.watcher, source, c.applier, c.certificates, c.receiver, c.latency, c.rotation, c.journal, newProblemCollector(c.allProblems), c.admin,
 		c.register, c.holding, c.sinks, c.statsd,
@@ -294,6 +302,11 @@ func (c *controller) close() {
 	if c.statsd != nil {
 		if err := c.statsd.Close(); err != nil {
 			c.journal.WithError(err).Warn("closing the sockets of StatsD")
+		}
+	}
+	if c.scrape != nil {
+		if err := c.scrape.Close(); err != nil {
+			c.journal.WithError(err).Warn("closing the metrics listener")
 		}
 	}
 	if c.admin != nil {

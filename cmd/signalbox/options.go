@@ -62,9 +62,9 @@ func fits(ports haproxy.PortRange, limit uint64) error {
 	return nil
 }
 
-// adminPorts returns the TCP ports of the admin listener, sorted.
+// adminPorts returns the TCP ports of the admin and metrics listeners, sorted.
 func (s *settings) adminPorts() []int {
-	return portsOf(s.Admin)
+	return portsOf(slices.Concat(s.Admin, s.MetricsListen))
 }
 
 // portsOf returns the ports of addresses, sorted; an address without one has none.

@@ -169,6 +169,7 @@ func (c *controller) run(ctx context.Context) error {
 	g.Go(func() error { return c.given.Run(ctx, readEvery) })
 	g.Go(func() error { return c.applier.Run(ctx) })
 	g.Go(func() error { return c.admin.Run(ctx) })
+	g.Go(func() error { return c.scrape.Run(ctx) })
 	g.Go(func() error { c.account(ctx); return nil })
 	g.Go(func() error { c.recent.run(ctx, sampleEvery); return nil })
 	g.Go(func() error { c.alive(ctx); return nil })

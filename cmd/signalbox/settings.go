@@ -89,6 +89,9 @@ type settings struct {
 	StatsD        []string // addresses
 	StatsDMapping string   // path
 
+	MetricsListen    []string // addresses
+	MetricsTokenFile string
+
 	StateDir         string
 	Admin            []string
 	AdminTokenFile   string
@@ -206,6 +209,8 @@ var settingTable = []setting{
 	{"Metrics", "sink-interval", "`time` between two pushes", func(s *settings) pflag.Value { return durationOf(&s.SinkInterval, time.Second, time.Hour) }},
 	{"Metrics", "statsd", "`addresses` at which StatsD is taken from this machine's services, as in 127.0.0.1:8125 or unix:/run/statsd/statsd.sock; empty: none: docs/statsd.md", func(s *settings) pflag.Value { return listOf(&s.StatsD) }},
 	{"Metrics", "statsd-mapping", "`file` that gives what services send by StatsD names and labels, as statsd_exporter reads it; empty: names stay, tags are labels", func(s *settings) pflag.Value { return textOf(&s.StatsDMapping) }},
+	{"Metrics", "metrics-listen", "`addresses` at which other machines may read /metrics, and one word of /health, and nothing else: :9902; empty: none: docs/prometheus.md", func(s *settings) pflag.Value { return listOf(&s.MetricsListen) }},
+	{"Metrics", "metrics-token-file", "`file` with a token that they must show there; empty: none is asked for", func(s *settings) pflag.Value { return textOf(&s.MetricsTokenFile) }},
 
 	{"Program", "state-dir", "`directory` of what must survive a restart", func(s *settings) pflag.Value { return textOf(&s.StateDir) }},
 	{"Program", "admin", "`addresses` of the admin listener: unix:/path or loopback address and port", func(s *settings) pflag.Value { return listOf(&s.Admin) }},
@@ -389,6 +394,11 @@ func (s *settings) validate() error {
 	}
 	if _, err := s.adminAddresses(); err != nil {
 		wrong("admin", "%w", err)
+	}
+	for _, address := range s.MetricsListen {
+		if err := admin.CheckScrapeAddress(address); err != nil {
+			wrong("metrics-listen", "%w", err)
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -152,7 +152,7 @@ func TestEveryPackageSaysWhatItIs(t *testing.T) {
 var top = []string{
 	".ci", ".git", ".gitignore", ".golangci.yml", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md",
 	"admin", "bench", "bin", "cmd", "devcluster", "discovery", "docs", "go.mod", "go.sum", "haproxy", "loadgen", "metrics",
-	"templates", "test",
+	"task-data", "templates", "test",
 }
 
 func TestTopOfTheTree(t *testing.T) {
