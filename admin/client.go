@@ -35,9 +35,12 @@ const maxAnswer = 256 << 20
 
 // Client asks a running controller. Its methods may be called at the same time.
 type Client struct {
-	addr      Address
+	base      string // of URLs
+	place     string // where it is, for people
 	tokenFile string
+	asksToken bool
 	http      *http.Client
+	addr      Address // of a controller
 }
 
 // NewClient returns a client of the controller at an address. The token file is read with each request, and only over TCP.
@@ -53,12 +56,14 @@ func NewClient(addr Address, tokenFile string) *Client {
 			return dialer.DialContext(ctx, "tcp", addr.TCP.String())
 		},
 	}
-	return &Client{addr: addr, tokenFile: tokenFile, http: &http.Client{
-		Transport: transport,
-		// A redirect would carry the token on.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+	return &Client{
+		base: "http://localhost", place: addr.String(), tokenFile: tokenFile, asksToken: addr.Socket == "", addr: addr,
+		http: &http.Client{Transport: transport, CheckRedirect: noRedirect},
+	}
 }
+
+// noRedirect follows no redirect: it would carry the token on.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // Address returns where the client asks.
 func (c *Client) Address() Address { return c.addr }
@@ -95,7 +100,7 @@ func (c *Client) Live(ctx context.Context) (Render, error) {
 
 // ask gets a path and decodes the answer.
 func ask[T any](ctx context.Context, c *Client, path string) (T, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+path, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, http.NoBody)
 	if err != nil {
 		var none T
 		return none, fmt.Errorf("asking the controller: %w", err)
@@ -110,7 +115,7 @@ func tell[T any](ctx context.Context, c *Client, path string, order any) (T, err
 	if err != nil {
 		return none, fmt.Errorf("writing an order: %w", err)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, bytes.NewReader(body))
 	if err != nil {
 		return none, fmt.Errorf("giving the controller an order: %w", err)
 	}
@@ -131,10 +136,10 @@ func send[T any](ctx context.Context, c *Client, req *http.Request) (T, error) {
 	defer answer.Close()
 	body, err := io.ReadAll(io.LimitReader(answer, maxAnswer))
 	if err != nil {
-		return out, fmt.Errorf("%w at %s: reading its answer: %w", ErrUnreachable, c.addr, err)
+		return out, fmt.Errorf("%w at %s: reading its answer: %w", ErrUnreachable, c.place, err)
 	}
 	if err := json.Unmarshal(body, &out); err != nil {
-		return out, fmt.Errorf("asking the controller at %s for %s: reading its answer: %w", c.addr, req.URL.RequestURI(), err)
+		return out, fmt.Errorf("asking the controller at %s for %s: reading its answer: %w", c.place, req.URL.RequestURI(), err)
 	}
 	return out, nil
 }
@@ -142,7 +147,7 @@ func send[T any](ctx context.Context, c *Client, req *http.Request) (T, error) {
 // open sends a request and returns the body of an answer that is no complaint. The whole of it may take the given time, 0: any.
 func (c *Client) open(ctx context.Context, req *http.Request, within time.Duration) (io.ReadCloser, error) {
 	var noToken error
-	if c.addr.Socket == "" {
+	if c.asksToken {
 		// Without a token it asks all the same: that nobody answers is the better thing to say.
 		var token string
 		if token, noToken = ReadToken(c.tokenFile); noToken == nil {
@@ -156,7 +161,7 @@ func (c *Client) open(ctx context.Context, req *http.Request, within time.Durati
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, fmt.Errorf("%w at %s: %w", ErrUnreachable, c.addr, cause(err))
+		return nil, fmt.Errorf("%w at %s: %w", ErrUnreachable, c.place, cause(err))
 	}
 	if resp.StatusCode == http.StatusOK {
 		return resp.Body, nil
@@ -165,17 +170,17 @@ func (c *Client) open(ctx context.Context, req *http.Request, within time.Durati
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%w at %s: reading its answer: %w", ErrUnreachable, c.addr, err)
+		return nil, fmt.Errorf("%w at %s: reading its answer: %w", ErrUnreachable, c.place, err)
 	case resp.StatusCode == http.StatusUnauthorized && noToken != nil:
-		return nil, fmt.Errorf("%w at %s: %w", ErrRefused, c.addr, noToken)
+		return nil, fmt.Errorf("%w at %s: %w", ErrRefused, c.place, noToken)
 	case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden:
-		return nil, fmt.Errorf("%w at %s: the token in %s is not the one it uses", ErrRefused, c.addr, c.tokenFile)
+		return nil, fmt.Errorf("%w at %s: the token in %s is not the one it uses", ErrRefused, c.place, c.tokenFile)
 	case resp.StatusCode == http.StatusNotFound:
 		return nil, fmt.Errorf("%w: %s", ErrUnknown, strings.TrimPrefix(complaint(body), ErrUnknown.Error()+": "))
 	case resp.StatusCode == http.StatusConflict:
 		return nil, fmt.Errorf("%w: %s", ErrConflict, strings.TrimPrefix(complaint(body), ErrConflict.Error()+": "))
 	}
-	return nil, fmt.Errorf("%w: asking %s for %s: %s: %s", ErrFailed, c.addr, req.URL.RequestURI(), resp.Status, complaint(body))
+	return nil, fmt.Errorf("%w: asking %s for %s: %s: %s", ErrFailed, c.place, req.URL.RequestURI(), resp.Status, complaint(body))
 }
 
 // cause is the part of a transport's error that the sentence around it doesn't say already.

@@ -27,7 +27,8 @@ func newPages(web fs.FS) (*pages, error) {
 		return nil, fmt.Errorf("reading the pages' style sheet: %w", err)
 	}
 	t, err := template.New("").Funcs(template.FuncMap{
-		"ago": Ago, "moment": moment, "number": number, "duration": Span,
+		"ago": Ago, "moment": moment, "number": number, "duration": Span, "short": ShortSpan, "rate": Digits,
+		"percent": func(ratio float64) string { return Digits(100*ratio) + " %" },
 	}).ParseFS(web, "*.html")
 	if err != nil {
 		return nil, fmt.Errorf("reading the pages: %w", err)
@@ -47,6 +48,7 @@ type view struct {
 	Title   string
 	Health  Health
 	Routes  Routes
+	Hub     hubView
 	Level   signalbox.Level
 	Message string
 	At      time.Time // what ages are measured from

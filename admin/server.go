@@ -347,6 +347,11 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) services(w http.ResponseWriter, r *http.Request) {
+	serveServices(w, r, s.cfg.Services, s.cfg.Windows)
+}
+
+// serveServices answers with what was counted for each service, in all or over a span; either function may be nil.
+func serveServices(w http.ResponseWriter, r *http.Request, services func() []ServiceStat, windows func(time.Duration) []ServiceStat) {
 	rows := []ServiceStat{}
 	text := r.URL.Query().Get("span")
 	switch {
@@ -356,11 +361,11 @@ func (s *Server) services(w http.ResponseWriter, r *http.Request) {
 			writeJSON(w, http.StatusBadRequest, map[string]string{"apiVersion": APIVersion, "error": "span must be a duration from 1s to 1h, such as 5m"})
 			return
 		}
-		if s.cfg.Windows != nil {
-			rows = append(rows, s.cfg.Windows(span)...)
+		if windows != nil {
+			rows = append(rows, windows(span)...)
 		}
-	case s.cfg.Services != nil:
-		rows = append(rows, s.cfg.Services()...)
+	case services != nil:
+		rows = append(rows, services()...)
 	}
 	slices.SortFunc(rows, func(a, b ServiceStat) int { return strings.Compare(a.Service, b.Service) })
 	writeJSON(w, http.StatusOK, Services{APIVersion: APIVersion, Services: rows})

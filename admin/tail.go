@@ -136,10 +136,10 @@ func (s *Server) tail(w http.ResponseWriter, r *http.Request) {
 func (c *Client) Tail(ctx context.Context, q TailQuestion, show func(Tail) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	silent := fmt.Errorf("%w at %s: it says nothing for %s", ErrUnreachable, c.addr, tailSilent)
+	silent := fmt.Errorf("%w at %s: it says nothing for %s", ErrUnreachable, c.place, tailSilent)
 	timer := time.AfterFunc(tailSilent, func() { cancel(silent) })
 	defer timer.Stop()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/api/v1/tail?"+q.values().Encode(), http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/api/v1/tail?"+q.values().Encode(), http.NoBody)
 	if err != nil {
 		return fmt.Errorf("asking the controller: %w", err)
 	}
@@ -154,7 +154,7 @@ func (c *Client) Tail(ctx context.Context, q TailQuestion, show func(Tail) error
 		timer.Reset(tailSilent)
 		var part Tail
 		if err := json.Unmarshal(lines.Bytes(), &part); err != nil {
-			return fmt.Errorf("%w: reading what %s shows: %w", ErrFailed, c.addr, err)
+			return fmt.Errorf("%w: reading what %s shows: %w", ErrFailed, c.place, err)
 		}
 		if err := show(part); err != nil {
 			return err
@@ -164,7 +164,7 @@ func (c *Client) Tail(ctx context.Context, q TailQuestion, show func(Tail) error
 	case ended != nil:
 		return ended
 	case lines.Err() != nil:
-		return fmt.Errorf("%w at %s: %w", ErrUnreachable, c.addr, cause(lines.Err()))
+		return fmt.Errorf("%w at %s: %w", ErrUnreachable, c.place, cause(lines.Err()))
 	}
-	return fmt.Errorf("%w at %s: it has ended", ErrUnreachable, c.addr)
+	return fmt.Errorf("%w at %s: it has ended", ErrUnreachable, c.place)
 }

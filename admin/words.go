@@ -2,6 +2,9 @@ package admin
 
 import (
 	"fmt"
+	"math"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -28,4 +31,31 @@ func durationText(d time.Duration) string {
 		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
 	}
 	return fmt.Sprintf("%dd%dh", d/day, d%day/time.Hour)
+}
+
+// ShortSpan words a duration in seconds with three digits at most: "450µs", "8.12ms", "1.2s".
+func ShortSpan(seconds float64) string {
+	switch {
+	case seconds < 1e-3:
+		return Digits(math.Round(seconds*1e6)) + "µs"
+	case seconds < 1:
+		return Digits(seconds*1e3) + "ms"
+	}
+	return Digits(seconds) + "s"
+}
+
+// Digits words a number with up to three significant digits, and all of those before the point.
+func Digits(x float64) string {
+	places := 2
+	switch {
+	case x >= 100:
+		places = 0
+	case x >= 10:
+		places = 1
+	}
+	text := strconv.FormatFloat(x, 'f', places, 64)
+	if places > 0 {
+		text = strings.TrimRight(strings.TrimRight(text, "0"), ".")
+	}
+	return text
 }

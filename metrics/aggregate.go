@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"maps"
 	"strconv"
 	"sync"
 	"time"
@@ -25,6 +26,8 @@ type AggregatorConfig struct {
 	MaxRoutes   int           // per service; 0: 32
 	Derived     []Derived     // at most MaxDerived
 	Grace       time.Duration // for which the series of a service or task that is gone stay; 0: 5 min
+	// Idle is for how long a service or task stays that Add brings no more, where there is no Directory; 0: for ever.
+	Idle time.Duration
 	// Started is when counting began: workers that started before are counted from their first line on. Zero: now.
 	Started time.Time
 }
@@ -49,6 +52,7 @@ type Aggregator struct {
 	looks  int
 
 	watches []*Watch
+	added   Loss // the account of what Add brought
 }
 
 // lossLooks is over how many looks a loss must last until the metrics show it: lines from several threads arrive out of order.
@@ -83,8 +87,9 @@ type service struct {
 
 	quick *quickTotals // of a Replay
 
-	derivedOf []int    // of AggregatorConfig.Derived, those that its requests can meet
-	derived   []uint64 // their counts
+	derivedOf []int             // of AggregatorConfig.Derived, those that its requests can meet
+	derived   []uint64          // their counts
+	elsewhere map[string]uint64 // counts of derived metrics that Add brought, by name
 
 	ring [rateSeconds]tick
 	past past
@@ -333,82 +338,6 @@ func codeName(m, i int) string {
 	return strconv.Itoa(i + 98)
 }
 
-// task returns the account of the task that served a record, and counts how near it was.
-func (a *Aggregator) task(s *service, r *Record, now time.Time) *task {
-	at := s.last
-	if at == nil || at.name != string(r.ServerAddr) {
-		at = s.addrs[string(r.ServerAddr)]
-		if at == nil {
-			if len(s.addrs) >= 4*a.cfg.MaxTasks {
-				a.overflow["address"]++
-				return s.taskOf(a, Other)
-			}
-			at = &addr{name: string(r.ServerAddr)}
-			s.addrs[at.name] = at
-		}
-		s.last = at
-	}
-	us := r.RequestMicros
-	if us == 0 {
-		us = r.Accepted * 1000
-	}
-	if at.task == nil || at.generation != a.generation || us < at.from || us >= at.until {
-		at.from, at.until, at.generation, at.locality, at.state = 0, 1<<63-1, a.generation, Anywhere, ""
-		id := at.name
-		if a.cfg.Directory != nil {
-			if t, ok := a.cfg.Directory.Task(s.name, at.name, r.Dispatched()); ok {
-				id, at.locality, at.state = t.ID, t.Locality, t.State
-				at.from = t.From.UnixMicro()
-				if !t.Until.IsZero() {
-					at.until = t.Until.UnixMicro()
-				}
-			}
-		}
-		at.task = s.taskOf(a, id)
-	}
-	switch at.locality {
-	case Local:
-		s.local++
-	case Remote:
-		s.remote++
-	}
-	at.task.seen = now
-	return at.task
-}
-
-func (s *service) taskOf(a *Aggregator, id string) *task {
-	t := s.tasks[id]
-	if t == nil && len(s.tasks) >= a.cfg.MaxTasks && id != Other {
-		a.overflow["task"]++
-		return s.taskOf(a, Other)
-	}
-	if t == nil {
-		t = &task{id: id}
-		s.tasks[id] = t
-	}
-	return t
-}
-
-func (t *task) count(r *Record, now time.Time) {
-	t.seen = now
-	t.classes[classIndex(r)]++
-	if r.Total >= 0 {
-		t.duration.Observe(uint64(r.Duration()))
-	}
-}
-
-func classIndex(r *Record) int {
-	switch {
-	case r.Kind == KindTCP:
-		return 7
-	case r.Status < 0:
-		return 0
-	case r.Status >= 100 && r.Status <= 599:
-		return int(r.Status) / 100
-	}
-	return 6
-}
-
 // Reconcile compares the account of lines with what HAProxy's workers count themselves. It is called about once a second, with
 // the statistics of every worker that lives; the old ones' come through the master socket. An empty list says that none
 // lives; one that could not be read whole must not be passed. Two calls with a moment between them, after the last request, close the account.
@@ -421,7 +350,7 @@ func (a *Aggregator) Reconcile(workers []WorkerStat) {
 
 // look moves the counters that metrics show up to the smallest of the last accounts.
 func (a *Aggregator) look() {
-	a.recent[a.looks%lossLooks] = a.ledger.loss()
+	a.recent[a.looks%lossLooks] = a.loss()
 	if a.looks++; a.looks < lossLooks {
 		return
 	}
@@ -442,6 +371,13 @@ func (a *Aggregator) Tick(now time.Time) {
 		if now.Sub(s.seen) > a.cfg.Grace && name != NoService && name != Other && a.cfg.Directory != nil && !a.cfg.Directory.Known(name) {
 			delete(a.services, name)
 			continue
+		}
+		if a.cfg.Directory == nil && a.cfg.Idle > 0 {
+			if now.Sub(s.seen) > a.cfg.Idle {
+				delete(a.services, name)
+				continue
+			}
+			maps.DeleteFunc(s.tasks, func(_ string, t *task) bool { return now.Sub(t.seen) > a.cfg.Idle })
 		}
 		a.sweep(s, now)
 	}
@@ -470,7 +406,13 @@ func (a *Aggregator) sweep(s *service, now time.Time) {
 func (a *Aggregator) Loss() Loss {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.ledger.loss()
+	return a.loss()
+}
+
+func (a *Aggregator) loss() Loss {
+	l := a.ledger.loss()
+	l.add(a.added)
+	return l
 }
 
 // LastRecord returns when the last request or connection was counted, zero if none was.

@@ -139,18 +139,24 @@ func (a *Aggregator) route(s *service, r *Record) {
 	}
 	at := s.routes[string(a.scratch)]
 	if at == nil {
-		name := string(a.scratch)
-		if len(s.routes) >= a.cfg.MaxRoutes && name != Other {
-			a.overflow["route"]++
-			name = Other
-		}
-		if at = s.routes[name]; at == nil {
-			at = &route{name: name}
-			s.routes[name] = at
-		}
+		at = a.routeNamed(s, string(a.scratch))
 	}
 	at.classes[classIndex(r)]++
 	if r.Total >= 0 {
 		at.duration.Observe(uint64(r.Duration()))
 	}
+}
+
+// routeNamed returns the account of a route, which may be that of all the others.
+func (a *Aggregator) routeNamed(s *service, name string) *route {
+	at := s.routes[name]
+	if at == nil && len(s.routes) >= a.cfg.MaxRoutes && name != Other {
+		a.overflow["route"]++
+		return a.routeNamed(s, Other)
+	}
+	if at == nil {
+		at = &route{name: name}
+		s.routes[name] = at
+	}
+	return at
 }

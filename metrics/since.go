@@ -71,6 +71,8 @@ func (s *ServiceTotals) since(prev *ServiceTotals) ServiceTotals {
 		func(x, y FailureCount) (FailureCount, bool) { x.Count = less(x.Count, y.Count); return x, x.Count > 0 })
 	d.TLS = sinceSorted(s.TLS, prev.TLS, func(c TLSCount) string { return c.Version },
 		func(x, y TLSCount) (TLSCount, bool) { x.Count = less(x.Count, y.Count); return x, x.Count > 0 })
+	d.Derived = sinceSorted(s.Derived, prev.Derived, func(c DerivedCount) string { return c.Metric },
+		func(x, y DerivedCount) (DerivedCount, bool) { x.Count = less(x.Count, y.Count); return x, x.Count > 0 })
 	d.Routes = sinceSorted(s.Routes, prev.Routes, func(t RouteTotals) string { return t.Route }, func(x, y RouteTotals) (RouteTotals, bool) {
 		x.Classes, x.Duration = sinceClasses(x.Classes, y.Classes), x.Duration.Since(&y.Duration)
 		return x, len(x.Classes) > 0

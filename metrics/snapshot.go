@@ -3,6 +3,7 @@ package metrics
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -273,20 +274,29 @@ func ReadSnapshot(b []byte) (*Snapshot, error) {
 	if err := json.Unmarshal(b, &s); err != nil {
 		return nil, fmt.Errorf("reading snapshot: %w", err)
 	}
-	if !increasing(s.Services, func(t ServiceTotals) string { return t.Service }) {
-		return nil, fmt.Errorf("reading snapshot: services are not sorted")
+	if err := s.ordered(); err != nil {
+		return nil, fmt.Errorf("reading snapshot: %w", err)
 	}
-	for _, t := range s.Services {
+	return &s, nil
+}
+
+// ordered reports which list is out of order; merging relies on it.
+func (s *Snapshot) ordered() error {
+	if !increasing(s.Services, func(t ServiceTotals) string { return t.Service }) {
+		return errors.New("services are not sorted")
+	}
+	for i := range s.Services {
+		t := &s.Services[i]
 		if !increasing(t.Codes, func(c CodeCount) string { return c.Method + " " + c.Code }) ||
 			!increasing(t.Terminations, func(c TerminationCount) string { return c.Cause + " " + c.Phase }) ||
 			!increasing(t.Failures, FailureCount.key) || !increasing(t.TLS, func(c TLSCount) string { return c.Version }) ||
 			!increasing(t.Derived, func(c DerivedCount) string { return c.Metric }) ||
 			!increasing(t.Routes, func(t RouteTotals) string { return t.Route }) ||
 			!increasing(t.Tasks, func(t TaskTotals) string { return t.Task }) {
-			return nil, fmt.Errorf("reading snapshot: the parts of service %q are not sorted", t.Service)
+			return fmt.Errorf("the parts of service %q are not sorted", t.Service)
 		}
 	}
-	return &s, nil
+	return nil
 }
 
 func increasing[T any](list []T, key func(T) string) bool {
@@ -302,7 +312,7 @@ func increasing[T any](list []T, key func(T) string) bool {
 func (a *Aggregator) Snapshot(now time.Time) *Snapshot {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s := &Snapshot{At: now, Loss: a.ledger.loss(), Nodes: []string{}, Services: make([]ServiceTotals, 0, len(a.services))}
+	s := &Snapshot{At: now, Loss: a.loss(), Nodes: []string{}, Services: make([]ServiceTotals, 0, len(a.services))}
 	if a.cfg.Node != "" {
 		s.Nodes = []string{a.cfg.Node}
 	}
@@ -310,6 +320,9 @@ func (a *Aggregator) Snapshot(now time.Time) *Snapshot {
 		t := one.totals(now)
 		for i, of := range one.derivedOf {
 			t.Derived = append(t.Derived, DerivedCount{Metric: a.cfg.Derived[of].Name, Count: one.derived[i]})
+		}
+		for name, n := range one.elsewhere {
+			t.Derived = append(t.Derived, DerivedCount{Metric: name, Count: n})
 		}
 		slices.SortFunc(t.Derived, func(x, y DerivedCount) int { return cmp.Compare(x.Metric, y.Metric) })
 		s.Services = append(s.Services, t)

@@ -76,3 +76,26 @@ func (p *program) client(s *settings) (*admin.Client, error) {
 	}
 	return admin.NewClient(address, s.adminTokenFile()), nil
 }
+
+// clusterClient returns a client of the controller that a verb means, or of a hub.
+func (p *program) clusterClient(s *settings, cluster bool) (*admin.Client, error) {
+	if !cluster {
+		return p.client(s)
+	}
+	if len(s.Hub) == 0 {
+		return nil, usageError("--cluster: no hub is given; --hub names one")
+	}
+	client, err := admin.NewHubClient(s.Hub[0], s.HubTokenFile)
+	if err != nil {
+		return nil, &exitError{code: exitUsage, err: fmt.Errorf("--hub: %w", err)}
+	}
+	return client, nil
+}
+
+// ofHub says of an error in asking a hub what to do.
+func ofHub(err error, cluster bool) error {
+	if cluster && errors.Is(err, admin.ErrUnreachable) {
+		return &exitError{code: exitUnreachable, err: fmt.Errorf("asking the hub: %w", err), try: "--hub with the URL of one that runs"}
+	}
+	return err
+}

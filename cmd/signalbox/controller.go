@@ -24,6 +24,7 @@ import (
 	"signalbox/haproxy"
 	"signalbox/haproxy/control"
 	"signalbox/metrics"
+	"signalbox/metrics/hub"
 	"signalbox/metrics/sink"
 	"signalbox/metrics/statsd"
 	"signalbox/templates"
@@ -63,7 +64,8 @@ type controller struct {
 	oldWorkers   *control.OldWorkers
 	feed         *control.LogFeed
 	admin        *admin.Server
-	scrape       *admin.Scrape
+	scrape       *admin.Remote
+	hubs         *hub.Pusher
 	recent       *recentMetrics
 	registry     *prometheus.Registry // every metric of the program
 
@@ -265,15 +267,16 @@ func (c *controller) answer(source prometheus.Collector) error {
 	if err != nil {
 		return &exitError{code: exitUsage, err: fmt.Errorf("opening the admin listener: %w", err), try: "--admin with another address"}
 	}
-	c.scrape, err = admin.NewScrape(admin.ScrapeConfig{
-		Listen: s.MetricsListen, TokenFile: s.MetricsTokenFile, Gatherer: registry, Level: func() signalbox.Level { return admin.Verdict(c.status()) },
+	c.scrape, err = admin.NewRemote(admin.RemoteConfig{
+		Listen: s.MetricsListen, TokenFile: s.MetricsTokenFile, Open: []string{"/health"},
+		Handler: admin.ForScrapes(registry, func() signalbox.Level { return admin.Verdict(c.status()) }),
 	})
 	if err != nil {
 		return &exitError{code: exitUsage, err: err, try: "--metrics-listen with another address"}
 	}
 	for _, m := range []prometheus.Collector{
 		c.watcher, source, c.applier, c.certificates, c.receiver, c.latency, c.rotation, c.journal, newProblemCollector(c.allProblems), c.admin,
-		c.register, c.holding, c.sinks, c.statsd,
+		c.register, c.holding, c.sinks, c.statsd, c.hubs,
 	} {
 		registry.MustRegister(m)
 		own.MustRegister(m)

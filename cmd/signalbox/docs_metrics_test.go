@@ -27,6 +27,7 @@ var silent = map[string]dto.MetricType{
 	"signalbox_sink_last_success_timestamp_seconds":   dto.MetricType_GAUGE,
 	"signalbox_sink_queue_bytes":                      dto.MetricType_GAUGE,
 	"signalbox_sink_queue_points":                     dto.MetricType_GAUGE,
+	"signalbox_hub_last_success_timestamp_seconds":    dto.MetricType_GAUGE,
 }
 
 // documented is one metric as it registers itself.
@@ -40,7 +41,7 @@ var (
 	labelPattern = regexp.MustCompile(`([a-z_]+)="`)
 )
 
-// registered returns every metric of a real controller, sorted by name; those of the Go runtime and the process aside.
+// registered returns every metric of a real controller and of a hub, sorted by name; those of the Go runtime and the process aside.
 func registered(t *testing.T) []documented {
 	t.Helper()
 	s := defaults()
@@ -59,10 +60,20 @@ func registered(t *testing.T) []documented {
 	for _, m := range metrics.Metrics() {
 		types[m.Name] = dto.MetricType(dto.MetricType_value[strings.ToUpper(m.Type)])
 	}
+	h, err := newHub(&hubSettings{listen: []string{"127.0.0.1:0"}, settings: defaults()}, j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.remote.Close()
 	families, err := c.registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
+	ofHub, err := h.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	families = append(families, ofHub...)
 	for _, f := range families {
 		if declared, ok := types[f.GetName()]; ok && declared != f.GetType() {
 			t.Errorf("%s is declared as a %s and is a %s", f.GetName(), declared, f.GetType())
@@ -74,6 +85,7 @@ func registered(t *testing.T) []documented {
 	go func() {
 		defer close(descs)
 		c.registry.Describe(descs)
+		h.server.Describe(descs)
 	}()
 	var out []documented
 	for d := range descs {

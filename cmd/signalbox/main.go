@@ -82,7 +82,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 // allVerbs lists the verbs.
 func allVerbs() []func(*program) *cobra.Command {
 	return []func(*program) *cobra.Command{
-		newRunCommand, newDevCommand, newClusterCommand,
+		newRunCommand, newHubCommand, newDevCommand, newClusterCommand,
 		newRoutesCommand, newExplainCommand, newWhyCommand, newStatCommand, newTopCommand, newTailCommand, newHistoryCommand, newReplayCommand, newHealthCommand,
 		newLintCommand, newDiffCommand, newMigrateCommand, newRenderCommand, newConfigCommand,
 		newHoldCommand, newRollbackCommand, newAcceptCommand, newInitCommand, newVersionCommand, newDemoServiceCommand,

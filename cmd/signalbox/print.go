@@ -9,11 +9,12 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
-	"time"
 	"unicode"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"signalbox/admin"
 )
 
 // addOutput gives a verb the flag for the form of what it prints.
@@ -101,29 +102,10 @@ func clean(s string) string {
 }
 
 // span prints a duration in seconds with three digits at most: "450µs", "8.12ms", "1.2s".
-func span(seconds float64) string {
-	switch d := time.Duration(seconds * float64(time.Second)); {
-	case d < time.Millisecond:
-		return strconv.FormatFloat(seconds*1e6, 'f', 0, 64) + "µs"
-	case d < time.Second:
-		return digits(seconds*1e3) + "ms"
-	default:
-		return digits(seconds) + "s"
-	}
-}
+func span(seconds float64) string { return admin.ShortSpan(seconds) }
 
 // digits prints a number with up to three significant digits, and all of those before the point.
-func digits(x float64) string {
-	switch {
-	case x >= 100:
-		return strconv.FormatFloat(x, 'f', 0, 64)
-	case x >= 10:
-		return trimZeros(strconv.FormatFloat(x, 'f', 1, 64))
-	}
-	return trimZeros(strconv.FormatFloat(x, 'f', 2, 64))
-}
-
-func trimZeros(s string) string { return strings.TrimRight(strings.TrimRight(s, "0"), ".") }
+func digits(x float64) string { return admin.Digits(x) }
 
 // plural prints "1 problem", "2 problems".
 func plural(n int, noun string) string {

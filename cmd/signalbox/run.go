@@ -99,7 +99,7 @@ func newController(s *settings, j *journal, life lifetime) (*controller, error) 
 	if err := c.accessLog(); err != nil { // → Receiver → Aggregator → Snapshot
 		return nil, err
 	}
-	if err := c.push(); err != nil { // → sinks
+	if err := c.push(); err != nil { // → sinks, hubs
 		return nil, err
 	}
 	if err := c.takeStatsD(); err != nil { // services → StatsD
@@ -156,6 +156,11 @@ func (c *controller) run(ctx context.Context) error {
 		pushed = stage(ctx, c.sinks.Run, "pushing to sinks")
 	}
 
+	gathered := &part{}
+	if len(c.settings.Hub) > 0 {
+		gathered = stage(ctx, c.hubs.Run, "pushing to hubs")
+	}
+
 	taken := &part{}
 	if len(c.settings.StatsD) > 0 {
 		taken = stage(ctx, c.statsd.Run, "taking StatsD")
@@ -173,14 +178,14 @@ func (c *controller) run(ctx context.Context) error {
 	g.Go(func() error { c.account(ctx); return nil })
 	g.Go(func() error { c.recent.run(ctx, sampleEvery); return nil })
 	g.Go(func() error { c.alive(ctx); return nil })
-	for _, p := range []*part{logs, process, kept, fed, written, pushed, taken} {
+	for _, p := range []*part{logs, process, kept, fed, written, pushed, gathered, taken} {
 		g.Go(func() error { return p.guard(ctx) })
 	}
 	err = g.Wait()
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}
-	return errors.Join(err, written.end(), process.end(), fed.end(), kept.end(), logs.end(), pushed.end(), taken.end())
+	return errors.Join(err, written.end(), process.end(), fed.end(), kept.end(), logs.end(), pushed.end(), gathered.end(), taken.end())
 }
 
 // storedWait is for how long a HAProxy that runs already goes on unchanged, before what an earlier run has stored is applied to it.

@@ -18,6 +18,7 @@ import (
 	"signalbox/discovery/labels"
 	"signalbox/haproxy"
 	"signalbox/metrics"
+	"signalbox/metrics/hub"
 	"signalbox/metrics/statsd"
 )
 
@@ -92,6 +93,10 @@ type settings struct {
 	MetricsListen    []string // addresses
 	MetricsTokenFile string
 
+	Hub          []string // URLs
+	HubTokenFile string
+	HubInterval  time.Duration
+
 	StateDir         string
 	Admin            []string
 	AdminTokenFile   string
@@ -130,6 +135,7 @@ func defaults() settings {
 		MaxReloads:      10,
 		SpareSlots:      haproxy.DefaultSpareSlots,
 		SinkInterval:    10 * time.Second,
+		HubInterval:     10 * time.Second,
 		StateDir:        "/var/lib/signalbox",
 		Admin:           []string{"127.0.0.1:9901"},
 		LogLevel:        "info",
@@ -211,6 +217,9 @@ var settingTable = []setting{
 	{"Metrics", "statsd-mapping", "`file` that gives what services send by StatsD names and labels, as statsd_exporter reads it; empty: names stay, tags are labels", func(s *settings) pflag.Value { return textOf(&s.StatsDMapping) }},
 	{"Metrics", "metrics-listen", "`addresses` at which other machines may read /metrics, and one word of /health, and nothing else: :9902; empty: none: docs/prometheus.md", func(s *settings) pflag.Value { return listOf(&s.MetricsListen) }},
 	{"Metrics", "metrics-token-file", "`file` with a token that they must show there; empty: none is asked for", func(s *settings) pflag.Value { return textOf(&s.MetricsTokenFile) }},
+	{"Metrics", "hub", "`URLs` of the hubs that get what is counted here: http://hub.example:9903; empty: none: docs/hub.md", func(s *settings) pflag.Value { return listOf(&s.Hub) }},
+	{"Metrics", "hub-token-file", "`file` with the token that they ask for; empty: they ask for none", func(s *settings) pflag.Value { return textOf(&s.HubTokenFile) }},
+	{"Metrics", "hub-interval", "`time` between two pushes to a hub", func(s *settings) pflag.Value { return durationOf(&s.HubInterval, time.Second, time.Minute) }},
 
 	{"Program", "state-dir", "`directory` of what must survive a restart", func(s *settings) pflag.Value { return textOf(&s.StateDir) }},
 	{"Program", "admin", "`addresses` of the admin listener: unix:/path or loopback address and port", func(s *settings) pflag.Value { return listOf(&s.Admin) }},
@@ -219,34 +228,6 @@ var settingTable = []setting{
 	{"Program", "log-socket-group", "`group` of the socket that takes the access log; empty: that of --haproxy-group, or the program's own", func(s *settings) pflag.Value { return textOf(&s.LogSocketGroup) }},
 	{"Program", "log-level", "least level that is logged: `debug|info|warning|error`", func(s *settings) pflag.Value { return oneOf(&s.LogLevel, "debug", "info", "warning", "error") }},
 	{"Program", "log-format", "format of the log, `auto|text|json`; auto is text on a terminal and JSON elsewhere", func(s *settings) pflag.Value { return oneOf(&s.LogFormat, "auto", "text", "json") }},
-}
-
-// addSettings gives a command every flag of run, with the defaults as they stand in s, which the flags then change.
-func addSettings(fs *pflag.FlagSet, s *settings) {
-	addSettingsOf(fs, s, func(setting) bool { return true })
-}
-
-// addSettingsOf is addSettings for those flags only that keep wants.
-func addSettingsOf(fs *pflag.FlagSet, s *settings, keep func(setting) bool) {
-	for _, row := range settingTable {
-		if !keep(row) {
-			continue
-		}
-		flag := fs.VarPF(row.value(s), row.name, "", row.help)
-		if flag.Value.Type() == "bool" {
-			flag.NoOptDefVal = "true"
-		}
-	}
-}
-
-// addClientSettings gives a command the flags that lead to a running controller.
-func addClientSettings(fs *pflag.FlagSet, s *settings) {
-	addSettingsOf(fs, s, setting.leads)
-}
-
-// addSwitch gives a verb a flag that needs no value.
-func addSwitch(fs *pflag.FlagSet, to *bool, name, help string) {
-	fs.VarPF(boolOf(to), name, "", help).NoOptDefVal = "true"
 }
 
 // leads reports whether the flag leads to a running controller.
@@ -396,8 +377,13 @@ func (s *settings) validate() error {
 		wrong("admin", "%w", err)
 	}
 	for _, address := range s.MetricsListen {
-		if err := admin.CheckScrapeAddress(address); err != nil {
+		if err := admin.CheckRemoteAddress(address); err != nil {
 			wrong("metrics-listen", "%w", err)
+		}
+	}
+	for _, u := range s.Hub {
+		if err := hub.CheckURL(u); err != nil {
+			wrong("hub", "%w", err)
 		}
 	}
 	return errors.Join(errs...)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"signalbox"
+	"signalbox/metrics/hub"
 	"signalbox/metrics/sink"
 )
 
@@ -40,6 +41,14 @@ func (c *controller) push() error {
 		Targets: targets, Context: c.settings.sinkContext(c.node), Snapshot: c.aggregator.Snapshot, Started: c.started,
 		Log: c.journal.WithField("room", "sink"),
 	})
+	scrape := ""
+	if len(c.settings.MetricsListen) > 0 {
+		scrape = c.settings.MetricsListen[0]
+	}
+	c.hubs = hub.NewPusher(hub.PusherConfig{
+		URLs: c.settings.Hub, TokenFile: c.settings.HubTokenFile, Node: c.node, Scrape: scrape, Interval: c.settings.HubInterval,
+		Snapshot: c.aggregator.Snapshot, Started: c.started, Log: c.journal.WithField("room", "hub"),
+	})
 	return nil
 }
 
@@ -53,6 +62,13 @@ func (c *controller) sinkStatus() []signalbox.SinkStatus {
 		one := signalbox.SinkStatus{Name: s.Name, Level: signalbox.OK, Sent: s.Sent, Dropped: s.Lost(), Waiting: s.Waiting, LastSent: s.LastSent}
 		if since := time.Since(s.Failing); !s.Failing.IsZero() && since > sinkPatience*c.settings.SinkInterval {
 			one.Level, one.Detail = signalbox.Degraded, fmt.Sprintf("it has taken nothing for %s: %s", since.Round(time.Second), s.Detail)
+		}
+		out = append(out, one)
+	}
+	for _, h := range c.hubs.Status() {
+		one := signalbox.SinkStatus{Name: h.URL, Level: signalbox.OK, Sent: h.Pushed, LastSent: h.Last}
+		if since := time.Since(h.Failing); !h.Failing.IsZero() && since > sinkPatience*c.settings.HubInterval {
+			one.Level, one.Detail = signalbox.Degraded, fmt.Sprintf("it has taken nothing for %s: %s", since.Round(time.Second), h.Detail)
 		}
 		out = append(out, one)
 	}

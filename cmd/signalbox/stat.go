@@ -16,17 +16,19 @@ func newStatCommand(p *program) *cobra.Command {
 	s := defaults()
 	var output string
 	var over time.Duration
+	var cluster bool
 	cmd := &cobra.Command{
 		Use:   "stat [TEXT]",
 		Short: "Requests, latencies and errors of each service",
 		Long:  "Lists what the running controller has counted since it started, or with --span in the time before now; with a text, for services with the text in their name.",
 		Example: `  signalbox stat
   signalbox stat --span 5m
-  signalbox stat shop -o json`,
+  signalbox stat shop -o json
+  signalbox stat --cluster --hub http://hub.example:9903`,
 		GroupID: groupLook,
 		Args:    arguments(0, 1, "one text at most"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := p.client(&s)
+			client, err := p.clusterClient(&s, cluster)
 			if err != nil {
 				return err
 			}
@@ -39,7 +41,7 @@ func newStatCommand(p *program) *cobra.Command {
 			}
 			stats, err := get(cmd.Context())
 			if err != nil {
-				return err
+				return ofHub(err, cluster)
 			}
 			stats.Services = slices.DeleteFunc(stats.Services, func(row admin.ServiceStat) bool {
 				return !strings.Contains(row.Service, strings.Join(args, ""))
@@ -53,6 +55,7 @@ func newStatCommand(p *program) *cobra.Command {
 	cmd.Flags().DurationVar(&over, "span", 0, "count only this much time before now, up to 1h; 0: all since the start")
 	addOutput(cmd, &output)
 	addClientSettings(cmd.Flags(), &s)
+	addClusterSettings(cmd.Flags(), &s, &cluster)
 	return cmd
 }
 

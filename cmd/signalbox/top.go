@@ -26,6 +26,7 @@ func newTopCommand(p *program) *cobra.Command {
 	every, over := time.Second, topSpans[0]
 	by := strings.ToLower(topColumns[byRate].name)
 	var rounds int
+	var cluster bool
 	var names []string
 	for _, c := range topColumns {
 		names = append(names, strings.ToLower(c.name))
@@ -51,15 +52,18 @@ Where the output is no terminal it prints plain tables, one after the other.`,
 			if every < 100*time.Millisecond || every > time.Hour {
 				return usageError("--interval: %s is not between 100ms and 1h", every)
 			}
-			client, err := p.client(&s)
+			client, err := p.clusterClient(&s, cluster)
 			if err != nil {
 				return err
 			}
 			v.node, _ = os.Hostname()
+			if cluster {
+				v.node, v.wide = "cluster", true
+			}
 			if onTerminal(p.stdout) && rounds == 0 {
 				return p.topLive(cmd.Context(), client, &v, every)
 			}
-			return p.topTables(cmd.Context(), client, &v, every, rounds)
+			return ofHub(p.topTables(cmd.Context(), client, &v, every, rounds), cluster)
 		},
 	}
 	cmd.Flags().DurationVar(&every, "interval", every, "time between two looks")
@@ -67,6 +71,7 @@ Where the output is no terminal it prints plain tables, one after the other.`,
 	cmd.Flags().Var(oneOf(&by, names...), "sort", "sort by this `column`: "+strings.Join(names, "|"))
 	cmd.Flags().IntVarP(&rounds, "count", "n", 0, "print so many plain tables, and end; 0: never")
 	addClientSettings(cmd.Flags(), &s)
+	addClusterSettings(cmd.Flags(), &s, &cluster)
 	return cmd
 }
 

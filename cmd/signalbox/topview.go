@@ -52,6 +52,7 @@ var topSpans = []time.Duration{10 * time.Second, time.Minute, 5 * time.Minute, t
 // topView is what top shows, and what its keys change: no terminal, no controller.
 type topView struct {
 	node     string // where it looks
+	wide     bool   // at the cluster: there is no way to single requests
 	rows     []admin.ServiceStat
 	at       time.Time // of rows; zero: there are none yet
 	trouble  string    // why there is nothing newer; "": there is
@@ -134,7 +135,7 @@ func (v *topView) key(k string) topOrder {
 		v.span = (v.span + len(topSpans) - 1) % len(topSpans)
 		return topRead
 	case "enter":
-		if v.chosen != "" {
+		if v.chosen != "" && !v.wide {
 			return topTail
 		}
 	default:

@@ -37,6 +37,7 @@ func TestPromtool(t *testing.T) {
 		}
 	}
 	tool("check", "config", prometheusDir+"/prometheus.yml")
+	tool("check", "config", prometheusDir+"/prometheus-hub.yml")
 	tool("check", "rules", prometheusDir+"/rules/services-native.yml")
 	tool(append([]string{"test", "rules"}, tests...)...)
 }
@@ -202,7 +203,8 @@ type prometheus struct {
 	url string
 }
 
-func startPrometheus(t *testing.T, target string, native bool) *prometheus {
+// file is the configuration, and pairs what of it, and of the targets' file, is something else here.
+func startPrometheus(t *testing.T, file string, native bool, pairs ...string) *prometheus {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(prometheusDir)); err != nil {
@@ -224,14 +226,17 @@ func startPrometheus(t *testing.T, target string, native bool) *prometheus {
 			t.Fatal(err)
 		}
 	}
-	change("targets/signalbox.yml", "127.0.0.1:9902", target)
-	change("prometheus.yml", "scrape_interval: 15s", "scrape_interval: 1s", "evaluation_interval: 15s", "evaluation_interval: 1s")
+	if file == "prometheus.yml" {
+		change("targets/signalbox.yml", pairs...)
+		pairs = nil
+	}
+	change(file, append(pairs, "scrape_interval: 15s", "scrape_interval: 1s", "evaluation_interval: 15s", "evaluation_interval: 1s")...)
 	address := freeAddress(t)
 	args := []string{
-		"--config.file=" + filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path=" + filepath.Join(dir, "data"), "--web.listen-address=" + address,
+		"--config.file=" + filepath.Join(dir, file), "--storage.tsdb.path=" + filepath.Join(dir, "data"), "--web.listen-address=" + address,
 	}
 	if native {
-		change("prometheus.yml", "- rules/services-classic.yml", "- rules/services-native.yml")
+		change(file, "- rules/services-classic.yml", "- rules/services-native.yml")
 		args = append(args, "--enable-feature=native-histograms")
 	}
 	cmd := exec.Command("prometheus", args...)
@@ -312,7 +317,7 @@ func TestPrometheusAnswersEveryQuery(t *testing.T) {
 	for _, native := range []bool{false, true} {
 		name := map[bool]string{false: "classic", true: "native"}[native]
 		t.Run(name, func(t *testing.T) {
-			p := startPrometheus(t, scrape, native)
+			p := startPrometheus(t, "prometheus.yml", native, "127.0.0.1:9902", scrape)
 			wait := func(what, query string) {
 				t.Helper()
 				var series int

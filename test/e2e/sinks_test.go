@@ -60,6 +60,18 @@ func (g *graphite) sum(figure string) (n uint64) {
 	return n
 }
 
+// has reports whether a figure has arrived.
+func (g *graphite) has(figure string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for key := range g.seen {
+		if strings.Contains(key, "."+figure+" ") {
+			return true
+		}
+	}
+	return false
+}
+
 // What passes through HAProxy arrives at a sink, to the last request before the end, across an outage of the sink, which health shows.
 func TestRequestsArriveAtASink(t *testing.T) {
 	c := cluster(t)

@@ -29,6 +29,7 @@ var may = map[string][]string{
 	"signalbox/haproxy/control":    {"signalbox", "signalbox/haproxy"},
 	"signalbox/templates":          {},
 	"signalbox/metrics":            {},
+	"signalbox/metrics/hub":        {"signalbox/metrics"},
 	"signalbox/metrics/sink":       {"signalbox/metrics"},
 	"signalbox/metrics/statsd":     {},
 	"signalbox/admin":              {"signalbox", "signalbox/metrics", "signalbox/templates"},

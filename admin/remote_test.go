@@ -17,8 +17,8 @@ func startScrape(t *testing.T, level *signalbox.Level, tokenFile string) (url st
 	t.Helper()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(prometheus.NewCounter(prometheus.CounterOpts{Name: "seen_total", Help: "For a test."}))
-	s, err := NewScrape(ScrapeConfig{
-		Listen: []string{"127.0.0.1:0"}, TokenFile: tokenFile, Gatherer: registry, Level: func() signalbox.Level { return *level },
+	s, err := NewRemote(RemoteConfig{
+		Listen: []string{"127.0.0.1:0"}, TokenFile: tokenFile, Open: []string{"/health"}, Handler: ForScrapes(registry, func() signalbox.Level { return *level }),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func TestScrapeWithToken(t *testing.T) {
 	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for header, want := range map[string]int{
 		"Authorization: Bearer 0123456789abcdef0123": 200, "Authorization: Bearer 0123456789abcdef012": 401, "Authorization: Basic 0123456789abcdef0123": 401,
-		"X: y": 401,
+		"X: y": 401, "Authorization: Basic YW55OjAxMjM0NTY3ODlhYmNkZWYwMTIz": 200, "Authorization: Basic YW55OnNvbWV0aGluZw==": 401,
 	} {
 		if code, _, body := do(t, c, "GET", url+"/metrics", header); code != want {
 			t.Errorf("%s: %d %s", header, code, body)
@@ -90,11 +90,11 @@ func TestScrapeAddresses(t *testing.T) {
 		":9902": true, "0.0.0.0:9902": true, "10.0.0.5:9902": true, "[::]:9902": true, "[fe80::1%eth0]:9902": false,
 		"": false, "9902": false, ":": false, ":99999": false, "localhost:9902": false, "slave-1:9902": false,
 	} {
-		if err := CheckScrapeAddress(address); (err == nil) != good {
+		if err := CheckRemoteAddress(address); (err == nil) != good {
 			t.Errorf("%q: %v", address, err)
 		}
 	}
-	if _, err := NewScrape(ScrapeConfig{Listen: []string{"127.0.0.1:0"}, TokenFile: "/nowhere"}); err == nil {
+	if _, err := NewRemote(RemoteConfig{Listen: []string{"127.0.0.1:0"}, TokenFile: "/nowhere"}); err == nil {
 		t.Error("a token file that is missing is no error")
 	}
 }

@@ -1,0 +1,128 @@
+package metrics
+
+import (
+	"slices"
+	"time"
+)
+
+// Add counts what others have counted: increments, as Snapshot.Since returns them. Sums are exact, within the limits of series. A service
+// that they name goes on even if nothing was counted for it. Nothing of the records themselves is known here: watches see none of it, and
+// where tasks are, and routes, is as the others found.
+func (a *Aggregator) Add(inc *Snapshot, now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.added.add(inc.Loss)
+	for dimension, n := range inc.Overflow {
+		a.overflow[dimension] += n
+	}
+	for i := range inc.Services {
+		t := &inc.Services[i]
+		s := a.service(t.Service)
+		s.seen = now
+		if t.Requests > 0 && a.lastRecord.Before(inc.At) {
+			a.lastRecord = inc.At
+		}
+		a.addService(s, t, now)
+	}
+}
+
+func (a *Aggregator) addService(s *service, t *ServiceTotals, now time.Time) {
+	s.requests += t.Requests
+	s.bytesIn += t.BytesIn
+	s.bytesOut += t.BytesOut
+	s.retries += t.Retries
+	s.redispatches += t.Redispatches
+	s.local += t.Local
+	s.remote += t.Remote
+	own := [...]*Histogram{&s.duration, &s.response, &s.connect, &s.queue, &s.reading}
+	for i, h := range t.histograms() {
+		own[i].Merge(h)
+	}
+	for _, c := range t.Codes {
+		m := methodNamed(c.Method)
+		s.code(m, codeNamed(m, c.Code), c.Count)
+	}
+	for _, c := range t.Terminations {
+		s.ends[terminationNamed(c.Cause, c.Phase)] += c.Count
+	}
+	for _, c := range t.Failures {
+		s.failures[failed{failureNamed(c.Reason), c.State}] += c.Count
+	}
+	for _, c := range t.TLS {
+		s.tls[tlsIndex([]byte(c.Version))] += c.Count
+	}
+	for _, c := range t.Derived {
+		if s.elsewhere == nil {
+			s.elsewhere = map[string]uint64{}
+		}
+		if _, known := s.elsewhere[c.Metric]; known || len(s.elsewhere) < MaxDerived {
+			s.elsewhere[c.Metric] += c.Count
+		}
+	}
+	if t.SLO != nil {
+		s.about.SLO = Objective{Share: t.SLO.Share, Latency: time.Duration(t.SLO.Latency) * time.Microsecond}
+		s.judged += t.SLO.Judged
+		s.good += t.SLO.Good
+	}
+	for i := range t.Routes {
+		one := &t.Routes[i]
+		at := a.routeNamed(s, one.Route)
+		addClasses(&at.classes, one.Classes)
+		at.duration.Merge(&one.Duration)
+	}
+	for i := range t.Tasks {
+		one := &t.Tasks[i]
+		at := s.taskOf(a, one.Task)
+		at.seen = now
+		addClasses(&at.classes, one.Classes)
+		at.duration.Merge(&one.Duration)
+	}
+}
+
+func addClasses(to *[len(classNames)]uint64, from []ClassCount) {
+	for _, c := range from {
+		i := slices.Index(classNames[:], c.Class)
+		if i < 0 {
+			i = slices.Index(classNames[:], Other)
+		}
+		to[i] += c.Count
+	}
+}
+
+// What names stand for; a name that this version does not know is other.
+
+func methodNamed(name string) int {
+	if name == methods[methodTCP] {
+		return methodTCP
+	}
+	return methodIndex([]byte(name))
+}
+
+func codeNamed(method int, name string) int {
+	if method == methodTCP || name == "none" {
+		return 0
+	}
+	if len(name) == 3 && '1' <= name[0] && name[0] <= '5' && digit(name[1]) && digit(name[2]) {
+		return codeIndex(int16(name[0]-'0')*100 + int16(name[1]-'0')*10 + int16(name[2]-'0'))
+	}
+	return 1
+}
+
+func terminationNamed(cause, phase string) int {
+	at := terminationCount - 1
+	for i, c := range causes {
+		for j, p := range phases {
+			if c.word == cause && p.word == phase {
+				at = i*len(phases) + j
+			}
+		}
+	}
+	return at
+}
+
+func failureNamed(name string) Failure {
+	if i := slices.Index(failureNames[:], name); i >= 0 {
+		return Failure(i)
+	}
+	return failures // whose word is other
+}

@@ -1,0 +1,245 @@
+package metrics
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// randomLine is a line of one of several services, of any method, code, end and time.
+func randomLine(r *rand.Rand, seq int) string {
+	l := line(1, "web", seq, fmt.Sprintf("/s%d:0", r.IntN(6)), fmt.Sprintf("10.0.0.%d:31000", r.IntN(5)), []int{200, 201, 404, 500, 503}[r.IntN(5)], r.IntN(1<<r.IntN(30)))
+	pairs := [][2]string{{`"GET"`, `"POST"`}, {`"GET"`, `"BREW"`}, {"----", "SH--"}, {"----", "cD--"}, {`"/"`, fmt.Sprintf(`"/users/%d/x%d"`, r.IntN(99), r.IntN(3))}, {" - - ", " TLSv1.3 AES "}, {"x", "x"}}
+	for range 2 {
+		p := pairs[r.IntN(len(pairs))]
+		l = string(bytes.Replace([]byte(l), []byte(p[0]), []byte(p[1]), 1))
+	}
+	return l
+}
+
+// derivedForTest is a metric of one's own.
+func derivedForTest(t interface{ Fatal(...any) }) []Derived {
+	d, err := ParseDerived("posts", "method=POST")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []Derived{d}
+}
+
+// What the machines have counted, sent in any number of parts, adds up at the hub to what one that saw all of it has.
+func TestAddIsExact(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+		h := NewHistory(time.Hour)
+		h.Describe("/s0:0", About{SLO: Objective{Share: 0.999, Latency: time.Second}})
+		cfg := AggregatorConfig{Node: "n", Directory: h, Derived: derivedForTest(t)}
+		whole, hub := NewAggregator(cfg), NewAggregator(AggregatorConfig{Node: "n"})
+		machines := make([]*Aggregator, rapid.IntRange(1, 5).Draw(t, "machines"))
+		sent := make([]*Snapshot, len(machines))
+		for i := range machines {
+			machines[i], sent[i] = NewAggregator(cfg), &Snapshot{}
+		}
+		push := func(i int) {
+			now := machines[i].Snapshot(epoch)
+			inc, err := DecodeSnapshot(now.Since(sent[i]).AppendBinary(nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			hub.Add(inc, epoch)
+			sent[i] = now
+		}
+		seqs := make([]int, len(machines))
+		for n := range rapid.IntRange(0, 200).Draw(t, "records") {
+			i := r.IntN(len(machines))
+			l := randomLine(r, seqs[i])
+			seqs[i]++
+			feed(machines[i], epoch, l)
+			feed(whole, epoch, strings.Replace(l, fmt.Sprintf(" %d ", seqs[i]-1), fmt.Sprintf(" %d ", n), 1))
+			if r.IntN(20) == 0 {
+				push(i)
+			}
+		}
+		for i := range machines {
+			push(i)
+		}
+		one, sum := whole.Snapshot(epoch), hub.Snapshot(epoch)
+		one.Loss, sum.Loss = Loss{}, Loss{Lost: sum.Loss.Lost} // numbers that other machines have seen are gaps
+		if got, want := asJSON(t, sum), asJSON(t, one); got != want {
+			t.Fatalf("the hub has\n%s\nand is to have\n%s", got, want)
+		}
+	})
+}
+
+// 50 machines of 20 shards each, merged and added, have the bytes of one.
+func TestFleetAddsUpToTheSameBytes(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	whole, hub := NewAggregator(AggregatorConfig{}), NewAggregator(AggregatorConfig{})
+	for range 50 {
+		var machine *Snapshot
+		for range 20 {
+			shard := NewAggregator(AggregatorConfig{})
+			for i := range 20 {
+				l := randomLine(r, i)
+				feed(shard, epoch, l)
+				feed(whole, epoch, l)
+			}
+			if s := shard.Snapshot(epoch); machine == nil {
+				machine = s
+			} else {
+				machine = machine.Merge(s)
+			}
+		}
+		hub.Add(machine.Since(&Snapshot{}), epoch)
+	}
+	one, sum := whole.Snapshot(epoch), hub.Snapshot(epoch)
+	one.Loss, sum.Loss = Loss{}, Loss{}
+	for i := range one.Services {
+		one.Services[i].Recent, sum.Services[i].Recent = [3]Recent{}, [3]Recent{}
+	}
+	if !bytes.Equal(one.AppendBinary(nil), sum.AppendBinary(nil)) {
+		t.Errorf("want %s\ngot  %s", asJSON(t, one), asJSON(t, sum))
+	}
+	if n := sum.Total().Requests; n != 50*20*20 {
+		t.Errorf("%d requests", n)
+	}
+}
+
+// What is added bears rates, windows and burn rates, and ends when nobody adds to it any more.
+func TestAddedServices(t *testing.T) {
+	a := NewAggregator(AggregatorConfig{Idle: time.Minute})
+	source := NewAggregator(AggregatorConfig{})
+	for i := range 100 {
+		feed(source, epoch, line(1, "web", i, "/a:0", "10.0.0.1:1", 200+300*(i%2), 1000))
+	}
+	inc := source.Snapshot(epoch).Since(&Snapshot{})
+	inc.Services[0].SLO = &SLOTotals{Share: 0.9, Judged: 100, Good: 50}
+	a.Tick(epoch)
+	a.Add(inc, epoch)
+	a.Tick(epoch.Add(time.Second))
+	s := a.Snapshot(epoch.Add(time.Second)).Service("/a:0")
+	if s.Recent[0].Requests != 0 && s.Recent[1].Requests != 100 || s.Errors() != 50 {
+		t.Errorf("%+v", s.Recent)
+	}
+	if w := a.Windows(epoch.Add(time.Second), time.Minute); len(w) != 1 || w[0].Requests != 100 || w[0].Errors != 50 {
+		t.Errorf("%+v", w)
+	}
+	if b := a.Budgets(epoch.Add(time.Second)); len(b) != 1 || b[0].Burn["5m"] < 4.9 || b[0].Burn["5m"] > 5.1 {
+		t.Errorf("%+v", b)
+	}
+	idle := &Snapshot{Services: []ServiceTotals{{Service: "/a:0"}}}
+	a.Add(idle, epoch.Add(50*time.Second))
+	a.Tick(epoch.Add(90 * time.Second))
+	if s := a.Snapshot(epoch).Service("/a:0"); s == nil || len(s.Tasks) != 0 {
+		t.Errorf("a service that is named goes on, without tasks that nobody names: %+v", s)
+	}
+	a.Tick(epoch.Add(111 * time.Second))
+	if s := a.Snapshot(epoch).Service("/a:0"); s != nil {
+		t.Error("it stays for ever")
+	}
+}
+
+func FuzzDecodeSnapshot(f *testing.F) {
+	r := rand.New(rand.NewPCG(5, 6))
+	a := NewAggregator(AggregatorConfig{Node: "n"})
+	f.Add(a.Snapshot(epoch).AppendBinary(nil))
+	for i := range 50 {
+		feed(a, epoch, randomLine(r, i))
+	}
+	f.Add(a.Snapshot(epoch).AppendBinary(nil))
+	f.Add([]byte("SBS1"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		check := func(b []byte) {
+			s, err := DecodeSnapshot(b)
+			if err != nil {
+				return
+			}
+			hub := NewAggregator(AggregatorConfig{})
+			hub.Add(s, epoch)
+			again, err := DecodeSnapshot(s.AppendBinary(nil))
+			if err != nil || asJSON(t, again) != asJSON(t, s) {
+				t.Errorf("%v: %s became %s", err, asJSON(t, s), asJSON(t, again))
+			}
+		}
+		check(b)
+		if len(b) > 8 { // as one who knows the checksum would send it
+			check(sealed(b[:len(b)-4]))
+		}
+	})
+}
+
+func TestBinaryFormIsRefused(t *testing.T) {
+	a := NewAggregator(AggregatorConfig{Node: "n"})
+	for i := range 20 {
+		feed(a, epoch, line(1, "web", i, "/a:0", "10.0.0.1:1", 200, 1000))
+	}
+	good := a.Snapshot(epoch).AppendBinary(nil)
+	for i := range good {
+		if _, err := DecodeSnapshot(good[:i]); err == nil {
+			t.Fatalf("cut at %d it is read", i)
+		}
+		bad := bytes.Clone(good)
+		bad[i] ^= 0x40
+		if _, err := DecodeSnapshot(bad); err == nil {
+			t.Fatalf("changed at %d it is read", i)
+		}
+	}
+	t.Logf("%d bytes", len(good))
+}
+
+// BenchmarkBinary is of 500 services with 20 tasks each.
+func BenchmarkBinary(b *testing.B) {
+	r := rand.New(rand.NewPCG(7, 8))
+	a := NewAggregator(AggregatorConfig{Node: "n"})
+	seq := 0
+	for s := range 500 {
+		for range 200 {
+			feed(a, epoch, line(1, "web", seq, fmt.Sprintf("/s%d:0", s), fmt.Sprintf("10.0.%d.%d:1", s%250, r.IntN(20)), 200, 1000+r.IntN(100_000)))
+			seq++
+		}
+	}
+	s := a.Snapshot(epoch)
+	b.Run("json", func(b *testing.B) {
+		n := 0
+		for b.Loop() {
+			j, err := json.Marshal(s)
+			if err != nil {
+				b.Fatal(err)
+			}
+			n = len(j)
+		}
+		b.ReportMetric(float64(n), "bytes/snapshot")
+	})
+	form := s.AppendBinary(nil)
+	b.Run("encode", func(b *testing.B) {
+		for b.Loop() {
+			form = s.AppendBinary(form[:0])
+		}
+		b.ReportMetric(float64(len(form)), "bytes/snapshot")
+	})
+	b.Run("decode", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := DecodeSnapshot(form); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("add", func(b *testing.B) {
+		hub := NewAggregator(AggregatorConfig{})
+		for b.Loop() {
+			hub.Add(s, epoch)
+		}
+	})
+}
+
+// sealed appends the checksum of a snapshot's binary form.
+func sealed(b []byte) []byte {
+	return binary.BigEndian.AppendUint32(bytes.Clone(b), crc32.Checksum(b, castagnoli))
+}
