@@ -157,13 +157,30 @@ func (a *Aggregator) Consume(b *Batch) {
 	for i := range b.Records {
 		a.record(&b.Records[i], b)
 	}
+	a.added.add(Loss{Sent: b.Dropped, Lost: b.Dropped, Kernel: b.Dropped})
 	if b.Closed {
 		a.hungUp(b.Source, b.Last, b.At)
 	}
 }
 
+// foreign is what a line of a HAProxy that is not ours adds to the account. Lost ones are those of which its ring, or our kernel, says so.
+func foreign(r *Record) Loss {
+	switch {
+	case r.Reason != ReasonNone:
+		return Loss{Sent: 1, Bad: 1}
+	case r.Kind == KindDropped:
+		return Loss{Sent: r.Dropped, Lost: r.Dropped, Ring: r.Dropped}
+	case r.Kind == KindNotice:
+		return Loss{}
+	}
+	return Loss{Sent: 1, Counted: 1}
+}
+
 func (a *Aggregator) record(r *Record, b *Batch) {
-	if r.Accounted && !a.account(r, b) {
+	switch {
+	case b.Foreign:
+		a.added.add(foreign(r))
+	case r.Accounted && !a.account(r, b):
 		a.overflow["worker"]++
 	}
 	if r.Reason != ReasonNone {
@@ -171,9 +188,11 @@ func (a *Aggregator) record(r *Record, b *Batch) {
 	}
 	switch r.Kind {
 	case KindDropped:
-		if b.late != nil {
+		switch {
+		case b.Foreign: // it is in the account already
+		case b.late != nil:
 			b.late.dropped += r.Dropped
-		} else {
+		default:
 			a.ledger.dropped(r.Dropped, b.Source)
 		}
 		return
@@ -356,9 +375,10 @@ func (a *Aggregator) look() {
 	}
 	low := a.recent[0]
 	for _, l := range a.recent[1:] {
-		low.Lost, low.Ring, low.Tail = min(low.Lost, l.Lost), min(low.Ring, l.Ring), min(low.Tail, l.Tail)
+		low.Lost, low.Ring, low.Tail, low.Kernel = min(low.Lost, l.Lost), min(low.Ring, l.Ring), min(low.Tail, l.Tail), min(low.Kernel, l.Kernel)
 	}
 	a.shown.Lost, a.shown.Ring, a.shown.Tail = max(a.shown.Lost, low.Lost), max(a.shown.Ring, low.Ring), max(a.shown.Tail, low.Tail)
+	a.shown.Kernel = max(a.shown.Kernel, low.Kernel)
 }
 
 // Tick moves the rates on and ends the series of what is gone. It is called once a second.

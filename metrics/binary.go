@@ -50,8 +50,8 @@ func (s *Snapshot) AppendBinary(b []byte) []byte {
 	return binary.BigEndian.AppendUint32(e.b, crc32.Checksum(e.b[start:], castagnoli))
 }
 
-func (l *Loss) fields() [7]*uint64 {
-	return [...]*uint64{&l.Sent, &l.Counted, &l.Bad, &l.Lost, &l.Unsure, &l.Ring, &l.Tail}
+func (l *Loss) fields() [8]*uint64 {
+	return [...]*uint64{&l.Sent, &l.Counted, &l.Bad, &l.Lost, &l.Unsure, &l.Ring, &l.Tail, &l.Kernel}
 }
 
 func (s *ServiceTotals) numbers() [7]*uint64 {

@@ -67,7 +67,8 @@ func (a *Aggregator) Collect(ch chan<- prometheus.Metric) {
 	counter(descCounted, s.Loss.Counted)
 	counter(descLost, shown.Ring, "ring")
 	counter(descLost, shown.Tail, "tail")
-	counter(descLost, shown.Lost-min(shown.Lost, shown.Ring+shown.Tail), "path")
+	counter(descLost, shown.Kernel, "kernel")
+	counter(descLost, shown.Lost-min(shown.Lost, shown.Ring+shown.Tail+shown.Kernel), "path")
 	gauge(descUnsure, float64(s.Loss.Unsure))
 	if !last.IsZero() {
 		gauge(descLast, float64(last.UnixMilli())/1000)

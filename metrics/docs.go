@@ -24,7 +24,7 @@ var metricDocs = []MetricDoc{
 	{"signalbox_log_counted_total", "counter", "Requests and connections that were counted.", nil},
 	{"signalbox_log_last_record_timestamp_seconds", "gauge", "When the last record arrived, as Unix time.", nil},
 	{"signalbox_log_lines_total", "counter", "Log lines by result: ok, or why they could not be read.", []string{"result"}},
-	{"signalbox_log_lost_total", "counter", "Log lines known to be lost: ring (HAProxy's ring was full), path (between the ring and us), tail (found by comparing with HAProxy's own counters).", []string{"reason"}},
+	{"signalbox_log_lost_total", "counter", "Log lines known to be lost: ring (HAProxy's ring was full), path (between the ring and us), kernel (datagrams of other HAProxies that it had no room for), tail (found by comparing with HAProxy's own counters).", []string{"reason"}},
 	{"signalbox_log_notices_total", "counter", "Log lines of HAProxy about itself, by severity.", []string{"severity"}},
 	{"signalbox_log_received_bytes_total", "counter", "Bytes of the access log that arrived.", nil},
 	{"signalbox_log_streams_broken_total", "counter", "Log streams given up: framing (not octet-counted), unfinished (ended within a line), refused (too many at once).", []string{"reason"}},

@@ -34,6 +34,8 @@ type Loss struct {
 	// with its counters. The rest was lost on the way.
 	Ring uint64 `json:"ring"`
 	Tail uint64 `json:"tail"`
+	// Kernel is how many of them the kernel dropped, of logs that come in datagrams.
+	Kernel uint64 `json:"kernel,omitempty"`
 }
 
 func (l *Loss) add(o Loss) {
@@ -44,6 +46,7 @@ func (l *Loss) add(o Loss) {
 	l.Unsure += o.Unsure
 	l.Ring += o.Ring
 	l.Tail += o.Tail
+	l.Kernel += o.Kernel
 }
 
 // ledger keeps the account, per worker and frontend. HAProxy numbers the lines of each frontend from 0, and reads the number

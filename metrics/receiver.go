@@ -33,6 +33,10 @@ type Batch struct {
 	Closed bool
 	Last   []byte
 
+	// Foreign says that a HAProxy that is not ours sends it: nobody can ask its counters. Dropped are the datagrams that the kernel dropped.
+	Foreign bool
+	Dropped uint64
+
 	late *worker // the lines come from the ring of this worker, not over a connection
 }
 
@@ -43,7 +47,8 @@ type ReceiverConfig struct {
 	GID      int         // group of the socket; 0 or less: unchanged
 	Consumer Consumer
 	Drain    time.Duration // how long Run goes on reading what has arrived when its context ends; 0: 2 s
-	MaxConns int           // connections at once; 0: 256
+	MaxConns int           // connections at once, and as many foreign ones; 0: 256
+	Foreign  []Intake      // where HAProxies that are not ours may send their logs
 	Logger   logrus.FieldLogger
 }
 
@@ -57,6 +62,9 @@ type Receiver struct {
 	mu    sync.Mutex
 	conns map[*net.UnixConn]bool // nil once the receiver drains
 	next  uint64
+
+	foreign      []*intake
+	foreignConns int
 
 	stats receiverStats
 }
@@ -85,7 +93,22 @@ func Listen(cfg ReceiverConfig) (*Receiver, error) {
 	if err := r.bind(); err != nil {
 		return nil, fmt.Errorf("listening for the access log on %s: %w", cfg.Path, err)
 	}
+	if err := r.listenForeign(); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
 	return r, nil
+}
+
+// Close closes what Listen has opened. After Run it does nothing.
+func (r *Receiver) Close() error {
+	r.drain()
+	for _, in := range r.foreign {
+		in.close()
+		if in.stream != nil {
+			_ = in.stream.Close()
+		}
+	}
+	return nil
 }
 
 func (r *Receiver) bind() error {
@@ -157,6 +180,9 @@ func (r *Receiver) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, r.drain)
 	defer stop()
 	var wg sync.WaitGroup
+	taking, end := context.WithCancel(ctx)
+	defer end()
+	wg.Go(func() { r.runForeign(taking) })
 	var failed error
 	for {
 		c, err := r.listener.AcceptUnix()
@@ -189,6 +215,7 @@ func (r *Receiver) Run(ctx context.Context) error {
 		}()
 	}
 	r.drain()
+	end()
 	wg.Wait()
 	return failed
 }

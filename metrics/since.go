@@ -39,6 +39,7 @@ func (l Loss) since(prev Loss) Loss {
 	return Loss{
 		Sent: grown(l.Sent, prev.Sent), Counted: grown(l.Counted, prev.Counted), Bad: grown(l.Bad, prev.Bad), Lost: grown(l.Lost, prev.Lost),
 		Unsure: grown(l.Unsure, prev.Unsure), Ring: grown(l.Ring, prev.Ring), Tail: grown(l.Tail, prev.Tail),
+		Kernel: grown(l.Kernel, prev.Kernel),
 	}
 }
 

@@ -218,11 +218,16 @@ func (c *controller) accessLog() error {
 	if err != nil {
 		return err
 	}
+	foreign, err := c.settings.intakes()
+	if err != nil {
+		return &exitError{code: exitUsage, err: err, try: "signalbox config"}
+	}
 	c.receiver, err = metrics.Listen(metrics.ReceiverConfig{
-		Path: c.options.LogSocket, GID: gid, Consumer: c.aggregator, Logger: c.journal.WithField("room", "metrics"),
+		Foreign: foreign,
+		Path:    c.options.LogSocket, GID: gid, Consumer: c.aggregator, Logger: c.journal.WithField("room", "metrics"),
 	})
 	if err != nil {
-		return &exitError{code: exitUsage, err: fmt.Errorf("listening for the access log: %w", err), try: "--state-dir with a directory that no other signalbox uses"}
+		return &exitError{code: exitUsage, err: fmt.Errorf("listening for the access log: %w", err), try: "--state-dir with a directory that no other signalbox uses, or other addresses for --log-listen"}
 	}
 	c.oldWorkers = &control.OldWorkers{
 		StatsSocket: c.options.StatsSocket, Ring: accessRing, Take: c.aggregator.ConsumeRing, Log: c.journal.WithField("room", "haproxy"),

@@ -144,6 +144,7 @@ func (h *clusterHub) run(ctx context.Context) error {
 				return nil
 			case now := <-tick.C:
 				h.aggregator.Tick(now)
+				h.aggregator.Reconcile(nil) // it shows the losses that the machines tell of
 				h.server.Tick(now)
 			}
 		}

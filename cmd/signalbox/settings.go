@@ -82,7 +82,8 @@ type settings struct {
 	Drain               time.Duration
 	HardStopAfter       time.Duration
 	MaxReloads          int
-	AccessLogAlso       string // address
+	AccessLogAlso       string   // address
+	LogListen           []string // URLs
 
 	Sinks        []string // URLs
 	SinkInterval time.Duration
@@ -211,6 +212,7 @@ var settingTable = []setting{
 	{"HAProxy", "max-reloads", "`number` of reloads that a worker of an earlier configuration survives", func(s *settings) pflag.Value { return intOf(&s.MaxReloads, 1, 10_000) }},
 	{"HAProxy", "access-log-also", "`address` that gets HAProxy's log too, so that a syslog server that has it goes on: 127.0.0.1:514 by UDP, or /dev/log; empty: none", func(s *settings) pflag.Value { return textOf(&s.AccessLogAlso) }},
 
+	{"Metrics", "log-listen", "`URLs` at which the logs of other HAProxies are taken and counted: udp://IP:PORT, tcp://IP:PORT, unixgram:///PATH; empty: none: docs/access-log.md", func(s *settings) pflag.Value { return listOf(&s.LogListen) }},
 	{"Metrics", "sink", "`URLs` that figures are pushed to, as in statsd://host:8125?tags=datadog, graphite://host:2003, riemann://host:5555: docs/sinks.md", func(s *settings) pflag.Value { return listOf(&s.Sinks) }},
 	{"Metrics", "sink-interval", "`time` between two pushes", func(s *settings) pflag.Value { return durationOf(&s.SinkInterval, time.Second, time.Hour) }},
 	{"Metrics", "statsd", "`addresses` at which StatsD is taken from this machine's services, as in 127.0.0.1:8125 or unix:/run/statsd/statsd.sock; empty: none: docs/statsd.md", func(s *settings) pflag.Value { return listOf(&s.StatsD) }},
@@ -273,6 +275,18 @@ func (s *settings) adminAddresses() ([]admin.Address, error) {
 		out, errs = append(out, a), append(errs, err)
 	}
 	return out, errors.Join(errs...)
+}
+
+// intakes returns where the logs of other HAProxies are taken.
+func (s *settings) intakes() (out []metrics.Intake, err error) {
+	for _, text := range s.LogListen {
+		in, err := metrics.ParseIntake(text)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, in)
+	}
+	return out, nil
 }
 
 // validate checks what a single value can't show, and returns all that is wrong.
@@ -380,6 +394,9 @@ func (s *settings) validate() error {
 		if err := admin.CheckRemoteAddress(address); err != nil {
 			wrong("metrics-listen", "%w", err)
 		}
+	}
+	if _, err := s.intakes(); err != nil {
+		wrong("log-listen", "%w", err)
 	}
 	for _, u := range s.Hub {
 		if err := hub.CheckURL(u); err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -84,6 +85,7 @@ func (c *controller) logStatus() signalbox.LogStatus {
 	s := signalbox.LogStatus{
 		Level: signalbox.OK, Counted: loss.Counted, Lost: loss.Lost, Unsure: loss.Unsure, Bad: loss.Bad, Last: c.aggregator.LastRecord(),
 	}
+	s.Detail = strings.Join(c.receiver.Shortages(), "; ")
 	switch {
 	case !isSocket(c.options.LogSocket):
 		s.Level, s.Detail = signalbox.Failing, "the socket "+c.options.LogSocket+" is gone: restart signalbox"

@@ -121,3 +121,36 @@ func TestSyslogServerIsAway(t *testing.T) {
 	eventually(t, "all of it is counted", func() bool { return n.health().Log.Counted >= before+100 },
 		func() string { return fmt.Sprintf("%d before, %+v", before, n.health().Log) })
 }
+
+// The log of another HAProxy stands beside our own, in health and in every table.
+func TestForeignLogIsCounted(t *testing.T) {
+	marathon := cluster(t)
+	put(t, marathon.URL(), "/v2/apps//shop", demoApp("/shop", "shop.local", 1))
+	n := newNode(t, marathon.URL())
+	address := freeAddress(t)
+	n.run("--log-listen", "udp://"+address)
+	n.answers("shop.local", "/", 200)
+	before := n.health().Log.Counted
+	c, err := net.Dial("udp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for range 7 {
+		if _, err := fmt.Fprint(c, `<134>Nov 21 03:10:49 haproxy[7]: 127.0.0.1:40000 [21/Nov/2026:03:10:49.100] web old_shop_10000/task1 0/0/1/2/3 503 150 - - ---- 1/1/0/0/0 0/0 "GET / HTTP/1.1"`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the lines are counted", func() bool { return n.health().Log.Counted == before+7 },
+		func() string { return fmt.Sprintf("%+v", n.health().Log) })
+	services, err := n.admin.Services(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range services.Services {
+		if s.Service == "old_shop_10000" && s.Requests == 7 && s.Errors == 7 {
+			return
+		}
+	}
+	t.Errorf("%+v", services)
+}
