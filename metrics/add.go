@@ -46,7 +46,7 @@ func (a *Aggregator) addService(s *service, t *ServiceTotals, now time.Time) {
 		s.ends[terminationNamed(c.Cause, c.Phase)] += c.Count
 	}
 	for _, c := range t.Failures {
-		s.failures[failed{failureNamed(c.Reason), c.State}] += c.Count
+		s.failures[failed{failureNamed(c.Reason), c.State, c.During}] += c.Count
 	}
 	for _, c := range t.TLS {
 		s.tls[tlsIndex([]byte(c.Version))] += c.Count

@@ -221,7 +221,9 @@ func (a *Aggregator) record(r *Record, b *Batch) {
 		}
 	}
 	f := r.Failure()
-	s.fail(f, state)
+	if f != Fine {
+		s.fail(f, state, s.about.during(r.ended()))
+	}
 	s.judge(r, f)
 	for _, w := range a.watches {
 		w.see(s, r, f)
@@ -294,16 +296,16 @@ func (s *service) count(r *Record) {
 	}
 }
 
-// failed is a kind of failure, and in which state the orchestrator had the task, "" where none was chosen or nobody knows.
+// failed is a kind of failure, in which state the orchestrator had the task, "" where none was chosen or nobody knows, and what was going on.
 type failed struct {
-	failure Failure
-	state   string
+	failure       Failure
+	state, during string
 }
 
 // fail counts a failure, unless there is none.
-func (s *service) fail(f Failure, state string) {
+func (s *service) fail(f Failure, state, during string) {
 	if f != Fine {
-		s.failures[failed{f, state}]++
+		s.failures[failed{f, state, during}]++
 	}
 }
 

@@ -95,6 +95,7 @@ func (e *encoder) service(s *ServiceTotals) {
 	for _, c := range s.Failures {
 		e.text(c.Reason)
 		e.text(c.State)
+		e.text(c.During)
 		e.number(c.Count)
 	}
 	e.number(uint64(len(s.TLS)))
@@ -257,7 +258,7 @@ func (d *decoder) service(s *ServiceTotals) {
 	}
 	s.Codes = list(d, 3, func(c *CodeCount) { c.Method, c.Code, c.Count = d.text(), d.text(), d.number() })
 	s.Terminations = list(d, 3, func(c *TerminationCount) { c.Cause, c.Phase, c.Count = d.text(), d.text(), d.number() })
-	s.Failures = list(d, 3, func(c *FailureCount) { c.Reason, c.State, c.Count = d.text(), d.text(), d.number() })
+	s.Failures = list(d, 4, func(c *FailureCount) { c.Reason, c.State, c.During, c.Count = d.text(), d.text(), d.text(), d.number() })
 	s.TLS = list(d, 2, func(c *TLSCount) { c.Version, c.Count = d.text(), d.number() })
 	s.Derived = list(d, 2, func(c *DerivedCount) { c.Metric, c.Count = d.text(), d.number() })
 	if share := d.number(); share > 0 {

@@ -119,7 +119,7 @@ func (a *Aggregator) Collect(ch chan<- prometheus.Metric) {
 			counter(descJudged, t.SLO.Judged, t.Service)
 		}
 		for _, c := range t.Failures {
-			counter(descFailures, c.Count, t.Service, c.Reason, c.State)
+			counter(descFailures, c.Count, t.Service, c.Reason, c.State, c.During)
 		}
 		for _, c := range t.TLS {
 			counter(descTLS, c.Count, t.Service, c.Version)

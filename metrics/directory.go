@@ -25,6 +25,28 @@ type About struct {
 	Routes []string // templates of paths: "/users/{id}"
 	SLO    Objective
 	Shown  Shown
+	// Changed is when tasks of the service came or went last, Reloaded when HAProxy was told to load another configuration; zero: never.
+	Changed, Reloaded time.Time
+}
+
+// A failure belongs to a change for as long as new tasks may still be cold and old ones drain, to a reload while workers change over.
+const (
+	changeLasts = 30 * time.Second
+	reloadLasts = 10 * time.Second
+)
+
+// during says what was going on when something ended: "reload", "change" or "".
+func (a *About) during(at time.Time) string {
+	within := func(begin time.Time, lasts time.Duration) bool {
+		return !begin.IsZero() && !at.Before(begin) && at.Sub(begin) <= lasts
+	}
+	switch {
+	case within(a.Reloaded, reloadLasts):
+		return "reload"
+	case within(a.Changed, changeLasts):
+		return "change"
+	}
+	return ""
 }
 
 // Task is what a Directory knows about one task at one address.
@@ -63,24 +85,27 @@ type History struct {
 	services map[string]bool
 	about    map[string]About
 	gone     map[string]time.Time // services that were removed, until what they had is forgotten
+	changed  map[string]time.Time // when tasks of a service came or went last
+	reloaded time.Time
 }
 
 // NewHistory returns an empty History that remembers what has ended for keep.
 func NewHistory(keep time.Duration) *History {
-	return &History{keep: keep, addrs: map[string]map[string][]Task{}, services: map[string]bool{}, about: map[string]About{}, gone: map[string]time.Time{}}
+	return &History{keep: keep, addrs: map[string]map[string][]Task{}, services: map[string]bool{}, about: map[string]About{}, gone: map[string]time.Time{}, changed: map[string]time.Time{}}
 }
 
 // Set tells that a service exists from now on, with these placements and no others.
 func (h *History) Set(now time.Time, service string, placements []Placement) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	changed := !h.services[service]
+	changed, first := !h.services[service], h.addrs[service] == nil
 	h.services[service] = true
 	addrs := h.addrs[service]
 	if addrs == nil {
 		addrs = map[string][]Task{}
 		h.addrs[service] = addrs
 	}
+	moved := false
 	for _, p := range placements {
 		spans := addrs[p.Addr]
 		if n := len(spans); n > 0 && spans[n-1].Until.IsZero() {
@@ -90,12 +115,25 @@ func (h *History) Set(now time.Time, service string, placements []Placement) {
 			}
 			last.Until = now
 		}
+		moved = moved || len(spans) == 0 || spans[len(spans)-1].ID != p.Task
 		addrs[p.Addr] = append(spans, Task{ID: p.Task, State: p.State, Locality: p.Locality, From: now})
 		changed = true
 	}
-	if h.end(now, addrs, placements) || changed {
+	ended := h.end(now, addrs, placements)
+	if (moved || ended) && !first { // what is seen for the first time has not changed
+		h.changed[service] = now
+	}
+	if ended || changed {
 		h.generation.Add(1)
 	}
+}
+
+// Reload tells that HAProxy is about to load another configuration.
+func (h *History) Reload(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.reloaded = now
+	h.generation.Add(1)
 }
 
 // Describe tells what is said about a service that exists.
@@ -112,7 +150,9 @@ func (h *History) Describe(service string, about About) {
 func (h *History) About(service string) About {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return h.about[service]
+	about := h.about[service]
+	about.Changed, about.Reloaded = h.changed[service], h.reloaded
+	return about
 }
 
 // Remove tells that a service is gone.
@@ -132,6 +172,7 @@ func (h *History) Remove(now time.Time, service string) {
 			delete(h.gone, s)
 			if !h.services[s] {
 				delete(h.addrs, s)
+				delete(h.changed, s)
 			}
 		}
 	}

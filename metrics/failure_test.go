@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -66,8 +67,43 @@ func TestFailuresByState(t *testing.T) {
 	feed(a, epoch, line(1, "web", 1, "/a:0", "10.0.0.1:1", 503, 2500), line(1, "web", 2, "/a:0", "10.0.0.1:1", 200, 2500),
 		strings.Replace(line(1, "web", 3, "/a:0", "10.0.0.1:1", 502, 2500), "---- ", "SH-- ", 1), line(1, "web", 4, "", "-:-", 404, 2500))
 	got := slices.Concat(a.Snapshot(epoch).Service("/a:0").Failures, a.Snapshot(epoch).Service(NoService).Failures)
-	want := []FailureCount{{"server_closed", "draining", 1}, {"server_error", "draining", 1}, {"server_error", "up", 1}, {"no_route", "", 1}}
+	want := []FailureCount{{"server_closed", "draining", "", 1}, {"server_error", "draining", "", 1}, {"server_error", "up", "", 1}, {"no_route", "", "", 1}}
 	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// A failure says what was going on: whether tasks had just come or gone, or HAProxy had just been told to load another configuration.
+func TestFailuresDuringChanges(t *testing.T) {
+	h := NewHistory(time.Hour)
+	a := NewAggregator(AggregatorConfig{Directory: h})
+	one, two := Placement{Addr: "10.0.0.1:1", Task: "a.1", State: "up"}, Placement{Addr: "10.0.0.2:1", Task: "a.2", State: "up"}
+	seq := 0
+	failAt := func(after time.Duration) {
+		l := line(1, "web", seq, "/a:0", "10.0.0.1:1", 503, 10)
+		seq++
+		feed(a, epoch, strings.Replace(l, "1795230849279039", fmt.Sprint(epoch.Add(after).UnixMicro()), 1))
+	}
+	h.Set(epoch, "/a:0", []Placement{one}) // seen for the first time: no change
+	failAt(time.Second)
+	h.Set(epoch.Add(10*time.Second), "/a:0", []Placement{one, two})
+	failAt(9 * time.Second) // its line came late
+	failAt(11 * time.Second)
+	failAt(39 * time.Second)
+	failAt(41 * time.Second)
+	one.State = "draining" // a state is not a change: it has a label of its own
+	h.Set(epoch.Add(50*time.Second), "/a:0", []Placement{one, two})
+	failAt(51 * time.Second)
+	h.Set(epoch.Add(60*time.Second), "/a:0", []Placement{two})
+	h.Reload(epoch.Add(62 * time.Second))
+	failAt(61 * time.Second)
+	failAt(63 * time.Second)
+	failAt(73 * time.Second)
+	got := map[string]uint64{}
+	for _, f := range a.Snapshot(epoch).Service("/a:0").Failures {
+		got[f.During] += f.Count
+	}
+	if diff := cmp.Diff(map[string]uint64{"": 4, "change": 4, "reload": 1}, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 }

@@ -222,7 +222,7 @@ func (at *place) countQuick(r *quickRequest, method int) {
 		s.ends[terminationIndex(r.termination())]++
 	}
 	if r.state != normally || r.status >= 500 {
-		s.fail(failureOf(r.termination(), int16(r.status), true, true), "")
+		s.fail(failureOf(r.termination(), int16(r.status), true, true), "", "")
 	}
 }
 

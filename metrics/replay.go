@@ -271,7 +271,7 @@ func (t *tally) general(line []byte) {
 		}
 		at := t.place(r)
 		at.service.count(r)
-		at.service.fail(r.Failure(), "")
+		at.service.fail(r.Failure(), "", "")
 		if at.task != nil {
 			at.task.classes[classIndex(r)]++
 		}
@@ -282,7 +282,7 @@ func (t *tally) general(line []byte) {
 		s = t.agg.service(serviceName(r))
 	}
 	s.count(r)
-	s.fail(r.Failure(), "")
+	s.fail(r.Failure(), "", "")
 	if len(r.ServerAddr) > 0 {
 		t.agg.task(s, r, time.Time{}).classes[classIndex(r)]++
 	}

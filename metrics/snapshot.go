@@ -62,10 +62,12 @@ type TerminationCount struct {
 	Count uint64 `json:"count"`
 }
 
-// FailureCount counts the requests that failed in one way, while the orchestrator had the task in one state ("" without a task).
+// FailureCount counts the requests that failed in one way, while the orchestrator had the task in one state ("" without a task), and
+// something was going on or nothing.
 type FailureCount struct {
 	Reason string `json:"reason"` // a Failure's word
 	State  string `json:"state,omitempty"`
+	During string `json:"during,omitempty"` // "change" or "reload"
 	Count  uint64 `json:"count"`
 }
 
@@ -218,7 +220,7 @@ func mergeService(a, b ServiceTotals) ServiceTotals {
 	return sum
 }
 
-func (c FailureCount) key() string { return c.Reason + " " + c.State }
+func (c FailureCount) key() string { return c.Reason + " " + c.State + " " + c.During }
 
 // mergeSLO adds counts. Of two objectives, which differ for the moment in which a label changes, the stricter one is shown.
 func mergeSLO(a, b *SLOTotals) *SLOTotals {
@@ -363,7 +365,7 @@ func (s *service) totals(now time.Time) ServiceTotals {
 		t.SLO = &SLOTotals{Share: o.Share, Latency: o.Latency.Microseconds(), Judged: s.judged, Good: s.good}
 	}
 	for f, n := range s.failures {
-		t.Failures = append(t.Failures, FailureCount{Reason: f.failure.String(), State: f.state, Count: n})
+		t.Failures = append(t.Failures, FailureCount{Reason: f.failure.String(), State: f.state, During: f.during, Count: n})
 	}
 	slices.SortFunc(t.Failures, func(x, y FailureCount) int { return cmp.Compare(x.key(), y.key()) })
 	for i, n := range s.tls {

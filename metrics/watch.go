@@ -93,6 +93,7 @@ type Seen struct {
 	Ended    string    `json:"ended"`            // HAProxy's termination state: "SC--"
 	Reason   string    `json:"reason,omitempty"` // a Failure's word; "" if all went well
 	Words    string    `json:"words,omitempty"`  // how it ended if not as it should
+	During   string    `json:"during,omitempty"` // what was going on if it did: "change" of the service's tasks, or "reload"
 }
 
 // Check returns what of the interest can't be read.
@@ -197,6 +198,7 @@ func seen(s *service, r *Record, f Failure) Seen {
 	}
 	if f != Fine {
 		out.Words = f.words(DecodeTermination(r.Termination), out.Status)
+		out.During = s.about.during(r.ended())
 	}
 	return out
 }

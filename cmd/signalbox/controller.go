@@ -204,6 +204,7 @@ func (c *controller) haproxy(dir string, life lifetime) error {
 		Publisher:  control.NewPublisher(dir, gid),
 		Checker:    checker,
 		Supervisor: c.supervisor, Generation: c.register.generation(), Told: c.register.told,
+		Loads:          func(now time.Time) { c.history.Reload(now) },
 		ReloadInterval: s.ReloadInterval, ReloadBurst: s.ReloadBurst, ReloadRefill: s.ReloadRefill, Drain: s.Drain, Log: log,
 	})
 	return nil

@@ -193,6 +193,12 @@ func (t *tailPrinter) line(s *metrics.Seen) string {
 	}
 	if s.Words != "" {
 		text += "  " + paint(t.colour, verdict, clean(s.Words)) + " (" + clean(s.Ended) + ")"
+		switch s.During {
+		case "change":
+			text += ", while tasks changed"
+		case "reload":
+			text += ", while HAProxy was reloaded"
+		}
 	}
 	return text
 }

@@ -62,7 +62,7 @@ func TestTailLines(t *testing.T) {
 		{At: at, Service: "/api:0", Task: "10.0.0.7:31001", Method: "GET", Host: "api.local", Path: "/\x1b[2J", Status: 404, Duration: 450, Ended: "----"},
 		{At: at, Service: "/db:0", Server: "10.0.0.7:31001", Client: "10.0.0.9:51234", Duration: 61_000_000, BytesIn: 1234, BytesOut: 98_765_432, Ended: "cD--", Reason: "client_timeout", Words: "client was silent for too long while the answer was sent"},
 		{At: at, Service: "none", Method: "GET", Host: "nobody.local", Path: "/", Status: 404, Duration: 30, Ended: "PR--", Reason: "no_route", Words: "no service has this name and path"},
-		{At: at, Service: "/shop/cart:0", Task: "shop_cart.instance-77aa0c1e-9a1b-11ee-8c90-0242ac120002._app.1", State: "draining", Method: "POST", Host: "shop.local", Path: "/cart", Duration: 1200, Retries: 2, Ended: "SC--", Reason: "connect", Words: "server refused the connection"},
+		{At: at, Service: "/shop/cart:0", Task: "shop_cart.instance-77aa0c1e-9a1b-11ee-8c90-0242ac120002._app.1", State: "draining", Method: "POST", Host: "shop.local", Path: "/cart", Duration: 1200, Retries: 2, Ended: "SC--", Reason: "connect", Words: "server refused the connection", During: "change"},
 	}
 	if err := p.part(admin.Tail{Seconds: 0.5, Requests: requests, Tally: metrics.Tally{Matched: 2345, Withheld: 40}}); err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func TestTailLines(t *testing.T) {
 12:00:00.123 404   450µs  /api:0       10.0.0.7:31001  GET api.local/\x1b[2J
 12:00:00.123 tcp     61s  /db:0        10.0.0.7:31001  10.0.0.9:51234 1.23 kB in, 98.8 MB out  client was silent for too long while the answer was sent (cD--)
 12:00:00.123 404    30µs  none         -  GET nobody.local/  no service has this name and path (PR--)
-12:00:00.123   -   1.2ms  /shop/cart:0 shop_cart.77aa0c1e (draining)  POST shop.local/cart  after 2 retries  server refused the connection (SC--)
+12:00:00.123   -   1.2ms  /shop/cart:0 shop_cart.77aa0c1e (draining)  POST shop.local/cart  after 2 retries  server refused the connection (SC--), while tasks changed
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

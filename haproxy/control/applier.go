@@ -56,6 +56,8 @@ type Settings struct {
 	Generation uint64
 	// Told is told of each Step, by the goroutine of Run, which waits for it; nil: nobody is.
 	Told func(Step)
+	// Loads is called when HAProxy is about to be told to load another configuration, by the same goroutine; nil: nobody is told.
+	Loads func(now time.Time)
 
 	Log logrus.FieldLogger
 }

@@ -140,6 +140,9 @@ func (a *Applier) startReload(ctx context.Context, now time.Time) {
 	begun, loaded, gen := order{a.want, a.effective, a.seq}, a.loaded, a.gen+1
 	a.holdUntil = time.Time{}
 	a.log.WithField("reasons", a.reasons).Info("reloading HAProxy")
+	if a.cfg.Loads != nil {
+		a.cfg.Loads(now)
+	}
 	a.job(reloading, func() jobResult {
 		ctx, cancel := context.WithTimeout(ctx, a.cfg.ReloadTimeout)
 		defer cancel()

@@ -70,7 +70,7 @@ func (iv *Interval) each(want detail, visit func(Point)) {
 			add(s.Service, "responses", c.Count, Label{"code", c.Code}, Label{"method", c.Method})
 		}
 		for _, c := range s.Failures {
-			add(s.Service, "failures", c.Count, Label{"reason", c.Reason}, Label{"task_state", c.State})
+			add(s.Service, "failures", c.Count, Label{"reason", c.Reason}, Label{"task_state", c.State}, Label{"during", c.During})
 		}
 		for _, c := range s.Terminations {
 			if c.Cause != "normal" {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -349,4 +350,33 @@ func (n *node) metrics() string {
 	}
 	defer resp.Body.Close()
 	return readAll(n.t, resp.Body)
+}
+
+// Failures say that HAProxy had just been reloaded, or that tasks had just come.
+func TestFailuresSayWhatWasGoingOn(t *testing.T) {
+	c := cluster(t)
+	shop := demoApp("/shop", "shop.local", 1)
+	shop["cmd"] = "exec '" + binary + "' demo-service --name shop --errors 100%"
+	put(t, c.URL(), "/v2/apps//shop", shop)
+	n := newNode(t, c.URL())
+	scrape := freeAddress(t)
+	n.run("--metrics-listen", scrape)
+	counted := func(during string) func() bool {
+		return func() bool {
+			n.get("shop.local", "/")
+			resp, err := http.Get("http://" + scrape + "/metrics")
+			if err != nil {
+				return false
+			}
+			defer resp.Body.Close()
+			body, _ := io.ReadAll(resp.Body)
+			return strings.Contains(string(body), `signalbox_service_failures_total{during="`+during+`",reason="server_error",service="/shop:0",task_state="up"}`)
+		}
+	}
+	nothing := func() string { return n.controller.text() }
+	eventually(t, "a failure after HAProxy's start says so", counted("reload"), nothing)
+	eventually(t, "later ones do not", counted(""), nothing)
+	shop["instances"] = 2
+	put(t, c.URL(), "/v2/apps//shop", shop)
+	eventually(t, "a failure while a task comes says so", counted("change"), nothing)
 }

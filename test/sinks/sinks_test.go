@@ -44,7 +44,7 @@ func expected(s *metrics.Snapshot) (out []figure) {
 			put(t.Service, "responses", c.Count, "code", c.Code, "method", c.Method)
 		}
 		for _, c := range t.Failures {
-			put(t.Service, "failures", c.Count, "reason", c.Reason, "task_state", c.State)
+			put(t.Service, "failures", c.Count, "reason", c.Reason, "task_state", c.State, "during", c.During)
 		}
 		for _, c := range t.Terminations {
 			if c.Cause != "normal" {
