@@ -72,6 +72,8 @@ type service struct {
 	duration, response      Histogram
 	connect, queue, reading Histogram
 
+	exemplars exemplars
+
 	failures map[failed]uint64
 	tls      [len(tlsNames)]uint64
 
@@ -280,7 +282,11 @@ func (s *service) count(r *Record) {
 		s.tls[tlsIndex(r.TLSVersion)]++
 	}
 	if r.Total >= 0 {
-		s.duration.Observe(uint64(r.Duration()))
+		us := uint64(r.Duration())
+		s.duration.Observe(us)
+		if len(r.Trace) > 0 {
+			s.exemplars.keep(us, r)
+		}
 	}
 	if us := r.FirstByte(); us >= 0 && r.Kind == KindHTTP {
 		s.response.Observe(uint64(us))

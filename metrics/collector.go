@@ -105,7 +105,7 @@ func (a *Aggregator) Collect(ch chan<- prometheus.Metric) {
 			counter(descLocality, t.Local, t.Service, string(Local))
 			counter(descLocality, t.Remote, t.Service, string(Remote))
 		}
-		ch <- newHistogramMetric(descDuration, &t.Duration, t.Service)
+		ch <- histogramMetric{desc: descDuration, labels: prometheus.MakeLabelPairs(descDuration, []string{t.Service}), h: &t.Duration, exemplars: t.Exemplars}
 		ch <- newHistogramMetric(descResponse, &t.Response, t.Service)
 		ch <- newHistogramMetric(descConnect, &t.Connect, t.Service)
 		ch <- newHistogramMetric(descQueue, &t.Queue, t.Service)
@@ -149,6 +149,8 @@ type histogramMetric struct {
 	desc   *prometheus.Desc
 	labels []*dto.LabelPair
 	h      *Histogram
+	// exemplars are those of its classic buckets.
+	exemplars []Exemplar
 }
 
 func newHistogramMetric(d *prometheus.Desc, h *Histogram, labels ...string) prometheus.Metric {
@@ -177,7 +179,13 @@ func (m histogramMetric) Write(out *dto.Metric) error {
 	octave := classicLow
 	bound := func(upTo int) {
 		for ; octave <= classicHigh && octave*perOctave < upTo; octave++ {
-			h.Bucket = append(h.Bucket, &dto.Bucket{CumulativeCount: new(below), UpperBound: new(math.Exp2(float64(octave)))})
+			b := &dto.Bucket{CumulativeCount: new(below), UpperBound: new(math.Exp2(float64(octave)))}
+			for i := range m.exemplars {
+				if m.exemplars[i].Bucket == octave {
+					b.Exemplar = m.exemplars[i].write()
+				}
+			}
+			h.Bucket = append(h.Bucket, b)
 		}
 	}
 	next, before := 0, int64(0)

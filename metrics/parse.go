@@ -178,9 +178,34 @@ func (s *scanner) tail(r *Record) {
 	r.Version = s.quoted()
 	r.Host = s.quoted()
 	r.Path = s.quotedLast()
+	if s.pos < len(s.line) && s.line[s.pos] == ' ' {
+		s.trace(r)
+	}
 	if s.pos != len(s.line) {
 		s.fail(ReasonField)
 	}
+}
+
+// trace reads what stands behind the path: "-" or the id of a trace, 16 or 32 hex digits in lower case. Fewer were cut.
+func (s *scanner) trace(r *Record) {
+	id := s.line[s.pos+1:]
+	for _, c := range id {
+		if !digit(c) && (c < 'a' || c > 'f') && string(id) != "-" {
+			s.fail(ReasonField)
+			return
+		}
+	}
+	switch n := len(id); {
+	case n == 1 && id[0] == '-':
+	case n == 16, n == 32:
+		r.Trace = id
+	case n < 32:
+		s.cut = true
+	default:
+		s.fail(ReasonField)
+		return
+	}
+	s.pos = len(s.line)
 }
 
 // word returns the next field.

@@ -103,6 +103,8 @@ type Record struct {
 	Host    []byte // percent-encoded, at most 255 bytes before encoding
 	Path    []byte // without query; bytes that are not plain are written #XX
 
+	Trace []byte // the id of the request's trace, 16 or 32 hex digits; empty where it brought none
+
 	Dropped uint64 // KindDropped: lines that the ring had no room for
 	Text    []byte // KindNotice: the message
 

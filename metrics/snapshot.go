@@ -38,13 +38,14 @@ type ServiceTotals struct {
 	Connect      Histogram          `json:"connect"`  // whole milliseconds, as the two below
 	Queue        Histogram          `json:"queue"`
 	Read         Histogram          `json:"read"`
-	Failures     []FailureCount     `json:"failures,omitempty"` // sorted by reason, then state
-	TLS          []TLSCount         `json:"tls,omitempty"`      // sorted by version
-	Routes       []RouteTotals      `json:"routes,omitempty"`   // sorted by Route
-	SLO          *SLOTotals         `json:"slo,omitempty"`      // nil: it has no objective
-	Derived      []DerivedCount     `json:"derived,omitempty"`  // sorted by metric
-	Tasks        []TaskTotals       `json:"tasks,omitempty"`    // sorted by Task
-	Recent       [3]Recent          `json:"recent"`             // about the last 1, 10 and 60 seconds
+	Failures     []FailureCount     `json:"failures,omitempty"`  // sorted by reason, then state
+	TLS          []TLSCount         `json:"tls,omitempty"`       // sorted by version
+	Routes       []RouteTotals      `json:"routes,omitempty"`    // sorted by Route
+	SLO          *SLOTotals         `json:"slo,omitempty"`       // nil: it has no objective
+	Derived      []DerivedCount     `json:"derived,omitempty"`   // sorted by metric
+	Tasks        []TaskTotals       `json:"tasks,omitempty"`     // sorted by Task
+	Recent       [3]Recent          `json:"recent"`              // about the last 1, 10 and 60 seconds
+	Exemplars    []Exemplar         `json:"exemplars,omitempty"` // sorted by Bucket; of Duration
 }
 
 // CodeCount counts the requests of one method and status code. Code is "none" where no response was sent, and "tcp" with
@@ -212,6 +213,7 @@ func mergeService(a, b ServiceTotals) ServiceTotals {
 	sum.Derived = mergeSorted(a.Derived, b.Derived, func(c DerivedCount) string { return c.Metric },
 		func(x, y DerivedCount) DerivedCount { x.Count += y.Count; return x })
 	sum.SLO = mergeSLO(a.SLO, b.SLO)
+	sum.Exemplars = mergeExemplars(a.Exemplars, b.Exemplars)
 	for i := range sum.Recent {
 		sum.Recent[i].Requests += b.Recent[i].Requests
 		sum.Recent[i].Errors += b.Recent[i].Errors
@@ -341,7 +343,7 @@ func (s *service) totals(now time.Time) ServiceTotals {
 		Service: s.name, Requests: s.requests, BytesIn: s.bytesIn, BytesOut: s.bytesOut,
 		Retries: s.retries, Redispatches: s.redispatches, Local: s.local, Remote: s.remote,
 		Duration: s.duration.Clone(), Response: s.response.Clone(), Connect: s.connect.Clone(),
-		Queue: s.queue.Clone(), Read: s.reading.Clone(),
+		Queue: s.queue.Clone(), Read: s.reading.Clone(), Exemplars: s.exemplars.list(),
 	}
 	for m, codes := range s.codes {
 		if codes == nil {

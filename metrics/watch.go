@@ -93,6 +93,7 @@ type Seen struct {
 	Ended    string    `json:"ended"`            // HAProxy's termination state: "SC--"
 	Reason   string    `json:"reason,omitempty"` // a Failure's word; "" if all went well
 	Words    string    `json:"words,omitempty"`  // how it ended if not as it should
+	Trace    string    `json:"trace,omitempty"`  // the id of the trace that the request belongs to
 	During   string    `json:"during,omitempty"` // what was going on if it did: "change" of the service's tasks, or "reload"
 }
 
@@ -190,7 +191,7 @@ func seen(s *service, r *Record, f Failure) Seen {
 		At: time.UnixMicro(at).UTC(), Service: s.name, Client: string(r.Client), Server: string(r.ServerAddr),
 		Method: string(r.Method), Host: string(r.Host), Path: string(r.Path), Status: max(int(r.Status), 0),
 		Duration: r.Duration(), Response: r.FirstByte(), Queue: micros(r.Queue), Connect: micros(r.Connect),
-		BytesIn: r.BytesIn, BytesOut: r.BytesOut, Retries: r.Retries, TLS: string(r.TLSVersion),
+		BytesIn: r.BytesIn, BytesOut: r.BytesOut, Retries: r.Retries, TLS: string(r.TLSVersion), Trace: string(r.Trace),
 		Ended: string(r.Termination[:]), Reason: f.String(),
 	}
 	if len(r.ServerAddr) > 0 && s.last != nil {

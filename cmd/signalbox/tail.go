@@ -191,6 +191,9 @@ func (t *tailPrinter) line(s *metrics.Seen) string {
 	case s.Retries > 1:
 		text += fmt.Sprintf("  after %d retries", s.Retries)
 	}
+	if s.Trace != "" {
+		text += "  trace " + clean(s.Trace)
+	}
 	if s.Words != "" {
 		text += "  " + paint(t.colour, verdict, clean(s.Words)) + " (" + clean(s.Ended) + ")"
 		switch s.During {

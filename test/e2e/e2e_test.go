@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -379,4 +380,74 @@ func TestFailuresSayWhatWasGoingOn(t *testing.T) {
 	shop["instances"] = 2
 	put(t, c.URL(), "/v2/apps//shop", shop)
 	eventually(t, "a failure while a task comes says so", counted("change"), nothing)
+}
+
+// The trace that a request brings stands in tail, and beside the bucket of its time on /metrics; what is no trace does not.
+func TestTracesOfRequests(t *testing.T) {
+	c := cluster(t)
+	put(t, c.URL(), "/v2/apps//shop", demoApp("/shop", "shop.local", 1))
+	n := newNode(t, c.URL())
+	scrape := freeAddress(t)
+	n.run("--metrics-listen", scrape)
+	n.answers("shop.local", "/", 200)
+	ask := func(headers ...string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+n.proxy+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = "shop.local"
+		for i := 0; i < len(headers); i += 2 {
+			req.Header.Set(headers[i], headers[i+1])
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+	const w3c, b3 = "4bf92f3577b34da6a3ce929d0e0e4736", "80f198ee56343ba864fe8b2a57d3eff7"
+	seen := make(chan string, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		_ = n.admin.Tail(ctx, admin.TailQuestion{}, func(part admin.Tail) error {
+			for _, r := range part.Requests {
+				seen <- r.Trace
+			}
+			return nil
+		})
+	}()
+	got := map[string]bool{}
+	eventually(t, "tail shows both traces, and nothing that is none", func() bool {
+		ask("traceparent", "00-"+w3c+"-00f067aa0ba902b7-01")
+		ask("X-B3-TraceId", strings.ToUpper(b3))
+		ask("traceparent", `00-"; DROP-00f067aa0ba902b7-01`, "X-B3-TraceId", "no-trace")
+		for {
+			select {
+			case id := <-seen:
+				got[id] = true
+			default:
+				return got[w3c] && got[b3] && got[""]
+			}
+		}
+	}, func() string { return fmt.Sprint(got) })
+	if len(got) != 3 {
+		t.Errorf("traces %v", got)
+	}
+	ask("traceparent", "00-"+w3c+"-00f067aa0ba902b7-01")
+	eventually(t, "a trace stands on /metrics", func() bool {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+scrape+"/metrics", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(resp.Body)
+		return strings.Contains(string(body), `# {trace_id="`+w3c+`"}`)
+	}, func() string { return n.controller.text() })
 }
