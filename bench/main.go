@@ -32,6 +32,13 @@ type results struct {
 }
 
 func main() {
+	if at := os.Getenv(receiveVariable); at != "" {
+		if err := receive(at); err != nil {
+			fmt.Fprintln(os.Stderr, "error:", err)
+			os.Exit(4)
+		}
+		return
+	}
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -40,7 +47,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	defer stop()
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	only := flags.String("only", "", "one of the benchmarks: scale, hosts, replay, churn, oldworkers, probes or day; all of them without")
+	only := flags.String("only", "", "one of the benchmarks: scale, hosts, replay, socket, churn, oldworkers, probes or day; all of them without")
 	sizes := flags.String("sizes", "100,1000,5000,10000", "scale: numbers of apps, by comma")
 	b := bench{progress: stderr}
 	flags.IntVar(&b.tasks, "tasks", 3, "scale: tasks of each app")
@@ -55,6 +62,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	l := replayBench{progress: stderr}
 	flags.IntVar(&l.lines, "lines", 5_000_000, "replay: lines of the log, of about 316 bytes")
 	flags.IntVar(&l.rounds, "log-rounds", 9, "replay: how often each program reads it")
+	k := socketBench{progress: stderr}
+	flags.IntVar(&k.rate, "socket-rate", 30_000, "socket: lines a second")
+	flags.DurationVar(&k.span, "socket-span", 8*time.Second, "socket: how long each time")
+	flags.IntVar(&k.rounds, "socket-rounds", 5, "socket: how often each")
 	c := churnBench{}
 	flags.IntVar(&c.reloads, "reloads", 1000, "churn: how many reloads are forced meanwhile")
 	flags.IntVar(&c.deployments, "deployments", 100, "churn: how many rolling deployments happen meanwhile")
@@ -104,7 +115,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	here, command, at := thisMachine(ctx), append([]string{"bench"}, args...), time.Now().UTC().Format(time.RFC3339)
 	switch *only {
-	case "", "scale", "hosts", "replay", "churn", "oldworkers", "probes", "day":
+	case "", "scale", "hosts", "replay", "socket", "churn", "oldworkers", "probes", "day":
 	default:
 		return fail(2, fmt.Errorf("--only: there is no benchmark %q", *only))
 	}
@@ -138,6 +149,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		r.Machine, r.Command, r.At = here, command, at
 		if err := report(stdout, filepath.Join(*out, "replay.json"), &r); err != nil {
+			return fail(4, err)
+		}
+	}
+	if *only == "" || *only == "socket" {
+		r, err := k.run(ctx)
+		if err != nil {
+			return fail(4, err)
+		}
+		r.Machine, r.Command, r.At = here, command, at
+		if err := report(stdout, filepath.Join(*out, "socket.json"), &r); err != nil {
 			return fail(4, err)
 		}
 	}
