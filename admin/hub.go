@@ -23,10 +23,12 @@ type HubConfig struct {
 	// take the arrival of the others for a rush of requests.
 	Settled func() bool
 	Version string
-	Push    http.Handler            // takes POST requests
-	PushTo  string                  // the path of Push
-	More    map[string]http.Handler // by path, for GET
-	Web     fs.FS                   // templates.Web
+	// Profiles answers /debug/pprof/: not where nobody is asked for a token.
+	Profiles bool
+	Push     http.Handler            // takes POST requests
+	PushTo   string                  // the path of Push
+	More     map[string]http.Handler // by path, for GET
+	Web      fs.FS                   // templates.Web
 }
 
 // HubNode is a machine that pushes to a hub.
@@ -66,9 +68,11 @@ func NewHub(cfg HubConfig) (http.Handler, error) {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		pages.write(w, http.StatusOK, "hub.html", view{Title: "cluster", Hub: hubView{Recent: cfg.Windows(time.Minute), Nodes: cfg.Nodes(), Settled: cfg.Settled()}, At: time.Now()})
 	})
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	if cfg.Profiles {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
 	return mux, nil
 }
 

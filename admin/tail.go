@@ -28,8 +28,8 @@ const fewRequests = 40
 // MaxTailRate is how many requests a second a tail shows at most.
 const MaxTailRate = metrics.MaxSeen * int(time.Second/tailEvery)
 
-// maxPart bounds one part of a tail's answer, in bytes: a request takes some 500.
-const maxPart = 16 << 20
+// maxPart bounds one part of a tail's answer, in bytes: a request takes some 500, and 3,000 with a long path.
+const maxPart = 64 << 20
 
 // TailQuestion says which requests a tail shows.
 type TailQuestion struct {

@@ -101,7 +101,7 @@ func newHub(s *hubSettings, j *journal) (*clusterHub, error) {
 		Windows: func(span time.Duration) []admin.ServiceStat {
 			return admin.StatsIn(h.aggregator.Windows(time.Now(), span))
 		},
-		Nodes: h.nodes, Gatherer: h.registry, Settled: func() bool { return time.Since(started) >= s.settle }, Version: version(),
+		Nodes: h.nodes, Gatherer: h.registry, Settled: func() bool { return time.Since(started) >= s.settle }, Version: version(), Profiles: s.tokenFile != "",
 		Push: h.server, PushTo: hub.PushPath, More: map[string]http.Handler{
 			"/api/v1/nodes": http.HandlerFunc(h.server.ServeNodes), "/api/v1/sd": http.HandlerFunc(h.server.ServeTargets),
 		},

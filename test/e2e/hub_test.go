@@ -116,7 +116,7 @@ func TestHub(t *testing.T) {
 		return resp.StatusCode, string(body)
 	}
 	for path, words := range map[string]string{
-		"/": "/shop:0", "/api/v1/nodes": `"late":false`, "/api/v1/sd": `"targets":["127.0.0.1:`, "/version": "Version",
+		"/": "/shop:0", "/api/v1/nodes": `"late":false`, "/api/v1/sd": `"targets":["127.0.0.1:`, "/version": "Version", "/debug/pprof/": "goroutine",
 		"/metrics": fmt.Sprintf(`signalbox_service_requests_total{code="200",method="GET",service="/shop:0"} %d`, sent),
 	} {
 		if code, body := page(path); code != http.StatusOK || !strings.Contains(body, words) {
@@ -180,6 +180,7 @@ func TestHubAsAnApp(t *testing.T) {
 	n.run("--hub", "http://"+address, "--hub-interval", "1s", "--metrics-listen", freeAddress(t))
 	n.answers("shop.local", "/", 200)
 	n.answers("hub.local", "/health", 200)
+	n.answers("hub.local", "/debug/pprof/", 404) // nobody is asked for a token
 	for range 20 {
 		n.get("shop.local", "/")
 	}
