@@ -44,8 +44,12 @@ type socketResults struct {
 	// Saturated is how many lines the receiver takes for each second of its CPU.
 	Saturated middle `json:"saturatedLinesPerCPUSecond"`
 	Lost      uint64 `json:"lost"` // over the ring, in all
-	// Logging is HAProxy's throughput with the log on to that with it off, in the same round.
-	Logging middle `json:"throughputWithLogToWithout"`
+	// Logging is HAProxy's throughput with the log on to that with it off, in the same round; Logged are its requests with the log on, all
+	// rounds together, in which LoggedFor seconds were spent, and Unlogged those of them whose line is missing.
+	Logging   middle  `json:"throughputWithLogToWithout"`
+	Logged    int     `json:"logged"`
+	LoggedFor float64 `json:"loggedSeconds"`
+	Unlogged  int     `json:"unlogged"`
 }
 
 type steadyResult struct {
@@ -292,6 +296,14 @@ func (b socketBench) run(ctx context.Context) (out socketResults, err error) {
 		out.Steady = append(out.Steady, steadyResult{c.who, middleOf(c.shares), middleOf(c.ratios), c.lost})
 	}
 	out.Saturated, out.Logging = middleOf(full), middleOf(logging)
+	time.Sleep(500 * time.Millisecond)
+	l, err := logged.receiver.account()
+	logged.receiver = nil
+	if err != nil {
+		return out, err
+	}
+	out.Logged, out.LoggedFor = logged.result.Requests, 4*float64(b.rounds)*(b.span/8).Seconds()
+	out.Unlogged = out.Logged + 1 - int(l.Counted) // the connection by which it was seen to listen has a line too
 	return out, nil
 }
 
@@ -412,6 +424,7 @@ func (r *socketResults) print(w io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(w, "\nsaturated, over the ring: %.2f million lines for a second of CPU (%.2f to %.2f), %d lost\n", r.Saturated.Median/1e6, r.Saturated.Low/1e6, r.Saturated.High/1e6, r.Lost)
-	_, err := fmt.Fprintf(w, "HAProxy's throughput with the log on: %.3f of that with it off (%.3f to %.3f)\n", r.Logging.Median, r.Logging.Low, r.Logging.High)
+	_, err := fmt.Fprintf(w, "HAProxy's throughput with the log on: %.3f of that with it off (%.3f to %.3f); of %d requests, %.0f a second, %d lines are missing\n",
+		r.Logging.Median, r.Logging.Low, r.Logging.High, r.Logged, float64(r.Logged)/r.LoggedFor, r.Unlogged)
 	return err
 }

@@ -26,7 +26,7 @@ func TestSocketBench(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Steady) != 3 || r.Steady[1].Lost+r.Steady[2].Lost+r.Lost != 0 || r.Saturated.Median == 0 || r.Logging.Median == 0 {
+	if len(r.Steady) != 3 || r.Steady[1].Lost+r.Steady[2].Lost+r.Lost != 0 || r.Unlogged != 0 || r.Logged == 0 || r.Saturated.Median == 0 || r.Logging.Median == 0 {
 		t.Errorf("%+v", r)
 	}
 }

@@ -258,7 +258,7 @@ const readSize = 256 << 10
 // the socket and the ring behind it hold far more than arrives in that time.
 const (
 	smallRead = 16 << 10
-	readPause = 5 * time.Millisecond
+	readPause = 10 * time.Millisecond
 )
 
 // serve reads one connection to its end.

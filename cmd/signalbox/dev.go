@@ -342,7 +342,7 @@ func (d *dev) printScreen() {
 		explained = fmt.Sprintf("    %s explain %s", os.Args[0], try)
 		try = fmt.Sprintf("curl -H 'Host: %s' http://%s/\n        ", try, d.httpAddr)
 	}
-	fmt.Fprintf(d.stdout, "  try:  %s%s routes    %[2]s stat    %[2]s health%s\n", try, os.Args[0], explained)
+	fmt.Fprintf(d.stdout, "  try:  %s%s routes    %[2]s top    %[2]s health%s\n", try, os.Args[0], explained)
 }
 
 // tasks returns how many tasks the table has.
