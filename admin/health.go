@@ -181,6 +181,32 @@ func Verdict(s signalbox.Status) signalbox.Level {
 	return signalbox.OK
 }
 
+// Part is the verdict on one part of the controller.
+type Part struct {
+	Kind  string // all, which is Verdict; source, haproxy, log, sink (hubs too), statsd, held
+	Name  string // of a source or a sink
+	Level signalbox.Level
+}
+
+// Parts returns the verdicts that health shows, that on all of them first.
+func Parts(s signalbox.Status) []Part {
+	parts := []Part{{Kind: "all", Level: Verdict(s)}, {Kind: "haproxy", Level: s.HAProxy.Level}, {Kind: "log", Level: s.Log.Level}}
+	for _, one := range s.Sources {
+		parts = append(parts, Part{"source", one.Name, one.Level})
+	}
+	for _, one := range s.Sinks {
+		parts = append(parts, Part{"sink", one.Name, one.Level})
+	}
+	if s.StatsD != nil {
+		parts = append(parts, Part{Kind: "statsd", Level: s.StatsD.Level})
+	}
+	held := signalbox.OK
+	if len(s.Kept) > 0 {
+		held = signalbox.Degraded
+	}
+	return append(parts, Part{Kind: "held", Level: held})
+}
+
 // HealthOf returns the JSON form of a status. Ages are as of s.At.
 func HealthOf(s signalbox.Status) Health {
 	h := Health{

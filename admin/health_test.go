@@ -101,6 +101,28 @@ func TestVerdict(t *testing.T) {
 	f(signalbox.OK, signalbox.Status{Problems: []signalbox.Problem{{Severity: signalbox.SeverityError}}})
 }
 
+func TestParts(t *testing.T) {
+	s := signalbox.Status{
+		Sources: []signalbox.SourceStatus{{Name: "marathon", Level: signalbox.Failing}, {Name: "file", Level: signalbox.OK}},
+		HAProxy: signalbox.HAProxyStatus{Level: signalbox.OK}, Log: signalbox.LogStatus{Level: signalbox.OK},
+		Sinks: []signalbox.SinkStatus{{Name: "graphite://g:2003", Level: signalbox.Degraded}},
+	}
+	want := []Part{
+		{"all", "", signalbox.Degraded}, {"haproxy", "", signalbox.OK}, {"log", "", signalbox.OK}, {"source", "marathon", signalbox.Failing},
+		{"source", "file", signalbox.OK}, {"sink", "graphite://g:2003", signalbox.Degraded}, {"held", "", signalbox.OK},
+	}
+	if diff := cmp.Diff(want, Parts(s)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	s = signalbox.Status{StatsD: &signalbox.StatsDStatus{Level: signalbox.Degraded}, Kept: map[string]string{"/shop": signalbox.KeptNew}}
+	want = []Part{
+		{"all", "", signalbox.Degraded}, {"haproxy", "", ""}, {"log", "", ""}, {"statsd", "", signalbox.Degraded}, {"held", "", signalbox.Degraded},
+	}
+	if diff := cmp.Diff(want, Parts(s)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestHealthOf(t *testing.T) {
 	s := sample()
 	for i := range 20 {

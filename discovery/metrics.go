@@ -47,6 +47,15 @@ func newWatcherMetrics() *watcherMetrics {
 	}
 }
 
+// from0 makes a source's counters of what may go wrong: one that began at 1 would hide its first step from rate and increase.
+func (m *watcherMetrics) from0(source string) {
+	m.quarantines.WithLabelValues(source)
+	for _, result := range []string{"ok", "failed"} {
+		m.loads.WithLabelValues(source, result)
+		m.saves.WithLabelValues(source, result)
+	}
+}
+
 func (m *watcherMetrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.updates, m.quarantines, m.loads, m.saves, m.saved, m.changes, m.superseded, m.delay}
 }

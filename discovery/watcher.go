@@ -123,6 +123,7 @@ func NewWatcher(cfg Config) *Watcher {
 	w.keeper = newKeeper(store{dir: cfg.StateDir}, cfg.SaveEvery, w.saved)
 	for _, s := range cfg.Sources {
 		w.slots = append(w.slots, &slot{source: s, again: make(chan struct{}, 1)})
+		w.metrics.from0(s.Name())
 	}
 	return w
 }

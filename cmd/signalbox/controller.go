@@ -275,7 +275,7 @@ func (c *controller) answer(source prometheus.Collector) error {
 	}
 	c.scrape, err = admin.NewRemote(admin.RemoteConfig{
 		Listen: s.MetricsListen, TokenFile: s.MetricsTokenFile, Open: []string{"/health"},
-		Handler: admin.ForScrapes(registry, func() signalbox.Level { return admin.Verdict(c.status()) }),
+		Handler: admin.ForScrapes(registry, func() signalbox.Level { return admin.Verdict(c.levels()) }),
 	})
 	if err != nil {
 		return &exitError{code: exitUsage, err: err, try: "--metrics-listen with another address"}
@@ -288,7 +288,7 @@ func (c *controller) answer(source prometheus.Collector) error {
 		own.MustRegister(m)
 	}
 	registry.MustRegister(
-		c.aggregator, c.statsd.Series(), buildInfo(), newHostCollector(s.StateDir),
+		c.aggregator, c.statsd.Series(), buildInfo(), newHostCollector(s.StateDir), healthCollector(c.levels),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return nil

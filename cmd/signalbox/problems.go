@@ -9,6 +9,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"signalbox"
+	"signalbox/admin"
 )
 
 // maxProblemLines bounds what one change of the problems writes to the log.
@@ -103,6 +104,29 @@ func (c *problemCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for k, n := range counts {
 		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(n), k.app, k.code, k.severity)
+	}
+}
+
+// healthCollector reports the verdicts of health. It returns a status of which only what these are made of need be there.
+type healthCollector func() signalbox.Status
+
+var healthDesc = prometheus.NewDesc("signalbox_health",
+	"What health says of each part (all, haproxy, log, source, sink, statsd, held), and by name of each source and sink: 1 for the state it is in (ok, degraded, failing), 0 for the others.",
+	[]string{"part", "name", "state"}, nil)
+
+// Describe implements prometheus.Collector.
+func (healthCollector) Describe(ch chan<- *prometheus.Desc) { ch <- healthDesc }
+
+// Collect implements prometheus.Collector.
+func (levels healthCollector) Collect(ch chan<- prometheus.Metric) {
+	for _, part := range admin.Parts(levels()) {
+		for _, state := range []signalbox.Level{signalbox.OK, signalbox.Degraded, signalbox.Failing} {
+			v := 0.0
+			if part.Level == state {
+				v = 1
+			}
+			ch <- prometheus.MustNewConstMetric(healthDesc, prometheus.GaugeValue, v, part.Kind, part.Name, string(state))
+		}
 	}
 }
 

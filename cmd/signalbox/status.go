@@ -20,14 +20,10 @@ import (
 
 // status says how the controller fares now.
 func (c *controller) status() signalbox.Status {
-	s := signalbox.Status{
-		Version: version(), Started: c.started, At: time.Now(),
-		Sources: c.watcher.Status(), HAProxy: c.haproxyStatus(), Log: c.logStatus(), Sinks: c.sinkStatus(), StatsD: c.statsdStatus(),
-		Table: c.table(), Problems: c.allProblems(), Logs: c.journal.recent(), Metrics: c.recent.points(),
-		LastHits: map[signalbox.ServiceID]time.Time{},
-	}
-	view := c.holding.view()
-	s.Holds, s.Kept = view.holds, view.kept
+	s := c.levels()
+	s.Version, s.Started, s.At = version(), c.started, time.Now()
+	s.Table, s.Problems, s.Logs, s.Metrics = c.table(), c.allProblems(), c.journal.recent(), c.recent.points()
+	s.LastHits = map[signalbox.ServiceID]time.Time{}
 	if wanted := c.wanted.Load(); wanted != nil {
 		s.Standings = wanted.Standings()
 	}
@@ -36,6 +32,15 @@ func (c *controller) status() signalbox.Status {
 		s.LastHits[signalbox.ServiceID(service)] = at
 	}
 	return s
+}
+
+// levels is the part of a status that the verdict is made of. It costs the same however many apps there are.
+func (c *controller) levels() signalbox.Status {
+	view := c.holding.view()
+	return signalbox.Status{
+		Sources: c.watcher.Status(), HAProxy: c.haproxyStatus(), Log: c.logStatus(), Sinks: c.sinkStatus(), StatsD: c.statsdStatus(),
+		Holds: view.holds, Kept: view.kept,
+	}
 }
 
 // table returns what is routed; before anything is, what the sources say.

@@ -308,6 +308,9 @@ func TestFailedReloadKeepsTheOldWorkerAndRetries(t *testing.T) {
 	if st := r.app.Status(); st.Level != "degraded" {
 		r.until("degraded", func() bool { return r.app.Status().Level == "degraded" })
 	}
+	if n := counterValue(t, r.app.met.reloadFailures.WithLabelValues("failed")); n == 0 {
+		t.Error("the failed reload is not counted")
+	}
 	l.Close()
 	r.answers("cart.local", "two")
 }

@@ -279,6 +279,9 @@ func (a *Applier) reloaded(ctx context.Context, r jobResult) {
 		for _, reason := range reasons {
 			a.met.reloads.WithLabelValues(string(reason), result).Inc()
 		}
+		if result != "done" {
+			a.met.reloadFailures.WithLabelValues(result).Inc()
+		}
 	}
 	earlier := cmp.Or(a.onDisk, a.loaded)
 	if r.published {
@@ -454,6 +457,9 @@ func (a *Applier) audited(r jobResult) {
 		return
 	}
 	a.met.audits.Inc()
+	for _, m := range r.config.Maps() {
+		a.met.repairs.WithLabelValues(kindOf(m)) // from 0
+	}
 	switch {
 	case errors.Is(r.err, errShape):
 		a.met.repairs.WithLabelValues("shape").Inc()

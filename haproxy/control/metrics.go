@@ -5,6 +5,7 @@ import "github.com/prometheus/client_golang/prometheus"
 // counters are the Applier's own metrics.
 type counters struct {
 	reloads        *prometheus.CounterVec
+	reloadFailures *prometheus.CounterVec
 	commands       *prometheus.CounterVec
 	checks         *prometheus.CounterVec
 	repairs        *prometheus.CounterVec
@@ -30,15 +31,27 @@ func newCounters() *counters {
 	gauge := func(name, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 	}
+	// A counter that begins at 1 hides its first step from rate and increase: those of what goes wrong begin at 0.
+	from0 := func(v *prometheus.CounterVec, values ...string) *prometheus.CounterVec {
+		for _, value := range values {
+			v.WithLabelValues(value)
+		}
+		return v
+	}
 	return &counters{
 		reloads: vec("signalbox_haproxy_reloads_total",
-			"Reloads of HAProxy by reason and result (done, failed, rejected, occupied).", "reason", "result"),
-		commands: vec("signalbox_haproxy_commands_total", "Runtime commands by result (accepted, refused).", "result"),
-		checks:   vec("signalbox_haproxy_checks_total", "Runs of haproxy -c by result (accepted, rejected, timeout, failed).", "result"),
-		repairs: vec("signalbox_haproxy_audit_repairs_total",
+			"Reloads of HAProxy by reason and result (done, failed, rejected, occupied). One with several reasons counts for each.", "reason", "result"),
+		reloadFailures: from0(vec("signalbox_haproxy_reload_failures_total",
+			"Reloads of HAProxy that did not become what runs, by how: failed, rejected (haproxy -c refused the files), occupied (another process has a port). Each counts once.",
+			"result"), "failed", "rejected", "occupied"),
+		commands: from0(vec("signalbox_haproxy_commands_total", "Runtime commands by result (accepted, refused).", "result"), "accepted", "refused"),
+		checks: from0(vec("signalbox_haproxy_checks_total", "Runs of haproxy -c by result (accepted, rejected, timeout, failed).", "result"),
+			"accepted", "rejected", "timeout", "failed"),
+		repairs: from0(vec("signalbox_haproxy_audit_repairs_total",
 			"Places where the running state was not the model's, by kind (server, shape, certificate, certificates for their list, or the map: hosts, names and so on).", "kind"),
-		drains: vec("signalbox_haproxy_drains_total",
-			"Drains of tasks by how they ended: finished, or cut because sessions went on for longer than --drain.", "result"),
+			"server", "shape", "certificate", "certificates"),
+		drains: from0(vec("signalbox_haproxy_drains_total",
+			"Drains of tasks by how they ended: finished, or cut because sessions went on for longer than --drain.", "result"), "finished", "cut"),
 		cutSessions:    counter("signalbox_haproxy_drain_cut_sessions_total", "Sessions that were ended because the drain of their task was over."),
 		audits:         counter("signalbox_haproxy_audits_total", "Comparisons of the running state with the model."),
 		fileErrors:     counter("signalbox_haproxy_file_errors_total", "Failures to render or write HAProxy's files."),
@@ -60,7 +73,7 @@ func newCounters() *counters {
 
 func (m *counters) all() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.reloads, m.commands, m.checks, m.repairs, m.drains, m.cutSessions, m.audits, m.fileErrors, m.workersChanged, m.applySeconds, m.reloadSeconds,
+		m.reloads, m.reloadFailures, m.commands, m.checks, m.repairs, m.drains, m.cutSessions, m.audits, m.fileErrors, m.workersChanged, m.applySeconds, m.reloadSeconds,
 		m.fileBehind, m.appsLate, m.oldWorkers,
 	}
 }

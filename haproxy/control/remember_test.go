@@ -29,6 +29,9 @@ func TestRejectionsSurviveTheController(t *testing.T) {
 		if n := testutil.ToFloat64(r.app.met.checks.WithLabelValues("rejected")); n != checks {
 			t.Errorf("%s: %v checks rejected, want %v", name, n, checks)
 		}
+		if n := testutil.ToFloat64(r.app.met.reloadFailures.WithLabelValues("rejected")); n != 1 {
+			t.Errorf("%s: %v reloads rejected, want 1", name, n)
+		}
 		stop()
 	}
 	run("the first", 1)
