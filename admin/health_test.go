@@ -108,8 +108,13 @@ func TestParts(t *testing.T) {
 		Sinks: []signalbox.SinkStatus{{Name: "graphite://g:2003", Level: signalbox.Degraded}},
 	}
 	want := []Part{
-		{"all", "", signalbox.Degraded}, {"haproxy", "", signalbox.OK}, {"log", "", signalbox.OK}, {"source", "marathon", signalbox.Failing},
-		{"source", "file", signalbox.OK}, {"sink", "graphite://g:2003", signalbox.Degraded}, {"held", "", signalbox.OK},
+		{"all", "", signalbox.Degraded},
+		{"haproxy", "", signalbox.OK},
+		{"log", "", signalbox.OK},
+		{"source", "marathon", signalbox.Failing},
+		{"source", "file", signalbox.OK},
+		{"sink", "graphite://g:2003", signalbox.Degraded},
+		{"held", "", signalbox.OK},
 	}
 	if diff := cmp.Diff(want, Parts(s)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -193,6 +193,7 @@ func TestHubAsAnApp(t *testing.T) {
 	for query, want := range map[string]int{
 		`up{job="signalbox"} == 1`: 1, `up{job="signalbox-hub"} == 1`: 1, `signalbox_hub_nodes{state="fresh"} == 1`: 1,
 		`signalbox_service_requests_total{service="/shop:0"}`: 1, "service:signalbox_requests:rate5m > 0": 1,
+		`signalbox_hub_received_total{result=~"bad|refused"} == 0`: 2, `signalbox_hub_nodes{state="late"} == 0`: 1, // there, for alerts
 	} {
 		var series int
 		eventually(t, query+" is answered", func() bool {

@@ -87,6 +87,9 @@ func TestAlertsHaveARunbook(t *testing.T) {
 			continue
 		}
 		sections = slices.Delete(sections, at, at+1)
+		if !strings.Contains(string(book), "\n## "+r.Alert+"\n\n`"+r.Labels["severity"]+"`: ") {
+			t.Errorf("the runbook does not begin with the severity of %s, which is %s", r.Alert, r.Labels["severity"])
+		}
 		if want := "docs/runbook.md#" + strings.ToLower(r.Alert); r.Annotations["runbook_url"] != want {
 			t.Errorf("%s leads to %q, want %q", r.Alert, r.Annotations["runbook_url"], want)
 		}
@@ -169,7 +172,7 @@ func TestQueriesNameMetricsThatExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	known := map[string]bool{"up": true, "process_resident_memory_bytes": true, "process_cpu_seconds_total": true}
+	known := map[string]bool{"up": true, "process_resident_memory_bytes": true, "process_cpu_seconds_total": true, "process_start_time_seconds": true}
 	for _, m := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\| (\\w+) \\|").FindAllStringSubmatch(string(doc), -1) {
 		known[m[1]] = true
 		if m[2] == "histogram" {
@@ -198,14 +201,15 @@ func TestQueriesNameMetricsThatExist(t *testing.T) {
 }
 
 // selectorPattern finds what a query reads, and in it the metric.
-var selectorPattern = regexp.MustCompile(`\b((?:signalbox|process)_\w+)(?:\{[^}]*\})?`)
+var selectorPattern = regexp.MustCompile(`([\w:]*\b(?:signalbox|process)_[\w:]+)(?:\{[^}]*\})?`)
 
 // unborn are metrics of alerts that have no series in a healthy cluster without a hub, and why.
 var unborn = map[string]string{
 	"signalbox_problems":                             "nothing is wrong with any app",
 	"signalbox_certificate_expiry_timestamp_seconds": "no certificate is shown",
 	"signalbox_service_failures_total":               "its rate is asked for, so one failure more or less does not matter",
-	"signalbox_hub_nodes":                            "a hub has it",
+	"signalbox_hub_nodes":                            "a hub has it: TestHubAsAnApp",
+	"signalbox_hub_received_total":                   "a hub has it: TestHubAsAnApp",
 }
 
 // prometheus is a Prometheus that runs with the configuration of task-data, sped up.
