@@ -243,6 +243,41 @@ var mutants = []mutant{
 		[]string{". Hold"},
 	},
 	{
+		"what was given before a kill -9 stays until something is wanted", "haproxy/control/renew.go",
+		"a.cfg.Certificates.changes(), a.effective == nil", "a.cfg.Certificates.changes(), false",
+		[]string{"test/machine Regressions/the_controller_is_killed"},
+	},
+	{
+		"hub: a push that was added is not added again", "metrics/hub/server.go",
+		"if h.sequence <= n.Sequence {", "if false {",
+		[]string{"metrics/hub EveryRequestOnce"},
+	},
+	{
+		"hub: a push is sent again as it was", "metrics/hub/pusher.go",
+		"if o.pending == nil {", "if true {",
+		[]string{"metrics/hub EveryRequestOnce|HubsCome"},
+	},
+	{
+		"hub: the last words", "metrics/hub/pusher.go",
+		"for range 2 {", "for range 0 {",
+		[]string{"metrics/hub HubsCome|MachineStarts"},
+	},
+	{
+		"hub: a snapshot that was changed on its way is refused", "metrics/binary.go",
+		"if crc32.Checksum(body, castagnoli) != sum {", "if false && crc32.Checksum(body, castagnoli) != sum {",
+		[]string{"metrics BinaryForm"},
+	},
+	{
+		"the kernel's drops are counted", "metrics/intake.go",
+		"Dropped: uint64(n)}", "Dropped: 0 * uint64(n)}",
+		[]string{"metrics Datagrams"},
+	},
+	{
+		"the label log keeps requests out of sight", "metrics/watch.go",
+		"if !s.about.Shown.allows(f) {", "if false {",
+		[]string{"metrics OutOfSight"},
+	},
+	{
 		"sinks: the bound of the queue", "metrics/sink/queue.go",
 		"for q.bytes > q.limit && cut", "for false && cut",
 		[]string{"metrics/sink Oldest|Long"},
