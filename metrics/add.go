@@ -3,24 +3,27 @@ package metrics
 import (
 	"slices"
 	"time"
+	"unicode/utf8"
 )
 
-// Add counts what others have counted: increments, as Snapshot.Since returns them. Sums are exact, within the limits of series. A service
-// that they name goes on even if nothing was counted for it. Nothing of the records themselves is known here: watches see none of it, and
-// where tasks are, and routes, is as the others found.
+// Add counts what others have counted: increments, as Snapshot.Since returns them. Sums are exact, within the limits of series, which hold
+// for names too: one that is no name counts under Other. A service that they name goes on even if nothing was counted for it. Nothing of the
+// records themselves is known here: watches see none of it, and where tasks are, and routes, is as the others found.
 func (a *Aggregator) Add(inc *Snapshot, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.added.add(inc.Loss)
-	for dimension, n := range inc.Overflow {
-		a.overflow[dimension] += n
+	for _, dimension := range dimensions {
+		if n := inc.Overflow[dimension]; n > 0 {
+			a.overflow[dimension] += n
+		}
 	}
 	for i := range inc.Services {
 		t := &inc.Services[i]
 		s := a.service(t.Service)
 		s.seen = now
-		if t.Requests > 0 && a.lastRecord.Before(inc.At) {
-			a.lastRecord = inc.At
+		if last := earlier(inc.At, now); t.Requests > 0 && a.lastRecord.Before(last) {
+			a.lastRecord = last
 		}
 		a.addService(s, t, now)
 	}
@@ -46,7 +49,7 @@ func (a *Aggregator) addService(s *service, t *ServiceTotals, now time.Time) {
 		s.ends[terminationNamed(c.Cause, c.Phase)] += c.Count
 	}
 	for _, c := range t.Failures {
-		s.failures[failed{failureNamed(c.Reason), c.State, c.During}] += c.Count
+		s.failures[s.failedNamed(c)] += c.Count
 	}
 	for _, c := range t.TLS {
 		s.tls[tlsIndex([]byte(c.Version))] += c.Count
@@ -55,11 +58,12 @@ func (a *Aggregator) addService(s *service, t *ServiceTotals, now time.Time) {
 		if s.elsewhere == nil {
 			s.elsewhere = map[string]uint64{}
 		}
-		if _, known := s.elsewhere[c.Metric]; known || len(s.elsewhere) < MaxDerived {
+		if _, known := s.elsewhere[c.Metric]; known || len(s.elsewhere) < MaxDerived && derivedName.MatchString(c.Metric) {
 			s.elsewhere[c.Metric] += c.Count
 		}
 	}
 	if t.SLO != nil {
+		s.objectiveSeen = now
 		s.about.SLO = Objective{Share: t.SLO.Share, Latency: time.Duration(t.SLO.Latency) * time.Microsecond}
 		s.judged += t.SLO.Judged
 		s.good += t.SLO.Good
@@ -77,6 +81,40 @@ func (a *Aggregator) addService(s *service, t *ServiceTotals, now time.Time) {
 		addClasses(&at.classes, one.Classes)
 		at.duration.Merge(&one.Duration)
 	}
+}
+
+// earlier returns the earlier of two moments: clocks of others run ahead.
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// maxName is how many bytes a name may have.
+const maxName = 1 << 10
+
+// named returns the name, or Other for one that nobody could be shown.
+func named(name string) string {
+	if len(name) > maxName || !utf8.ValidString(name) {
+		return Other
+	}
+	return name
+}
+
+// maxFailed is how many kinds of failures of a service are told apart: there are some 200.
+const maxFailed = 512
+
+// failedNamed returns the kind of failure that words stand for.
+func (s *service) failedNamed(c FailureCount) failed {
+	f := failed{failureNamed(c.Reason), named(c.State), c.During}
+	if f.during != duringChange && f.during != duringReload && f.during != "" {
+		f.during = Other
+	}
+	if _, known := s.failures[f]; !known && len(s.failures) >= maxFailed {
+		f.state = Other
+	}
+	return f
 }
 
 func addClasses(to *[len(classNames)]uint64, from []ClassCount) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"pgregory.net/rapid"
 )
 
@@ -143,6 +144,112 @@ func TestAddedServices(t *testing.T) {
 	a.Tick(epoch.Add(111 * time.Second))
 	if s := a.Snapshot(epoch).Service("/a:0"); s != nil {
 		t.Error("it stays for ever")
+	}
+}
+
+// Lines that come out of order, and those of a worker that began long ago, are no loss; increments tell of none, and of real ones once.
+func TestSettledLoss(t *testing.T) {
+	a, hub, last := NewAggregator(AggregatorConfig{}), NewAggregator(AggregatorConfig{}), &Snapshot{}
+	push := func() {
+		now := a.Settled(epoch)
+		hub.Add(now.Since(last), epoch)
+		last = now
+	}
+	looks := func() {
+		for range lossLooks {
+			a.Reconcile([]WorkerStat{{PID: 1}})
+		}
+	}
+	for i := 0; i < 20; i += 2 { // each pair changed
+		feed(a, epoch, line(1, "web", i+1, "/a:0", "10.0.0.1:1", 200, 1))
+		push()
+		feed(a, epoch, line(1, "web", i, "/a:0", "10.0.0.1:1", 200, 1))
+		a.Reconcile([]WorkerStat{{PID: 1}})
+	}
+	// A worker that has written a thousand lines before: only the next look says that it is old.
+	feed(a, epoch, line(2, "web", 1000, "/a:0", "10.0.0.1:1", 200, 1))
+	push()
+	old := time.Now().Add(-time.Hour)
+	for range lossLooks {
+		a.Reconcile([]WorkerStat{{PID: 1}, {PID: 2, Started: old}})
+	}
+	push()
+	if l := hub.Loss(); l != (Loss{Sent: 21, Counted: 21}) {
+		t.Errorf("nothing is lost, and the hub has %+v", l)
+	}
+	feed(a, epoch, line(1, "web", 25, "/a:0", "10.0.0.1:1", 200, 1)) // five are missing
+	push()
+	looks()
+	push()
+	looks()
+	push()
+	if l := hub.Loss(); l.Lost != 5 || l.Sent != 27 || l.Counted != 22 {
+		t.Errorf("five are lost, and the hub has %+v", l)
+	}
+}
+
+// Names that nobody could be shown, in any place, count under Other, and all of it can be scraped.
+func TestAddedNames(t *testing.T) {
+	bad, long := "a\xff\xfe", strings.Repeat("n", maxName+1)
+	class := []ClassCount{{"2xx", 1}, {bad, 1}}
+	s := &Snapshot{
+		Nodes: []string{bad}, At: epoch.Add(1000 * time.Hour), Overflow: map[string]uint64{bad: 7, "task": 2},
+		Services: []ServiceTotals{{
+			Service: "/a:0", Requests: 2, Codes: []CodeCount{{"GET", "200", 1}, {bad, bad, 1}}, Terminations: []TerminationCount{{bad, bad, 1}},
+			Failures: []FailureCount{{bad, bad, bad, 1}, {"connect", long, "change", 1}}, TLS: []TLSCount{{bad, 1}},
+			Derived: []DerivedCount{{bad, 1}, {"good", 1}}, Routes: []RouteTotals{{Route: bad, Classes: class}, {Route: long, Classes: class}},
+			Tasks: []TaskTotals{{Task: bad, Classes: class}, {Task: long, Classes: class}},
+		}, {Service: bad, Requests: 3}, {Service: long, Requests: 4}},
+	}
+	inc, err := DecodeSnapshot(s.AppendBinary(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := NewAggregator(AggregatorConfig{})
+	a.Add(inc, epoch)
+	now := a.Snapshot(epoch)
+	one := now.Service("/a:0")
+	if len(now.Services) != 2 || now.Service(Other).Requests != 7 || len(one.Tasks) != 1 || len(one.Routes) != 1 || one.Tasks[0].Task != Other ||
+		len(one.Derived) != 1 || one.Failures[0] != (FailureCount{"connect", Other, "change", 1}) {
+		t.Error(asJSON(t, now))
+	}
+	if n := now.Overflow; n["task"] != 4 || n["service"] != 2 || n["route"] != 2 || len(n) != 3 {
+		t.Errorf("%v", n)
+	}
+	if at := a.LastRecord(); !at.Equal(epoch) {
+		t.Errorf("a clock that runs ahead is believed: %v", at)
+	}
+	scrape(t, a)
+	for i := range 2 * maxFailed {
+		a.Add(&Snapshot{Services: []ServiceTotals{{Service: "/a:0", Failures: []FailureCount{{"connect", fmt.Sprint(i), "", 1}}}}}, epoch)
+	}
+	if n := len(a.Snapshot(epoch).Service("/a:0").Failures); n > maxFailed+2 {
+		t.Errorf("%d kinds of failures", n)
+	}
+}
+
+// scrape reads every metric of an aggregator.
+func scrape(t *testing.T, a *Aggregator) {
+	t.Helper()
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(a)
+	if _, err := reg.Gather(); err != nil {
+		t.Error(err)
+	}
+}
+
+// An objective that no machine has any more leaves the hub; what was judged by it stays counted.
+func TestObjectiveLeaves(t *testing.T) {
+	a := NewAggregator(AggregatorConfig{Idle: time.Minute})
+	a.Add(&Snapshot{Services: []ServiceTotals{{Service: "/a:0", SLO: &SLOTotals{Share: .9, Judged: 10, Good: 9}}}}, epoch)
+	a.Add(&Snapshot{Services: []ServiceTotals{{Service: "/a:0"}}}, epoch.Add(59*time.Second))
+	a.Tick(epoch.Add(60 * time.Second))
+	if s := a.Snapshot(epoch).Service("/a:0"); s.SLO == nil {
+		t.Error("it leaves early")
+	}
+	a.Tick(epoch.Add(61 * time.Second))
+	if s := a.Snapshot(epoch).Service("/a:0"); s == nil || s.SLO != nil {
+		t.Errorf("%+v", s)
 	}
 }
 

@@ -26,11 +26,14 @@ type AggregatorConfig struct {
 	MaxRoutes   int           // per service; 0: 32
 	Derived     []Derived     // at most MaxDerived
 	Grace       time.Duration // for which the series of a service or task that is gone stay; 0: 5 min
-	// Idle is for how long a service or task stays that Add brings no more, where there is no Directory; 0: for ever.
+	// Idle is for how long a service, task or objective stays that Add brings no more, where there is no Directory; 0: for ever.
 	Idle time.Duration
 	// Started is when counting began: workers that started before are counted from their first line on. Zero: now.
 	Started time.Time
 }
+
+// dimensions are those of which too many values count under Other; worker is of the account of losses.
+var dimensions = [...]string{"service", "address", "task", "route", "worker"}
 
 // Aggregator counts records per service and task, and keeps the account of lost ones. It is safe for concurrent use.
 type Aggregator struct {
@@ -77,10 +80,11 @@ type service struct {
 	failures map[failed]uint64
 	tls      [len(tlsNames)]uint64
 
-	about     About
-	aboutAt   uint64 // the generation of about
-	templates []template
-	routes    map[string]*route
+	about         About
+	aboutAt       uint64    // the generation of about
+	objectiveSeen time.Time // when Add brought one last
+	templates     []template
+	routes        map[string]*route
 
 	tasks map[string]*task // by task id
 	addrs map[string]*addr // by server address
@@ -123,16 +127,23 @@ type task struct {
 
 var classNames = [...]string{"none", "1xx", "2xx", "3xx", "4xx", "5xx", "other", "tcp"}
 
+// The limits of series, of an AggregatorConfig without others.
+const (
+	defaultServices = 4096
+	defaultTasks    = 512 // of a service
+	defaultRoutes   = 32  // of a service
+)
+
 // NewAggregator returns an empty one.
 func NewAggregator(cfg AggregatorConfig) *Aggregator {
 	if cfg.MaxServices <= 0 {
-		cfg.MaxServices = 4096
+		cfg.MaxServices = defaultServices
 	}
 	if cfg.MaxTasks <= 0 {
-		cfg.MaxTasks = 512
+		cfg.MaxTasks = defaultTasks
 	}
 	if cfg.MaxRoutes <= 0 {
-		cfg.MaxRoutes = 32
+		cfg.MaxRoutes = defaultRoutes
 	}
 	if cfg.Grace <= 0 {
 		cfg.Grace = 5 * time.Minute
@@ -243,7 +254,7 @@ func (a *Aggregator) account(r *Record, b *Batch) bool {
 func (a *Aggregator) service(name string) *service {
 	if name == "" || name == NoService {
 		name = NoService
-	} else if s := a.services[name]; s == nil && len(a.services) >= a.cfg.MaxServices {
+	} else if s := a.services[name]; s == nil && (len(a.services) >= a.cfg.MaxServices || named(name) != name) {
 		a.overflow["service"]++
 		name = Other
 	}
@@ -406,6 +417,9 @@ func (a *Aggregator) Tick(now time.Time) {
 				continue
 			}
 			maps.DeleteFunc(s.tasks, func(_ string, t *task) bool { return now.Sub(t.seen) > a.cfg.Idle })
+			if now.Sub(s.objectiveSeen) > a.cfg.Idle {
+				s.about.SLO = Objective{}
+			}
 		}
 		a.sweep(s, now)
 	}

@@ -84,7 +84,7 @@ func (a *Aggregator) Collect(ch chan<- prometheus.Metric) {
 			counter(descNotices, n, severities[i])
 		}
 	}
-	for _, dimension := range []string{"service", "address", "task", "route", "worker"} {
+	for _, dimension := range dimensions {
 		counter(descOverflow, s.Overflow[dimension], dimension)
 	}
 	for i := range s.Services {

@@ -35,16 +35,22 @@ const (
 	reloadLasts = 10 * time.Second
 )
 
-// during says what was going on when something ended: "reload", "change" or "".
+// What can have been going on.
+const (
+	duringChange = "change"
+	duringReload = "reload"
+)
+
+// during says what was going on when something ended: duringReload, duringChange or "".
 func (a *About) during(at time.Time) string {
 	within := func(begin time.Time, lasts time.Duration) bool {
 		return !begin.IsZero() && !at.Before(begin) && at.Sub(begin) <= lasts
 	}
 	switch {
 	case within(a.Reloaded, reloadLasts):
-		return "reload"
+		return duringReload
 	case within(a.Changed, changeLasts):
-		return "change"
+		return duringChange
 	}
 	return ""
 }

@@ -47,7 +47,7 @@ func (c *controller) push() error {
 	}
 	c.hubs = hub.NewPusher(hub.PusherConfig{
 		URLs: c.settings.Hub, TokenFile: c.settings.HubTokenFile, Node: c.node, Scrape: scrape, Interval: c.settings.HubInterval,
-		Snapshot: c.aggregator.Snapshot, Started: c.started, Log: c.journal.WithField("room", "hub"),
+		Snapshot: c.aggregator.Settled, Started: c.started, Log: c.journal.WithField("room", "hub"),
 	})
 	return nil
 }
