@@ -178,7 +178,7 @@ func startOrigin(ctx context.Context, dir string) (*contestant, error) {
 func startContestant(ctx context.Context, dir, task string, r hostsResult) (*contestant, error) {
 	return startHAProxy(ctx, dir, func(c *contestant) error {
 		c.result = r
-		return c.write(dir, task)
+		return c.write(dir, task, haproxy.Options{})
 	})
 }
 
@@ -220,8 +220,8 @@ func benchHost(i int) string { return fmt.Sprintf("app-%06d.bench.local", i) }
 
 func benchBackend(i int) string { return fmt.Sprintf("bench_app-%06d:0", i) }
 
-// write renders the configuration as signalbox does, with the routes of so many apps.
-func (c *contestant) write(dir, task string) error {
+// write renders the configuration as signalbox does, with the routes of so many apps. options are those that are special.
+func (c *contestant) write(dir, task string, options haproxy.Options) error {
 	addr, err := netip.ParseAddrPort(task)
 	if err != nil {
 		return err
@@ -244,8 +244,8 @@ func (c *contestant) write(dir, task string) error {
 	if err != nil {
 		return err
 	}
-	options := &haproxy.Options{Dir: dir, HTTPBind: []string{c.addr}, StatsSocket: filepath.Join(dir, "stats.sock"), Threads: 1, MinSlots: 1}
-	files, err := haproxy.Render(tmpl, haproxy.Build(signalbox.NewTable(services, nil), options, nil))
+	options.Dir, options.HTTPBind, options.StatsSocket, options.Threads, options.MinSlots = dir, []string{c.addr}, filepath.Join(dir, "stats.sock"), 1, 1
+	files, err := haproxy.Render(tmpl, haproxy.Build(signalbox.NewTable(services, nil), &options, nil))
 	if err != nil {
 		return err
 	}

@@ -32,13 +32,7 @@ type results struct {
 }
 
 func main() {
-	if at := os.Getenv(receiveVariable); at != "" {
-		if err := receive(at); err != nil {
-			fmt.Fprintln(os.Stderr, "error:", err)
-			os.Exit(4)
-		}
-		return
-	}
+	receiveIfAsked()
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }
 

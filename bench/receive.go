@@ -20,6 +20,19 @@ import (
 // receiveVariable makes the program a receiver of logs in the place of a benchmark.
 const receiveVariable = "SIGNALBOX_BENCH_RECEIVE"
 
+// receiveIfAsked does not return in a process that is started to be a receiver.
+func receiveIfAsked() {
+	at := os.Getenv(receiveVariable)
+	if at == "" {
+		return
+	}
+	if err := receive(at); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(4)
+	}
+	os.Exit(0)
+}
+
 // receive takes logs at an address, "ring:/path" or "udp:127.0.0.1:5140", until SIGTERM, and prints the account.
 func receive(at string) error {
 	agg := metrics.NewAggregator(metrics.AggregatorConfig{})

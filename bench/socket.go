@@ -1,13 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,7 +16,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"signalbox"
 	"signalbox/haproxy"
 	"signalbox/metrics"
 )
@@ -59,15 +58,15 @@ type steadyResult struct {
 	Lost  uint64 `json:"lost"`             // of the lines, in all rounds
 }
 
-// benchLine appends a line of one of 50 services as HAProxy writes it. frame: behind its length, as a ring sends it.
-func benchLine(b []byte, seq int, frame bool) []byte {
+// benchLine returns a line of one of 50 services as HAProxy writes it. frame: behind its length, as a ring sends it.
+func benchLine(seq int, frame bool) []byte {
 	service, ms := seq%50, seq%97
 	line := fmt.Sprintf(`<134>SB1 H 4711 http %d 200 ---- "/bench/service-%02d:0" bench_service-%02d_0 s%d 10.0.0.%d:31000 192.168.7.9:54914 1795230849 532 0 12 1 0 0 %d %d 1795230849533717 %d %d 843 1573 0 0 0 - - "GET" "HTTP/1.1" "service-%02d.bench.local" "/cart/%d/items" -`,
 		seq, service, service, seq%4, seq%4, ms, ms, ms*1000+7, ms*1000+91, service, seq%1000)
 	if frame {
-		b = append(strconv.AppendInt(b, int64(len(line)), 10), ' ')
+		return fmt.Appendf(nil, "%d %s", len(line), line)
 	}
-	return append(b, line...)
+	return []byte(line)
 }
 
 // pace calls send for each of rate things a second, a millisecond's worth at a time, for a span.
@@ -88,9 +87,12 @@ func pace(ctx context.Context, rate int, span time.Duration, send func(seq int) 
 	return sent, ctx.Err()
 }
 
+// distinct is how many lines differ in more than their number.
+const distinct = 50 * 97
+
 // prepared are messages that are sent again and again: making them is none of what is measured.
 func prepared(message func(seq int) []byte) [][]byte {
-	all := make([][]byte, 50*97)
+	all := make([][]byte, distinct)
 	for i := range all {
 		all[i] = message(i)
 	}
@@ -168,13 +170,13 @@ func (b socketBench) contenders(ctx context.Context, dir string) ([]*contender, 
 			who:   "signalbox, HAProxy's ring",
 			start: func() (*child, error) { return startReceiver(ctx, dir, "ring:"+ring) },
 			dial:  func() (net.Conn, error) { return net.Dial("unix", ring) },
-			lines: prepared(func(seq int) []byte { return benchLine(nil, seq, true) }),
+			lines: prepared(func(seq int) []byte { return benchLine(seq, true) }),
 		},
 		{
 			who:   "signalbox, UDP",
 			start: func() (*child, error) { return startReceiver(ctx, dir, "udp:"+udp) },
 			dial:  func() (net.Conn, error) { return net.Dial("udp", udp) },
-			lines: prepared(func(seq int) []byte { return benchLine(nil, seq, false) }),
+			lines: prepared(func(seq int) []byte { return benchLine(seq, false) }),
 		},
 	}, nil
 }
@@ -226,14 +228,10 @@ func (b socketBench) saturated(ctx context.Context, dir string) (rate float64, l
 		_, _ = proc.end()
 		return 0, 0, err
 	}
-	const perBlock = 50 * 97
-	var block []byte
-	for i := range perBlock {
-		block = benchLine(block, i, true)
-	}
+	block := bytes.Join(prepared(func(seq int) []byte { return benchLine(seq, true) }), nil)
 	before, err := usageOf(proc.cmd.Process.Pid)
 	sent := 0
-	for end := time.Now().Add(b.span); err == nil && time.Now().Before(end); sent += perBlock {
+	for end := time.Now().Add(b.span); err == nil && time.Now().Before(end); sent += distinct {
 		_, err = conn.Write(block)
 	}
 	if err = errors.Join(err, conn.Close()); err != nil {
@@ -334,7 +332,7 @@ func (b socketBench) loggers(ctx context.Context, dir string) (logged, bare *log
 		if l.origin, err = startOrigin(ctx, filepath.Join(dir, name+"-origin")); err != nil {
 			return nil, err
 		}
-		options := &haproxy.Options{Threads: 1, MinSlots: 1}
+		var options haproxy.Options
 		if log {
 			options.LogSocket, options.LogFormat, options.LogFormatTCP = filepath.Join(dir, name+".sock"), metrics.LogFormat, metrics.LogFormatTCP
 			if l.receiver, err = startReceiver(ctx, dir, "ring:"+options.LogSocket); err != nil {
@@ -345,8 +343,7 @@ func (b socketBench) loggers(ctx context.Context, dir string) (logged, bare *log
 		home := filepath.Join(dir, name)
 		l.contestant, err = startHAProxy(ctx, home, func(c *contestant) error {
 			c.result = hostsResult{Hosts: 10, Apps: 10, Asked: 10}
-			options.Dir, options.HTTPBind, options.StatsSocket = home, []string{c.addr}, filepath.Join(home, "stats.sock")
-			return writeBenchConfig(home, l.origin.addr, c.result.Apps, options)
+			return c.write(home, l.origin.addr, options)
 		})
 		if err != nil {
 			l.stop()
@@ -362,32 +359,6 @@ func (b socketBench) loggers(ctx context.Context, dir string) (logged, bare *log
 		return nil, nil, err
 	}
 	return logged, bare, nil
-}
-
-// writeBenchConfig renders so many apps, each with a host and a task, as signalbox does.
-func writeBenchConfig(dir, task string, apps int, options *haproxy.Options) error {
-	addr, err := netip.ParseAddrPort(task)
-	if err != nil {
-		return err
-	}
-	var services []*signalbox.Service
-	for i := range apps {
-		app := fmt.Sprintf("/bench/app-%06d", i)
-		services = append(services, &signalbox.Service{
-			ID: signalbox.NewServiceID(app, 0), App: app, Mode: signalbox.HTTP, Check: signalbox.Check{Kind: signalbox.CheckOff},
-			Endpoints: []signalbox.Endpoint{{Task: "task", Addr: addr, State: signalbox.Up}}, Routes: []signalbox.Route{{Host: benchHost(i), Path: "/"}},
-		})
-	}
-	files, err := haproxy.Render(haproxy.DefaultTemplate(), haproxy.Build(signalbox.NewTable(services, nil), options, nil))
-	if err != nil {
-		return err
-	}
-	for _, m := range files.Maps {
-		if err := os.WriteFile(filepath.Join(dir, m.Name), m.Data, 0o600); err != nil {
-			return err
-		}
-	}
-	return os.WriteFile(filepath.Join(dir, "haproxy.cfg"), files.Config, 0o600)
 }
 
 // compare loads both in turns, four times each, and returns the ratio of their throughputs.
