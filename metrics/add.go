@@ -94,24 +94,19 @@ func earlier(a, b time.Time) time.Time {
 // maxName is how many bytes a name may have.
 const maxName = 1 << 10
 
-// named returns the name, or Other for one that nobody could be shown.
-func named(name string) string {
-	if len(name) > maxName || !utf8.ValidString(name) {
-		return Other
-	}
-	return name
-}
+// isName reports whether a name can be shown to somebody.
+func isName(name string) bool { return len(name) <= maxName && utf8.ValidString(name) }
 
 // maxFailed is how many kinds of failures of a service are told apart: there are some 200.
 const maxFailed = 512
 
 // failedNamed returns the kind of failure that words stand for.
 func (s *service) failedNamed(c FailureCount) failed {
-	f := failed{failureNamed(c.Reason), named(c.State), c.During}
+	f := failed{failureNamed(c.Reason), c.State, c.During}
 	if f.during != duringChange && f.during != duringReload && f.during != "" {
 		f.during = Other
 	}
-	if _, known := s.failures[f]; !known && len(s.failures) >= maxFailed {
+	if _, known := s.failures[f]; !known && (len(s.failures) >= maxFailed || !isName(f.state)) {
 		f.state = Other
 	}
 	return f

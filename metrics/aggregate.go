@@ -127,23 +127,16 @@ type task struct {
 
 var classNames = [...]string{"none", "1xx", "2xx", "3xx", "4xx", "5xx", "other", "tcp"}
 
-// The limits of series, of an AggregatorConfig without others.
-const (
-	defaultServices = 4096
-	defaultTasks    = 512 // of a service
-	defaultRoutes   = 32  // of a service
-)
-
 // NewAggregator returns an empty one.
 func NewAggregator(cfg AggregatorConfig) *Aggregator {
 	if cfg.MaxServices <= 0 {
-		cfg.MaxServices = defaultServices
+		cfg.MaxServices = 4096
 	}
 	if cfg.MaxTasks <= 0 {
-		cfg.MaxTasks = defaultTasks
+		cfg.MaxTasks = 512
 	}
 	if cfg.MaxRoutes <= 0 {
-		cfg.MaxRoutes = defaultRoutes
+		cfg.MaxRoutes = 32
 	}
 	if cfg.Grace <= 0 {
 		cfg.Grace = 5 * time.Minute
@@ -254,7 +247,7 @@ func (a *Aggregator) account(r *Record, b *Batch) bool {
 func (a *Aggregator) service(name string) *service {
 	if name == "" || name == NoService {
 		name = NoService
-	} else if s := a.services[name]; s == nil && (len(a.services) >= a.cfg.MaxServices || named(name) != name) {
+	} else if s := a.services[name]; s == nil && (len(a.services) >= a.cfg.MaxServices || !isName(name)) {
 		a.overflow["service"]++
 		name = Other
 	}

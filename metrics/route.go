@@ -150,7 +150,7 @@ func (a *Aggregator) route(s *service, r *Record) {
 // routeNamed returns the account of a route, which may be that of all the others.
 func (a *Aggregator) routeNamed(s *service, name string) *route {
 	at := s.routes[name]
-	if at == nil && (len(s.routes) >= a.cfg.MaxRoutes && name != Other || named(name) != name) {
+	if at == nil && (len(s.routes) >= a.cfg.MaxRoutes && name != Other || !isName(name)) {
 		a.overflow["route"]++
 		return a.routeNamed(s, Other)
 	}

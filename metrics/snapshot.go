@@ -197,11 +197,19 @@ func mergeService(a, b ServiceTotals) ServiceTotals {
 	sum.Connect = mergeHistograms(a.Connect, b.Connect)
 	sum.Queue = mergeHistograms(a.Queue, b.Queue)
 	sum.Read = mergeHistograms(a.Read, b.Read)
-	sum.Tasks = mergeSorted(a.Tasks, b.Tasks, func(t TaskTotals) string { return t.Task }, mergeTasks)
+	sum.Tasks = mergeSorted(a.Tasks, b.Tasks, func(t TaskTotals) string { return t.Task }, func(x, y TaskTotals) TaskTotals {
+		x.Classes = mergeClasses(x.Classes, y.Classes)
+		x.Duration = mergeHistograms(x.Duration, y.Duration)
+		return x
+	})
 	sum.Failures = mergeSorted(a.Failures, b.Failures, FailureCount.key,
 		func(x, y FailureCount) FailureCount { x.Count += y.Count; return x })
 	sum.TLS = mergeSorted(a.TLS, b.TLS, func(c TLSCount) string { return c.Version }, func(x, y TLSCount) TLSCount { x.Count += y.Count; return x })
-	sum.Routes = mergeSorted(a.Routes, b.Routes, func(t RouteTotals) string { return t.Route }, mergeRoutes)
+	sum.Routes = mergeSorted(a.Routes, b.Routes, func(t RouteTotals) string { return t.Route }, func(x, y RouteTotals) RouteTotals {
+		x.Classes = mergeClasses(x.Classes, y.Classes)
+		x.Duration = mergeHistograms(x.Duration, y.Duration)
+		return x
+	})
 	sum.Derived = mergeSorted(a.Derived, b.Derived, func(c DerivedCount) string { return c.Metric },
 		func(x, y DerivedCount) DerivedCount { x.Count += y.Count; return x })
 	sum.SLO = mergeSLO(a.SLO, b.SLO)
@@ -212,16 +220,6 @@ func mergeService(a, b ServiceTotals) ServiceTotals {
 		sum.Recent[i].Span = max(sum.Recent[i].Span, b.Recent[i].Span)
 	}
 	return sum
-}
-
-func mergeTasks(a, b TaskTotals) TaskTotals {
-	a.Classes, a.Duration = mergeClasses(a.Classes, b.Classes), mergeHistograms(a.Duration, b.Duration)
-	return a
-}
-
-func mergeRoutes(a, b RouteTotals) RouteTotals {
-	a.Classes, a.Duration = mergeClasses(a.Classes, b.Classes), mergeHistograms(a.Duration, b.Duration)
-	return a
 }
 
 func (c FailureCount) key() string { return c.Reason + " " + c.State + " " + c.During }

@@ -47,7 +47,7 @@ func (a *Aggregator) task(s *service, r *Record, now time.Time) *task {
 
 func (s *service) taskOf(a *Aggregator, id string) *task {
 	t := s.tasks[id]
-	if t == nil && (len(s.tasks) >= a.cfg.MaxTasks && id != Other || named(id) != id) {
+	if t == nil && (len(s.tasks) >= a.cfg.MaxTasks && id != Other || !isName(id)) {
 		a.overflow["task"]++
 		return s.taskOf(a, Other)
 	}
