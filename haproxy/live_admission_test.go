@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"signalbox"
+	"signalbox/test/ports"
 )
 
 // with returns a service with a policy.
@@ -56,14 +57,14 @@ func TestAdmission(t *testing.T) {
 		"unknown":  {Auth: &signalbox.Auth{Realm: "r", User: "ann", Hash: "$apr1$salt$xxxxxxxxxxxxxxxxxxxxxx"}},
 		"everyone": {},
 	}
-	ports, bare := make(map[string]int), make(map[string]int)
+	listens, bare := make(map[string]int), make(map[string]int)
 	var services []*signalbox.Service
 	for name, p := range policies {
 		s := with(service("/"+name, name+".local/", mirror(t, name)), p)
-		s.Listen = freePort(t)
-		ports[name] = s.Listen
+		s.Listen = ports.Free(t)
+		listens[name] = s.Listen
 		tcp := with(service("/tcp-"+name, "", mirror(t, "tcp-"+name)), p)
-		tcp.Mode, tcp.Listen = signalbox.TCP, freePort(t)
+		tcp.Mode, tcp.Listen = signalbox.TCP, ports.Free(t)
 		bare[name] = tcp.Listen
 		services = append(services, s, tcp)
 	}
@@ -89,7 +90,7 @@ func TestAdmission(t *testing.T) {
 		{"unknown", basic("ann", "geheim"), 403},
 		{"everyone", "", 200},
 	} {
-		for way, addr := range map[string]string{"by name": l.entry, "by port": fmt.Sprintf("127.0.0.1:%d", ports[c.name])} {
+		for way, addr := range map[string]string{"by name": l.entry, "by port": fmt.Sprintf("127.0.0.1:%d", listens[c.name])} {
 			head := "GET / HTTP/1.1\r\nHost: " + c.name + ".local\r\nConnection: close\r\n"
 			if c.header != "" {
 				head += c.header + "\r\n"

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"signalbox"
+	"signalbox/test/ports"
 )
 
 // cookieOf asks without a cookie until a task answers, and returns the cookie that leads back to it.
@@ -236,7 +237,7 @@ func TestTasksNearbyComeFirst(t *testing.T) {
 	}
 	// HAProxy's own check finds it down.
 	dead := near.Endpoint
-	dead.Task, dead.Addr = "dead", netip.AddrPortFrom(near.Addr.Addr(), uint16(freePort(t)))
+	dead.Task, dead.Addr = "dead", netip.AddrPortFrom(near.Addr.Addr(), uint16(ports.Free(t)))
 	l.become(shop(far.Endpoint, dead, far2.Endpoint))
 	eventually(t, "all go to the others", func() bool {
 		got := counts("shop.local", 10)

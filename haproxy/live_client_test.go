@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"signalbox"
+	"signalbox/test/ports"
 )
 
 // mirror is a real server that answers with what it is told about the client.
@@ -39,7 +40,7 @@ const claims = "X-Forwarded-For: 6.6.6.6\r\nx-forwarded-for: 7.7.7.7\r\nX_Forwar
 
 func TestClientsCannotSayWhoTheyAre(t *testing.T) {
 	service := service("/shop", "shop.local/", mirror(t, "shop"))
-	service.Listen = freePort(t)
+	service.Listen = ports.Free(t)
 	l := startWith(t, tableOf(service), func(o *Options) {
 		o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 		o.ProxyProtocolFrom = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
@@ -95,7 +96,7 @@ func TestTrustedProxiesSayWhoTheClientIs(t *testing.T) {
 
 func TestProxyProtocolIn(t *testing.T) {
 	web, tcp := service("/shop", "shop.local/", mirror(t, "shop")), service("/tcp", "", mirror(t, "tcp"))
-	tcp.Mode, tcp.Listen = signalbox.TCP, freePort(t)
+	tcp.Mode, tcp.Listen = signalbox.TCP, ports.Free(t)
 	l := startWith(t, tableOf(web, tcp), func(o *Options) {
 		o.ProxyProtocolFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
 		o.LogFormatTCP = "tcp %ci"

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"signalbox"
+	"signalbox/test/ports"
 )
 
 func TestHAProxyFollowsCommands(t *testing.T) {
@@ -74,7 +75,7 @@ func TestHAProxyFollowsCommands(t *testing.T) {
 // A task of unknown health gets no request before HAProxy's check passes, or the orchestrator says that it is healthy.
 func TestHAProxyGatesUnknownTasks(t *testing.T) {
 	t.Parallel()
-	dead := signalbox.Endpoint{Task: "dead", Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(freePort(t))), State: signalbox.Unknown}
+	dead := signalbox.Endpoint{Task: "dead", Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(ports.Free(t))), State: signalbox.Unknown}
 	fine := task(t, "fine")
 	fine.State = signalbox.Unknown
 	s := service("/shop", "shop.local/")
@@ -109,7 +110,7 @@ func TestHAProxyGatesUnknownTasks(t *testing.T) {
 
 // A request that may be sent twice meets no dead task; one that may not is sent once.
 func TestHAProxyTriesAgainWhatMayBeTriedAgain(t *testing.T) {
-	dead := signalbox.Endpoint{Task: "dead", Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(freePort(t))), State: signalbox.Up}
+	dead := signalbox.Endpoint{Task: "dead", Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(ports.Free(t))), State: signalbox.Up}
 	var mu sync.Mutex
 	seen := make(map[string]int)
 	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"signalbox"
+	"signalbox/test/ports"
 )
 
 // echo is a real server that answers with the request as it saw it, and redirects to what X-Location says.
@@ -36,7 +37,7 @@ func TestPathsAndHostsAreRewritten(t *testing.T) {
 	rewrite := with(service("/rewrite", "rewrite.local/old", echo(t, "rewrite")), signalbox.Policy{RewritePath: "/new%20/x", RewriteHost: "inner.local"})
 	all := with(service("/all", "all.local/", echo(t, "all")), signalbox.Policy{RewritePath: "/base"})
 	slash := with(service("/slash", "slash.local/x/y", echo(t, "slash")), signalbox.Policy{RewritePath: "/"})
-	strip.Listen = freePort(t)
+	strip.Listen = ports.Free(t)
 	l := start(t, tableOf(strip, rewrite, all, slash))
 	for _, c := range []struct{ host, target, want string }{
 		{"strip.local", "/api", "strip.local / "},
@@ -122,7 +123,7 @@ func redirects(t *testing.T, own bool) {
 	closed := with(service("/secure", "secure.local/", echo(t, "secure")), signalbox.Policy{
 		HTTPSRedirect: true, HSTS: true, Auth: &signalbox.Auth{Realm: "r", User: "ann", Hash: geheim(t, "6")},
 	})
-	closed.Listen = freePort(t)
+	closed.Listen = ports.Free(t)
 	root := with(service("/root", "root.local/", echo(t, "root")), signalbox.Policy{RedirectRoot: "/app%20/"})
 	suffix := ""
 	l := startWith(t, tableOf(closed, root), func(o *Options) {

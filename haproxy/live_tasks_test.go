@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"signalbox"
+	"signalbox/test/ports"
 )
 
 // serve runs a real server until the test ends and returns its address.
@@ -85,7 +86,7 @@ func TestTasksThatSpeakTLS(t *testing.T) {
 		return s
 	}
 	tcp := with(service("/tcp", "", good), verified(signalbox.Policy{RewriteHost: "inner.local"}))
-	tcp.Mode, tcp.Listen = signalbox.TCP, freePort(t)
+	tcp.Mode, tcp.Listen = signalbox.TCP, ports.Free(t)
 	plain := service("/plain", "plain.local/", good)
 	plain.Check = signalbox.Check{Kind: signalbox.CheckHTTP, Path: "/health", TLS: true, Interval: time.Second}
 	l := start(t, tableOf(

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"signalbox"
+	"signalbox/test/ports"
 )
 
 // live is a real HAProxy that runs a Config.
@@ -83,24 +84,6 @@ func shortDir(tb testing.TB) string {
 	return dir
 }
 
-// freePort returns a port of 127.0.0.1 that was free a moment ago.
-func freePort(tb testing.TB) int {
-	tb.Helper()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			tb.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		_ = l.Close()
-		if _, given := givenPorts.LoadOrStore(port, true); !given { // it is free again until somebody listens
-			return port
-		}
-	}
-}
-
-var givenPorts sync.Map
-
 // start runs a HAProxy for a table until the test ends.
 func start(t *testing.T, table *signalbox.Table) *live {
 	t.Helper()
@@ -118,7 +101,7 @@ func startTemplate(t *testing.T, tmpl *Template, table *signalbox.Table, choose 
 	t.Helper()
 	dir := shortDir(t)
 	o := testOptions(dir)
-	l := &live{t: t, options: o, entry: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
+	l := &live{t: t, options: o, entry: ports.Address(t)}
 	o.HTTPBind = []string{l.entry}
 	o.LogPulled = !sendsRings(t)
 	o.LogFormat = `%{+Q}[var(txn.service)] %ST`
@@ -316,7 +299,7 @@ func tableOf(services ...*signalbox.Service) *signalbox.Table {
 }
 
 func TestHAProxyRoutes(t *testing.T) {
-	port, tcp := freePort(t), freePort(t)
+	port, tcp := ports.Free(t), ports.Free(t)
 	listening := service("/port", "", task(t, "port"))
 	listening.Listen = port
 	bare := service("/tcp", "", task(t, "tcp"))

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"signalbox"
+	"signalbox/test/ports"
 )
 
 // keyPair returns a certificate's file, made out to hosts.
@@ -54,7 +55,7 @@ func signed(tb testing.TB, key, public any, hosts ...string) []byte {
 // certify gives HAProxy certificates, by their names, and an HTTPS entry.
 func certify(tb testing.TB, certificates map[string][]string) func(*Options) {
 	return func(o *Options) {
-		o.HTTPSBind = []string{fmt.Sprintf("127.0.0.1:%d", freePort(tb))}
+		o.HTTPSBind = []string{ports.Address(tb)}
 		if certificates[DefaultCertificate] == nil {
 			save(tb, o, DefaultCertificate, keyPair(tb))
 		}

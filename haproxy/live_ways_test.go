@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"signalbox"
+	"signalbox/test/ports"
 )
 
 // freeRange returns a range of n ports of 127.0.0.1 that were free a moment ago.
@@ -129,13 +130,13 @@ func TestPortsThatListenForThemselves(t *testing.T) {
 	r := freeRange(t, 5)
 	proxied := at(service("/proxied", "", mirror(t, "proxied")), r.First+2)
 	proxied.Policy.AcceptProxy = true
-	secret := at(service("/secret", "", mirror(t, "secret")), freePort(t))
+	secret := at(service("/secret", "", mirror(t, "secret")), ports.Free(t))
 	secret.Policy.PortTLS, secret.Policy.TLS = true, "shop"
-	bare := at(service("/bare", "", mirror(t, "bare")), freePort(t))
+	bare := at(service("/bare", "", mirror(t, "bare")), ports.Free(t))
 	bare.Mode, bare.Policy.PortTLS = signalbox.TCP, true
-	elsewhere := at(service("/elsewhere", "", mirror(t, "elsewhere")), freePort(t))
+	elsewhere := at(service("/elsewhere", "", mirror(t, "elsewhere")), ports.Free(t))
 	elsewhere.Policy.BindAddress = netip.MustParseAddr("127.0.0.2")
-	lost := at(service("/lost", "", mirror(t, "lost")), freePort(t))
+	lost := at(service("/lost", "", mirror(t, "lost")), ports.Free(t))
 	lost.Policy.PortTLS, lost.Policy.TLS = true, "nowhere"
 	l := startWith(t, tableOf(proxied, secret, bare, elsewhere, lost, at(service("/web", "", task(t, "web")), r.First)), func(o *Options) {
 		certify(t, map[string][]string{"shop": {"shop.local"}})(o)
@@ -209,7 +210,7 @@ func TestMarathonLBsOtherWaysIn(t *testing.T) {
 	bare := service("/db", "", task(t, "db"))
 	bare.Mode = signalbox.TCP
 	l := startWith(t, tableOf(first, second, bare), func(o *Options) {
-		o.AppIDBind, o.HealthBind = []string{fmt.Sprintf("127.0.0.1:%d", freePort(t))}, []string{fmt.Sprintf("127.0.0.1:%d", freePort(t))}
+		o.AppIDBind, o.HealthBind = []string{ports.Address(t)}, []string{ports.Address(t)}
 	})
 	by := func(id string) (int, string) {
 		code, _, body := raw(t, l.options.AppIDBind[0], "GET /x HTTP/1.1\r\nHost: any\r\nX-Marathon-App-Id: "+id+"\r\nConnection: close\r\n\r\n")

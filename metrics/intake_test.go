@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"signalbox/test/ports"
 )
 
 func TestParseIntake(t *testing.T) {
@@ -71,20 +73,10 @@ func takeForeign(t *testing.T, agg *Aggregator, addresses ...string) *foreignPip
 	return p
 }
 
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // foreignHAProxy runs an HAProxy that knows nothing of us and logs to a target, and returns where it listens.
 func foreignHAProxy(t *testing.T, global, extra string) string {
 	t.Helper()
-	address, server := freePort(t), origin(t)
+	address, server := ports.Address(t), origin(t)
 	file := filepath.Join(t.TempDir(), "haproxy.cfg")
 	text := fmt.Sprintf(`global
   %s
@@ -125,7 +117,7 @@ listen shop_cart_10000
 // An HAProxy that is not ours is pointed at us, over each of its transports, and every request counts.
 func TestForeignHAProxyOnEachTransport(t *testing.T) {
 	dir := t.TempDir()
-	udp, tcp := freePort(t), freePort(t)
+	udp, tcp := ports.Address(t), ports.Address(t)
 	for _, c := range []struct{ name, at, global, extra string }{
 		{"udp", "udp://" + udp, "log " + udp + " local0", ""},
 		{"unix datagram", "unixgram://" + dir + "/foreign.sock", "log " + dir + "/foreign.sock local0", ""},
@@ -164,7 +156,7 @@ func TestForeignHAProxyOnEachTransport(t *testing.T) {
 
 // What the kernel has no room for while the reader stands still is counted as lost: with it, the sum is what was sent.
 func TestDatagramsThatTheKernelDrops(t *testing.T) {
-	address := freePort(t)
+	address := ports.Address(t)
 	in, err := ParseIntake("udp://" + address)
 	if err != nil {
 		t.Fatal(err)
@@ -209,7 +201,7 @@ func TestDatagramsThatTheKernelDrops(t *testing.T) {
 
 // Streams that are no logs cost a connection, and no more.
 func TestForeignStreams(t *testing.T) {
-	address := freePort(t)
+	address := ports.Address(t)
 	agg := NewAggregator(AggregatorConfig{})
 	p := takeForeign(t, agg, "tcp://"+address)
 	send := func(text string) {

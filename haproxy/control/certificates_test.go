@@ -17,6 +17,7 @@ import (
 
 	"signalbox"
 	"signalbox/haproxy"
+	"signalbox/test/ports"
 )
 
 // pemFor returns a certificate's file for one host that ends after life.
@@ -46,7 +47,7 @@ type tlsRig struct {
 
 func newTLSRig(t *testing.T) *tlsRig {
 	r := &tlsRig{rig: newRig(t), source: t.TempDir()}
-	r.addr = fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	r.addr = ports.Address(t)
 	r.opts.HTTPSBind = []string{r.addr}
 	r.certs = NewCertificates(r.source, r.dir, testLog(t))
 	r.supervise()

@@ -7,6 +7,7 @@ import (
 
 	"signalbox"
 	"signalbox/haproxy"
+	"signalbox/test/ports"
 )
 
 // While HAProxy is about to load another configuration, a new name waits for the new worker. A task that ends does not: the old worker still
@@ -26,7 +27,7 @@ func TestWorkerThatIsReplacedHearsWhatEnds(t *testing.T) {
 	}
 	first := haproxy.Build(table(shop()), r.opts, nil)
 	s := shop()
-	s.Listen = freePort(t)
+	s.Listen = ports.Free(t)
 	second := haproxy.Build(table(s), r.opts, first)
 	s = shop("checked.local")
 	s.Listen = second.Listeners[0].Port

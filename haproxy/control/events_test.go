@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"signalbox/test/ports"
 )
 
 // reading is what OldWorkers said of one worker.
@@ -84,7 +86,7 @@ func (k *keptAlive) get(t *testing.T, path string) {
 // keeping starts a HAProxy with a ring, and an OldWorkers beside it.
 func keeping(t *testing.T) (k *keeper, port int, got *takes, stop func()) {
 	r := newRig(t)
-	port = freePort(t)
+	port = ports.Free(t)
 	r.extra = fmt.Sprintf("ring access\n  format short\n  maxlen 1024\n  size 65536\n"+
 		"frontend late\n  bind 127.0.0.1:%d\n  log ring@access format short local0\n  log-format \"%%f served %%HPO\"\n"+
 		"  option idle-close-on-response\n  timeout http-keep-alive 20s\n  http-request return status 200\n", port)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"signalbox/haproxy"
+	"signalbox/test/ports"
 )
 
 // What was changed over the runtime socket while a reload is under way stands in the new worker from its first request on: a host that has
@@ -23,7 +24,7 @@ func TestNoReloadForgetsWhatWasAppliedMeanwhile(t *testing.T) {
 	r.supervise()
 	one := task(t, "one")
 	hosts := []string{"shop.local", "checked.local", "loading.local"}
-	port := freePort(t)
+	port := ports.Free(t)
 	config := func(n int, prev *haproxy.Config, listen int) *haproxy.Config {
 		s := service("shop", one)
 		for _, h := range hosts[1:n] {
@@ -150,7 +151,7 @@ func TestNewWorkerDoesNotWaitForTheDisk(t *testing.T) {
 	letGo := sync.OnceFunc(func() { close(d.wait) })
 	defer letGo()
 	s := service("shop", one)
-	s.Listen = freePort(t)
+	s.Listen = ports.Free(t)
 	second := haproxy.Build(table(s), r.opts, first)
 	if out := r.apply(second); !out.Reloaded {
 		t.Errorf("a service port: %+v", out)
@@ -202,7 +203,7 @@ func TestOldWorkerDeniesNothing(t *testing.T) {
 		}
 	}
 	s := service("shop", one)
-	s.Listen = freePort(t)
+	s.Listen = ports.Free(t)
 	second := haproxy.Build(table(s), r.opts, first)
 	if out := r.apply(second); !out.Reloaded {
 		t.Fatalf("a service port: %+v", out)

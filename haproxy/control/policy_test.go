@@ -5,13 +5,14 @@ import (
 
 	"signalbox"
 	"signalbox/haproxy"
+	"signalbox/test/ports"
 )
 
 // The operator's error pages are files of the set: the check reads them as whoever it runs as, and a reload finds them.
 func TestErrorPagesBelongToTheSet(t *testing.T) {
 	r := newRig(t)
 	o := &haproxy.Options{
-		Dir: r.dir, HTTPBind: []string{"127.0.0.1:" + itoa(freePort(t))}, StatsSocket: r.dir + "/stats.sock",
+		Dir: r.dir, HTTPBind: []string{ports.Address(t)}, StatsSocket: r.dir + "/stats.sock",
 		ErrorPages: map[string][]byte{"away": []byte("<p>away"), "no.http": []byte("HTTP/1.1 403 No\r\nX-Page: no\r\n\r\n")},
 		UserLists:  map[string][]haproxy.User{"staff": {{Name: "ann", Hash: "$5$rounds=1000$saltsalt$x"}}},
 	}

@@ -24,6 +24,7 @@ import (
 
 	"signalbox"
 	"signalbox/haproxy"
+	"signalbox/test/ports"
 )
 
 func TestMain(m *testing.M) {
@@ -65,7 +66,7 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, dir: dir, port: freePort(t)}
+	r := &rig{t: t, dir: dir, port: ports.Free(t)}
 	r.opts = rigOptions(dir)
 	t.Cleanup(func() {
 		for _, stop := range slices.Backward(r.stops) {
@@ -74,16 +75,6 @@ func newRig(t *testing.T) *rig {
 		os.RemoveAll(dir)
 	})
 	return r
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 func (r *rig) settings() Settings {

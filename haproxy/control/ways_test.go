@@ -19,6 +19,7 @@ import (
 
 	"signalbox"
 	"signalbox/haproxy"
+	"signalbox/test/ports"
 )
 
 // portRange returns a range of free ports of 127.0.0.1.
@@ -110,7 +111,7 @@ func TestHandedOverConnectionsCountOnce(t *testing.T) {
 // The audit repairs the maps of every way in.
 func TestAuditOfFurtherWaysIn(t *testing.T) {
 	r := newRig(t)
-	r.opts.AppIDBind = []string{fmt.Sprintf("127.0.0.1:%d", freePort(t))}
+	r.opts.AppIDBind = []string{ports.Address(t)}
 	r.supervise()
 	s := r.real()
 	s.AuditInterval = 100 * time.Millisecond
@@ -136,7 +137,7 @@ func TestServicePortOnAForeignAddress(t *testing.T) {
 	c := haproxy.Build(table(service("shop", task(t, "shop"))), r.opts, nil)
 	r.apply(c)
 	foreign := service("foreign", task(t, "foreign"))
-	foreign.Listen = freePort(t)
+	foreign.Listen = ports.Free(t)
 	foreign.Policy.BindAddress = netip.MustParseAddr("192.0.2.77")
 	c = haproxy.Build(table(service("shop", task(t, "shop")), foreign), r.opts, c)
 	r.apply(c)
@@ -187,7 +188,7 @@ func TestServicePortMovesToItsOwnAddress(t *testing.T) {
 	r.supervise()
 	app, _ := r.start(r.real())
 	web, db := service("web", task(t, "web")), service("db", task(t, "db"))
-	web.Listen, db.Listen = freePort(t), r.opts.ServicePorts.Last
+	web.Listen, db.Listen = ports.Free(t), r.opts.ServicePorts.Last
 	c := haproxy.Build(table(web, db), r.opts, nil)
 	r.apply(c)
 	own := []*signalbox.Service{new(signalbox.Service), new(signalbox.Service)}
@@ -213,7 +214,7 @@ func TestServicePortMovesToItsOwnAddress(t *testing.T) {
 func TestWithheldAppHasNoWayIn(t *testing.T) {
 	r := newRig(t)
 	r.opts.ServicePorts = portRange(t, 2)
-	r.opts.AppIDBind = []string{fmt.Sprintf("127.0.0.1:%d", freePort(t))}
+	r.opts.AppIDBind = []string{ports.Address(t)}
 	r.supervise()
 	app, _ := r.start(r.real())
 	shop, bad := service("shop", task(t, "shop")), service("bad", task(t, "bad"))

@@ -43,12 +43,13 @@ var may = map[string][]string{
 	"signalbox/test/e2e":           {"*"},
 	"signalbox/test/machine":       {"*"},
 	"signalbox/test/mutants":       {},
+	"signalbox/test/ports":         {},
 	"signalbox/test/routing":       {"*"},
 	"signalbox/test/sinks":         {"*"},
 }
 
 // testsOnly are packages that tests of any package may import, to run against the real thing.
-var testsOnly = []string{"signalbox/devcluster", "signalbox/devcluster/agent", "signalbox/loadgen"}
+var testsOnly = []string{"signalbox/devcluster", "signalbox/devcluster/agent", "signalbox/loadgen", "signalbox/test/ports"}
 
 type pkg struct {
 	ImportPath, Dir, Name, Doc         string

@@ -108,25 +108,6 @@ func eventually(t *testing.T, what string, holds func() bool, last func() string
 	}
 }
 
-// freePort returns a port that nobody has just now, on TCP or UDP.
-func freePort(t *testing.T, network string) int {
-	t.Helper()
-	if network == "udp" {
-		c, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		return c.LocalAddr().(*net.UDPAddr).Port
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // accepts waits until a TCP port takes connections.
 func accepts(t *testing.T, port int, p *process) {
 	t.Helper()

@@ -20,6 +20,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"signalbox/test/ports"
 )
 
 // statsd is Etsy's StatsD. It adds up until the end of the test, and is asked at its administration port.
@@ -27,7 +29,7 @@ type statsd struct{ port, admin int }
 
 func startStatsD(t *testing.T) *statsd {
 	t.Helper()
-	s := &statsd{freePort(t, "udp"), freePort(t, "tcp")}
+	s := &statsd{ports.Free(t), ports.Free(t)}
 	config := filepath.Join(t.TempDir(), "config.js")
 	text := fmt.Sprintf(`{ servers: [{ server: "./servers/udp", address: "127.0.0.1", port: %d }], mgmt_address: "127.0.0.1", mgmt_port: %d,
   backends: ["./backends/console"], flushInterval: 3600000 }`, s.port, s.admin)
@@ -75,7 +77,7 @@ func startExporter(t *testing.T) *exporter {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	e := &exporter{freePort(t, "udp"), filepath.Join(dir, "statsd.sock"), freePort(t, "tcp")}
+	e := &exporter{ports.Free(t), filepath.Join(dir, "statsd.sock"), ports.Free(t)}
 	p := start(t, filepath.Join(servers, "statsd_exporter"), fmt.Sprintf("--statsd.listen-udp=127.0.0.1:%d", e.port), "--statsd.listen-tcp=",
 		"--statsd.listen-unixgram="+e.socket, fmt.Sprintf("--web.listen-address=127.0.0.1:%d", e.web))
 	accepts(t, e.web, p)
@@ -112,7 +114,7 @@ type carbon struct {
 func startCarbon(t *testing.T) *carbon {
 	t.Helper()
 	dir := t.TempDir()
-	c := &carbon{freePort(t, "tcp"), filepath.Join(dir, "whisper")}
+	c := &carbon{ports.Free(t), filepath.Join(dir, "whisper")}
 	conf := fmt.Sprintf(`[cache]
 STORAGE_DIR = %[1]s
 CONF_DIR = %[1]s
