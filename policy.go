@@ -58,6 +58,7 @@ type Policy struct {
 	RequestHeaders  []Header // set on each request, in this order
 	ResponseHeaders []Header // set on each answer, in this order
 	ErrorPages      []ErrorPage
+	LogHeaders      []string // of requests, in lower case, sorted: the log has their values
 
 	// Speaking to the tasks.
 	BackendTLS BackendTLS
@@ -74,6 +75,9 @@ type Policy struct {
 	Trace         string // on, off, external or 1/N; "": on
 	Owner, Docs   string // for people
 }
+
+// MaxLogHeaders is how many headers of a service the log has at most: a line has room for them whatever a client sends.
+const MaxLogHeaders = 4
 
 // Balances are the ways of choosing a task, in HAProxy's words.
 var Balances = []string{"roundrobin", "leastconn", "random", "source", "uri", "first", "static-rr"}
@@ -191,6 +195,7 @@ func (p *Policy) String() string {
 	}
 	add("routes", len(p.RoutePatterns) > 0, strings.Join(p.RoutePatterns, ","))
 	add("slo", p.SLO != SLO{}, p.SLO)
+	add("log-headers", len(p.LogHeaders) > 0, strings.Join(p.LogHeaders, ","))
 	add("log", p.Log != "", p.Log)
 	add("trace", p.Trace != "", p.Trace)
 	add("owner", p.Owner != "", p.Owner)

@@ -123,6 +123,7 @@ type Options struct {
 	LogPulled     bool   // HAProxy keeps the log in its ring, for control.LogFeed: 3.3 and later send no ring to a unix socket
 	LogFormat     string // metrics.LogFormat, for HTTP
 	LogFormatTCP  string // the same for TCP
+	CallerHeader  string // name of the request header that says who calls; "": none
 	RingFormat    string // format of the ring's messages; "": "short"
 	LogLine       int    // bytes of the longest log line; 0: 8192
 	RingBytes     int    // size of the ring; 0: 4 MiB

@@ -58,6 +58,7 @@ var policyTexts = map[string]func(*signalbox.Policy, string){
 	"RequestHeaders.Name":  func(p *signalbox.Policy, s string) { p.RequestHeaders = []signalbox.Header{{Name: s, Value: "y"}} },
 	"RequestHeaders":       func(p *signalbox.Policy, s string) { p.RequestHeaders = []signalbox.Header{{Name: "x", Value: s}} },
 	"ResponseHeaders.Name": func(p *signalbox.Policy, s string) { p.ResponseHeaders = []signalbox.Header{{Name: s, Value: "y"}} },
+	"LogHeaders":           func(p *signalbox.Policy, s string) { p.LogHeaders = []string{s} },
 	"ResponseHeaders":      func(p *signalbox.Policy, s string) { p.ResponseHeaders = []signalbox.Header{{Name: "x", Value: s}} },
 	"ErrorPages":           func(p *signalbox.Policy, s string) { p.ErrorPages = []signalbox.ErrorPage{{Status: 503, Name: s}} },
 	"BackendTLS":           func(p *signalbox.Policy, s string) { p.BackendTLS = signalbox.BackendTLS(s) },

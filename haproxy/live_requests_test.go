@@ -207,3 +207,35 @@ func TestErrorPages(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Who calls and the header fields of the label stand in the log, encoded, cut, and as the client sent them: also of requests that are refused.
+func TestCallersAndHeadersAreLogged(t *testing.T) {
+	t.Parallel()
+	plain := service("/plain", "plain.local/", echo(t, "plain"))
+	shop := with(service("/shop", "shop.local/", echo(t, "shop")), signalbox.Policy{
+		LogHeaders: []string{"x-cart", "x-set"}, RequestHeaders: []signalbox.Header{{Name: "X-Set", Value: "ours"}},
+	})
+	shut := with(service("/shut", "shut.local/", echo(t, "shut")), signalbox.Policy{LogHeaders: []string{"x-cart"}, Refused: "closed"})
+	l := startWith(t, tableOf(plain, shop, shut), func(o *Options) {
+		o.CallerHeader = "X-Caller"
+		o.LogFormat = `%{+Q}[var(txn.service)] %ST %{+Q}[var(txn.caller),bytes(0,128),url_enc] %{+Q}[var(txn.headers)]`
+	})
+	long := strings.Repeat("<", 200)
+	for _, c := range []struct {
+		host    string
+		headers []string
+		want    string
+	}{
+		{"plain.local", nil, `"/plain:0" 200 "" ""`},
+		{"plain.local", []string{"X-Caller: /shop/web", "X-Cart: 7"}, `"/plain:0" 200 "%2Fshop%2Fweb" ""`},
+		{"plain.local", []string{"X-Caller: a\" \"b\x80,é"}, `"/plain:0" 200 "a%22%20%22b%80%2C%C3%A9" ""`},
+		{"plain.local", []string{"X-Caller: " + long}, `"/plain:0" 200 "` + strings.Repeat("%3C", 128) + `" ""`},
+		{"shop.local", nil, `"/shop:0" 200 "" "x-cart=&x-set="`},
+		{"shop.local", []string{"X-Cart: a&b=c d", "X-Set: theirs"}, `"/shop:0" 200 "" "x-cart=a%26b%3Dc%20d&x-set=theirs"`},
+		{"shop.local", []string{"X-Cart: " + long}, `"/shop:0" 200 "" "x-cart=` + strings.Repeat("%3C", 128) + `&x-set="`},
+		{"shut.local", []string{"X-Cart: 8"}, `"/shut:0" 403 "" "x-cart=8"`},
+	} {
+		l.ask("GET", c.host, "/", c.headers...)
+		eventually(t, "the log says "+c.want, func() bool { return l.logged(c.want) })
+	}
+}

@@ -103,6 +103,9 @@ func (o *Options) Validate() error {
 	if err := o.validateFiles(); err != nil {
 		return err
 	}
+	if o.CallerHeader != "" && !validHeaderName(o.CallerHeader) {
+		return fmt.Errorf("the caller header %q is not the name of a header: letters, digits and - . _", o.CallerHeader)
+	}
 	if o.RingFormat != "" && !all(o.RingFormat, "") {
 		return fmt.Errorf("the ring's format %q is not a word", o.RingFormat)
 	}
@@ -222,7 +225,7 @@ func (o *Options) head() *head {
 		User: Word(o.User), Group: Word(o.Group), HardStopAfter: millis(cmp.Or(o.HardStopAfter, 10*time.Minute)),
 		MaxReloads: cmp.Or(o.MaxReloads, 20),
 		RingFormat: Word(cmp.Or(o.RingFormat, "short")), LogLine: cmp.Or(o.LogLine, 8192), RingBytes: cmp.Or(o.RingBytes, 4<<20),
-		LogFormat: Word(o.LogFormat), LogFormatTCP: Word(o.LogFormatTCP),
+		LogFormat: Word(o.LogFormat), LogFormatTCP: Word(o.LogFormatTCP), CallerHeader: Word(o.CallerHeader),
 		HostsMap: Word(o.MapPath(HostsMap)), NamesMap: Word(o.MapPath(NamesMap)), PathsMap: Word(o.MapPath(PathsMap)),
 		ExactMap: Word(o.MapPath(ExactMap)), SplitsMap: Word(o.MapPath(SplitsMap)),
 		HostRegexesMap: Word(o.MapPath(HostRegexesMap)), PathRegexesMap: Word(o.MapPath(PathRegexesMap)), MaxRegexPath: maxRegexPath,

@@ -57,7 +57,7 @@ func soundPolicy(s *signalbox.Service, o *Options) (*Policy, []signalbox.Problem
 	p.raw()
 	p.tasks()
 	if p.out.Refused != "" { // nothing else matters to whom nobody reaches
-		p.out.Policy = signalbox.Policy{Refused: p.out.Refused, ErrorPages: p.out.ErrorPages}
+		p.out.Policy = signalbox.Policy{Refused: p.out.Refused, ErrorPages: p.out.ErrorPages, LogHeaders: p.out.LogHeaders}
 		p.out.Prefixes, p.out.Paths, p.out.ServerName = nil, nil, ""
 	}
 	if reflect.ValueOf(&p.out).Elem().IsZero() {
@@ -80,7 +80,7 @@ func (p *sounder) forget() {
 	out.Priority, out.Weight, out.TaskPort = 0, nil, 0
 	out.TLS, out.Passthrough, out.PortTLS, out.BindAddress, out.AcceptProxy = "", false, false, netip.Addr{}, false
 	out.RoutePatterns, out.SLO, out.Log, out.Trace, out.Owner, out.Docs = nil, signalbox.SLO{}, "", "", "", ""
-	out.Allow, out.CORS, out.Raw = some(out.Allow), some(out.CORS), some(out.Raw)
+	out.Allow, out.CORS, out.Raw, out.LogHeaders = some(out.Allow), some(out.CORS), some(out.Raw), some(out.LogHeaders)
 	out.RequestHeaders, out.ResponseHeaders, out.ErrorPages = some(out.RequestHeaders), some(out.ResponseHeaders), some(out.ErrorPages)
 }
 
@@ -250,6 +250,7 @@ func (p *sounder) headers() {
 	out := &p.out.Policy
 	out.RequestHeaders = p.fields("request-header", out.RequestHeaders)
 	out.ResponseHeaders = p.fields("response-header", out.ResponseHeaders)
+	out.LogHeaders = kept(p, "log-headers", out.LogHeaders, validHeaderName, strings.Clone)
 	out.CORS = kept(p, "cors", out.CORS, validOrigin, strings.Clone)
 }
 
@@ -270,8 +271,10 @@ func (p *sounder) fields(key string, fields []signalbox.Header) []signalbox.Head
 // framing are the headers by which both sides find where a message ends and whom it is for: they are HAProxy's own.
 var framing = []string{"connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
 
+func validHeaderName(name string) bool { return name != "" && len(name) <= 128 && all(name, "-_.") }
+
 func validHeader(h signalbox.Header) bool {
-	if len(h.Name) > 128 || !all(h.Name, "-_.") || slices.Contains(framing, strings.ToLower(h.Name)) {
+	if !validHeaderName(h.Name) || slices.Contains(framing, strings.ToLower(h.Name)) {
 		return false
 	}
 	return h.Value != "" && len(h.Value) <= maxHeader && !strings.ContainsFunc(h.Value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })

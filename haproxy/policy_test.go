@@ -27,7 +27,7 @@ func policies() map[string]any {
 		"RewritePath": "/x", "RewriteHost": "x", "RewriteLocation": "/x", "RedirectRoot": "/x", "CORS": []string{"*"},
 		"RequestHeaders": []signalbox.Header{{Name: "x", Value: "y"}}, "ResponseHeaders": []signalbox.Header{{Name: "x", Value: "y"}},
 		"ErrorPages": []signalbox.ErrorPage{{Status: 503, Name: "p"}}, "BackendTLS": signalbox.BackendVerified, "HTTP2": true, "SendProxy": true,
-		"Raw": []string{"option http-server-close"},
+		"Raw": []string{"option http-server-close"}, "LogHeaders": []string{"x-cart"},
 	}
 }
 

@@ -54,6 +54,7 @@ type policyView struct {
 	RewriteHost             Format
 	RequestHeaders          []headerView
 	ResponseHeaders         []headerView
+	LogHeaders              Word // a log-format string of name=value, joined by &
 	LocationPrefix          Format
 	HSTS                    bool
 	Pages                   []pageView
@@ -156,7 +157,17 @@ func (v *policyView) requests(p *Policy) {
 	if len(p.Prefixes)+len(p.Paths) > 0 {
 		v.PathMatch, v.PathBecomes = pathRule(p)
 	}
+	v.LogHeaders = loggedHeaders(p.LogHeaders)
 	v.RequestHeaders, v.ResponseHeaders = headerViews(p.RequestHeaders), headerViews(p.ResponseHeaders)
+}
+
+// loggedHeaders returns the log-format string of header fields, of which HAProxy logs the first bytes.
+func loggedHeaders(names []string) Word {
+	parts := make([]string, 0, len(names))
+	for _, name := range names[:min(len(names), signalbox.MaxLogHeaders)] {
+		parts = append(parts, name+"=%[req.fhdr("+name+"),bytes(0,128),url_enc]")
+	}
+	return Word(strings.Join(parts, "&"))
 }
 
 // pathRule returns the regular expression of the paths that the routes have, and what replaces one. The longest alternative comes

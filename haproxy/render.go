@@ -75,6 +75,7 @@ type head struct {
 	RingFormat                   Word
 	LogPulled                    bool
 	LogFormat, LogFormatTCP      Word
+	CallerHeader                 Word // "": no header says who calls
 	LogLine, RingBytes           int
 	HostsMap, NamesMap, PathsMap Word
 	ChecksMap, TimeoutsMap       Word

@@ -40,7 +40,7 @@ func sample() *Config {
 		HealthBind: []string{":9090"}, ServicePorts: PortRange{10000, 10009}, Certificates: []Certificate{{"web", []string{"web.local"}}},
 		TrustedProxies: networks, ProxyProtocolFrom: networks,
 		StatsSocket: "/run/signalbox/stats.sock", LogSocket: "/run/signalbox/log.sock", LogAlso: "127.0.0.1:514",
-		LogFormat: "%ci", LogFormatTCP: "%ci", Threads: 1, User: "haproxy", Group: "haproxy",
+		LogFormat: "%ci", LogFormatTCP: "%ci", CallerHeader: "x-caller", Threads: 1, User: "haproxy", Group: "haproxy",
 		UserLists:  map[string][]User{"staff": {{"ann", "$6$salt$hash"}}},
 		ErrorPages: map[string][]byte{"body": []byte("away"), "whole": []byte("HTTP/1.1 503 Away\r\n\r\n")},
 		Prefer:     PreferLocal, Node: []string{"10.0.0.1"}, MinSlots: 8,
@@ -63,7 +63,7 @@ func sample() *Config {
 		Balance: "source", Sticky: "TASK", SlowStart: time.Second, MaxConn: 1, Timeout: time.Second, ConnectTimeout: time.Second, Retries: &retries,
 		Allow: networks, Auth: &signalbox.Auth{Realm: "all", User: "ann", Hash: "$6$salt$hash"}, RateLimit: signalbox.RateLimit{Requests: 1, Per: time.Second},
 		HTTPSRedirect: true, HSTS: true, StripPrefix: true, RewritePath: "/y", RewriteHost: "y.local", RewriteLocation: "/y", RedirectRoot: "/y",
-		CORS: []string{"https://x.local"}, RequestHeaders: []signalbox.Header{{Name: "X", Value: "y"}}, ResponseHeaders: []signalbox.Header{{Name: "X", Value: "y"}},
+		CORS: []string{"https://x.local"}, RequestHeaders: []signalbox.Header{{Name: "X", Value: "y"}}, ResponseHeaders: []signalbox.Header{{Name: "X", Value: "y"}}, LogHeaders: []string{"x"},
 		ErrorPages: []signalbox.ErrorPage{{Status: 403, Name: "body"}, {Status: 429, Name: "body"}, {Status: 503, Name: "whole"}},
 		BackendTLS: signalbox.BackendVerified, HTTP2: true, SendProxy: true, Raw: []string{"option nolinger"},
 	})

@@ -52,7 +52,7 @@ func (a *Aggregator) addService(s *service, t *ServiceTotals, now time.Time) {
 		s.failures[s.failedNamed(c)] += c.Count
 	}
 	for _, c := range t.TLS {
-		s.tls[tlsIndex([]byte(c.Version))] += c.Count
+		s.countTLS([]byte(c.Version), []byte(c.Cipher), c.Count)
 	}
 	for _, c := range t.Derived {
 		if s.elsewhere == nil {
@@ -69,17 +69,13 @@ func (a *Aggregator) addService(s *service, t *ServiceTotals, now time.Time) {
 		s.good += t.SLO.Good
 	}
 	for i := range t.Routes {
-		one := &t.Routes[i]
-		at := a.routeNamed(s, one.Route)
-		addClasses(&at.classes, one.Classes)
-		at.duration.Merge(&one.Duration)
+		a.partNamed(s.routes, t.Routes[i].Name, "route", a.cfg.MaxRoutes).merge(&t.Routes[i], now)
 	}
 	for i := range t.Tasks {
-		one := &t.Tasks[i]
-		at := s.taskOf(a, one.Task)
-		at.seen = now
-		addClasses(&at.classes, one.Classes)
-		at.duration.Merge(&one.Duration)
+		s.taskOf(a, t.Tasks[i].Name).merge(&t.Tasks[i], now)
+	}
+	for i := range t.Callers {
+		a.partNamed(s.callers, t.Callers[i].Name, "caller", a.cfg.MaxCallers).merge(&t.Callers[i], now)
 	}
 }
 
@@ -103,23 +99,13 @@ const maxFailed = 512
 // failedNamed returns the kind of failure that words stand for.
 func (s *service) failedNamed(c FailureCount) failed {
 	f := failed{failureNamed(c.Reason), c.State, c.During}
-	if f.during != duringChange && f.during != duringReload && f.during != "" {
+	if !slices.Contains([]string{"", duringChange, duringDeployment, duringReload}, f.during) {
 		f.during = Other
 	}
 	if _, known := s.failures[f]; !known && (len(s.failures) >= maxFailed || !isName(f.state)) {
 		f.state = Other
 	}
 	return f
-}
-
-func addClasses(to *[len(classNames)]uint64, from []ClassCount) {
-	for _, c := range from {
-		i := slices.Index(classNames[:], c.Class)
-		if i < 0 {
-			i = slices.Index(classNames[:], Other)
-		}
-		to[i] += c.Count
-	}
 }
 
 // What names stand for; a name that this version does not know is other.

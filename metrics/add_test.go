@@ -18,12 +18,12 @@ import (
 // randomLine is a line of one of several services, of any method, code, end and time.
 func randomLine(r *rand.Rand, seq int) string {
 	l := line(1, "web", seq, fmt.Sprintf("/s%d:0", r.IntN(6)), fmt.Sprintf("10.0.0.%d:31000", r.IntN(5)), []int{200, 201, 404, 500, 503}[r.IntN(5)], r.IntN(1<<r.IntN(30)))
-	pairs := [][2]string{{`"GET"`, `"POST"`}, {`"GET"`, `"BREW"`}, {"----", "SH--"}, {"----", "cD--"}, {`"/"`, fmt.Sprintf(`"/users/%d/x%d"`, r.IntN(99), r.IntN(3))}, {" - - ", " TLSv1.3 AES "}, {"x", "x"}}
+	pairs := [][2]string{{`"GET"`, `"POST"`}, {`"GET"`, `"BREW"`}, {"----", "SH--"}, {"----", "cD--"}, {`"/"`, fmt.Sprintf(`"/users/%d/x%d"`, r.IntN(99), r.IntN(3))}, {" - - ", " TLSv1.3 AES "}, {" 0 0 0 -", " +2 0 0 -"}}
 	for range 2 {
 		p := pairs[r.IntN(len(pairs))]
 		l = string(bytes.Replace([]byte(l), []byte(p[0]), []byte(p[1]), 1))
 	}
-	return l
+	return l + []string{"", ` - "" ""`, ` - "%2Fweb" ""`, ` - "b" "x=1"`}[r.IntN(4)]
 }
 
 // derivedForTest is a metric of one's own.
@@ -191,14 +191,14 @@ func TestSettledLoss(t *testing.T) {
 // Names that nobody could be shown, in any place, count under Other, and all of it can be scraped.
 func TestAddedNames(t *testing.T) {
 	bad, long := "a\xff\xfe", strings.Repeat("n", maxName+1)
-	class := []ClassCount{{"2xx", 1}, {bad, 1}}
+	class := []ClassCount{{"GET", "2xx", 1}, {bad, bad, 1}}
 	s := &Snapshot{
 		Nodes: []string{bad}, At: epoch.Add(1000 * time.Hour), Overflow: map[string]uint64{bad: 7, "task": 2},
 		Services: []ServiceTotals{{
 			Service: "/a:0", Requests: 2, Codes: []CodeCount{{"GET", "200", 1}, {bad, bad, 1}}, Terminations: []TerminationCount{{bad, bad, 1}},
-			Failures: []FailureCount{{bad, bad, bad, 1}, {"connect", long, "change", 1}}, TLS: []TLSCount{{bad, 1}},
-			Derived: []DerivedCount{{bad, 1}, {"good", 1}}, Routes: []RouteTotals{{Route: bad, Classes: class}, {Route: long, Classes: class}},
-			Tasks: []TaskTotals{{Task: bad, Classes: class}, {Task: long, Classes: class}},
+			Failures: []FailureCount{{bad, bad, bad, 1}, {"connect", long, "change", 1}}, TLS: []TLSCount{{bad, bad, 1}},
+			Derived: []DerivedCount{{bad, 1}, {"good", 1}}, Routes: []Part{{Name: bad, Classes: class}, {Name: long, Classes: class}},
+			Tasks: []Part{{Name: bad, Classes: class}, {Name: long, Classes: class}}, Callers: []Part{{Name: bad, Classes: class}},
 		}, {Service: bad, Requests: 3}, {Service: long, Requests: 4}},
 	}
 	inc, err := DecodeSnapshot(s.AppendBinary(nil))
@@ -209,11 +209,11 @@ func TestAddedNames(t *testing.T) {
 	a.Add(inc, epoch)
 	now := a.Snapshot(epoch)
 	one := now.Service("/a:0")
-	if len(now.Services) != 2 || now.Service(Other).Requests != 7 || len(one.Tasks) != 1 || len(one.Routes) != 1 || one.Tasks[0].Task != Other ||
+	if len(now.Services) != 2 || now.Service(Other).Requests != 7 || len(one.Tasks) != 1 || len(one.Routes) != 1 || one.Tasks[0].Name != Other ||
 		len(one.Derived) != 1 || one.Failures[0] != (FailureCount{"connect", Other, "change", 1}) {
 		t.Error(asJSON(t, now))
 	}
-	if n := now.Overflow; n["task"] != 4 || n["service"] != 2 || n["route"] != 2 || len(n) != 3 {
+	if n := now.Overflow; n["task"] != 4 || n["service"] != 2 || n["route"] != 2 || n["caller"] != 1 || len(n) != 4 {
 		t.Errorf("%v", n)
 	}
 	if at := a.LastRecord(); !at.Equal(epoch) {

@@ -24,6 +24,7 @@ type AggregatorConfig struct {
 	MaxServices int           // 0: 4096
 	MaxTasks    int           // per service; 0: 512
 	MaxRoutes   int           // per service; 0: 32
+	MaxCallers  int           // per service; 0: 64
 	Derived     []Derived     // at most MaxDerived
 	Grace       time.Duration // for which the series of a service or task that is gone stay; 0: 5 min
 	// Idle is for how long a service, task or objective stays that Add brings no more, where there is no Directory; 0: for ever.
@@ -33,7 +34,7 @@ type AggregatorConfig struct {
 }
 
 // dimensions are those of which too many values count under Other; worker is of the account of losses.
-var dimensions = [...]string{"service", "address", "task", "route", "worker"}
+var dimensions = [...]string{"service", "address", "task", "route", "caller", "worker"}
 
 // Aggregator counts records per service and task, and keeps the account of lost ones. It is safe for concurrent use.
 type Aggregator struct {
@@ -78,18 +79,20 @@ type service struct {
 	exemplars exemplars
 
 	failures map[failed]uint64
-	tls      [len(tlsNames)]uint64
+	tls      map[overTLS]uint64
 
 	about         About
 	aboutAt       uint64    // the generation of about
 	objectiveSeen time.Time // when Add brought one last
 	templates     []template
-	routes        map[string]*route
+	routes        map[string]*part
 
-	tasks map[string]*task // by task id
-	addrs map[string]*addr // by server address
-	last  *addr
-	seen  time.Time
+	tasks   map[string]*part // by task id
+	callers map[string]*part // by caller's name
+	saidBy  map[string]*part // by caller's name as the log has it
+	addrs   map[string]*addr // by server address
+	last    *addr
+	seen    time.Time
 
 	quick *quickTotals // of a Replay
 
@@ -110,19 +113,12 @@ const code500 = 500 - 98
 // addr is what is known about a server address: whose it is, and until when that answer holds.
 type addr struct {
 	name       string
-	task       *task
+	task       *part
 	locality   Locality
 	state      string
 	generation uint64
 	from       int64 // µs; the answer holds for records from then on
 	until      int64
-}
-
-type task struct {
-	id       string
-	classes  [len(classNames)]uint64
-	duration Histogram
-	seen     time.Time
 }
 
 var classNames = [...]string{"none", "1xx", "2xx", "3xx", "4xx", "5xx", "other", "tcp"}
@@ -137,6 +133,9 @@ func NewAggregator(cfg AggregatorConfig) *Aggregator {
 	}
 	if cfg.MaxRoutes <= 0 {
 		cfg.MaxRoutes = 32
+	}
+	if cfg.MaxCallers <= 0 {
+		cfg.MaxCallers = 64
 	}
 	if cfg.Grace <= 0 {
 		cfg.Grace = 5 * time.Minute
@@ -216,17 +215,22 @@ func (a *Aggregator) record(r *Record, b *Batch) {
 		s.about, s.aboutAt = a.cfg.Directory.About(s.name), a.generation
 		s.templates = compileTemplates(s.about.Routes)
 	}
+	f := r.Failure()
 	s.count(r)
-	a.route(s, r)
+	if at := a.route(s, r); at != nil {
+		at.count(r, f, b.At)
+	}
+	if len(r.Caller) > 0 {
+		a.caller(s, r).count(r, f, b.At)
+	}
 	a.derive(s, r)
 	state := ""
 	if len(r.ServerAddr) > 0 {
-		a.task(s, r, b.At).count(r, b.At)
+		a.task(s, r, b.At).count(r, f, b.At)
 		if s.last != nil {
 			state = s.last.state
 		}
 	}
-	f := r.Failure()
 	if f != Fine {
 		s.fail(f, state, s.about.during(r.ended()))
 	}
@@ -254,8 +258,8 @@ func (a *Aggregator) service(name string) *service {
 	s := a.services[name]
 	if s == nil {
 		s = &service{
-			name: name, tasks: map[string]*task{}, addrs: map[string]*addr{}, routes: map[string]*route{}, failures: map[failed]uint64{},
-			aboutAt: 1<<64 - 1,
+			name: name, addrs: map[string]*addr{}, failures: map[failed]uint64{}, tls: map[overTLS]uint64{}, aboutAt: 1<<64 - 1,
+			tasks: map[string]*part{}, routes: map[string]*part{}, callers: map[string]*part{}, saidBy: map[string]*part{},
 		}
 		for i := range a.cfg.Derived {
 			if a.cfg.Derived[i].ofApp(name) {
@@ -283,7 +287,7 @@ func (s *service) count(r *Record) {
 		s.redispatches++
 	}
 	if len(r.TLSVersion) > 0 {
-		s.tls[tlsIndex(r.TLSVersion)]++
+		s.countTLS(r.TLSVersion, r.TLSCipher, 1)
 	}
 	if r.Total >= 0 {
 		us := uint64(r.Duration())
@@ -321,6 +325,23 @@ func (s *service) fail(f Failure, state, during string) {
 
 // tlsNames are the versions of TLS that series tell apart; "TLS" is one that the log does not say.
 var tlsNames = [...]string{Other, "TLS", "SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"}
+
+// overTLS is a way of encryption: its version by tlsIndex, and its cipher.
+type overTLS struct {
+	version int
+	cipher  string
+}
+
+// maxCiphers is how many ways of encryption a service's series tell apart; OpenSSL has some 60 ciphers.
+const maxCiphers = 128
+
+func (s *service) countTLS(version, cipher []byte, n uint64) {
+	at := tlsIndex(version)
+	if _, known := s.tls[overTLS{at, string(cipher)}]; !known && (len(s.tls) >= maxCiphers || !isName(string(cipher))) {
+		cipher = []byte(Other)
+	}
+	s.tls[overTLS{at, string(cipher)}] += n
+}
 
 func tlsIndex(version []byte) int {
 	for i, name := range tlsNames {
@@ -400,6 +421,7 @@ func (a *Aggregator) Tick(now time.Time) {
 	a.roll(now)
 	for name, s := range a.services {
 		s.tick(now)
+		s.sweepCallers(now)
 		if now.Sub(s.seen) > a.cfg.Grace && name != NoService && name != Other && a.cfg.Directory != nil && !a.cfg.Directory.Known(name) {
 			delete(a.services, name)
 			continue
@@ -409,7 +431,7 @@ func (a *Aggregator) Tick(now time.Time) {
 				delete(a.services, name)
 				continue
 			}
-			maps.DeleteFunc(s.tasks, func(_ string, t *task) bool { return now.Sub(t.seen) > a.cfg.Idle })
+			maps.DeleteFunc(s.tasks, func(_ string, t *part) bool { return now.Sub(t.seen) > a.cfg.Idle })
 			if now.Sub(s.objectiveSeen) > a.cfg.Idle {
 				s.about.SLO = Objective{}
 			}
@@ -426,10 +448,10 @@ func (a *Aggregator) sweep(s *service, now time.Time) {
 		if at.task == nil || now.Sub(at.task.seen) <= a.cfg.Grace {
 			continue
 		}
-		if t, ok := a.cfg.Directory.Task(s.name, name, now); ok && t.Until.IsZero() && t.ID == at.task.id {
+		if t, ok := a.cfg.Directory.Task(s.name, name, now); ok && t.Until.IsZero() && t.ID == at.task.name {
 			continue
 		}
-		delete(s.tasks, at.task.id)
+		delete(s.tasks, at.task.name)
 		delete(s.addrs, name)
 		if s.last == at {
 			s.last = nil

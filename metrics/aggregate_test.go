@@ -72,7 +72,7 @@ func TestSeriesEnd(t *testing.T) {
 		for _, s := range a.Snapshot(now).Services {
 			list = append(list, s.Service)
 			for _, task := range s.Tasks {
-				list = append(list, task.Task)
+				list = append(list, task.Name)
 			}
 		}
 		return strings.Join(list, " ")
@@ -102,7 +102,7 @@ func TestPortsAreReused(t *testing.T) {
 	feed(a, epoch.Add(4*time.Second), late)
 	got := map[string]uint64{}
 	for _, task := range a.Snapshot(epoch).Service("/a:0").Tasks {
-		got[task.Task] = task.Duration.Count()
+		got[task.Name] = task.Duration.Count()
 	}
 	if diff := cmp.Diff(map[string]uint64{"old": 3, "new": 1}, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

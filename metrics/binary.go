@@ -11,7 +11,7 @@ import (
 )
 
 // binaryMark begins the binary form of a snapshot, and names its version.
-const binaryMark = "SBS1"
+const binaryMark = "SBS2"
 
 // MaxBinary is how many bytes the binary form of a snapshot may have: 500 services of 20 tasks and as many routes, all of which have
 // changed, take some 3 MB.
@@ -101,6 +101,7 @@ func (e *encoder) service(s *ServiceTotals) {
 	e.number(uint64(len(s.TLS)))
 	for _, c := range s.TLS {
 		e.text(c.Version)
+		e.text(c.Cipher)
 		e.number(c.Count)
 	}
 	e.number(uint64(len(s.Derived)))
@@ -116,27 +117,49 @@ func (e *encoder) service(s *ServiceTotals) {
 		e.number(s.SLO.Judged)
 		e.number(s.SLO.Good)
 	}
-	e.number(uint64(len(s.Routes)))
-	for i := range s.Routes {
-		e.part(s.Routes[i].Route, s.Routes[i].Classes, &s.Routes[i].Duration)
-	}
-	e.number(uint64(len(s.Tasks)))
-	for i := range s.Tasks {
-		e.part(s.Tasks[i].Task, s.Tasks[i].Classes, &s.Tasks[i].Duration)
-	}
+	e.parts(s.Routes)
+	e.parts(s.Tasks)
+	e.parts(s.Callers)
 }
 
 // sharePrecision is in how many parts the share of an objective travels.
 const sharePrecision = 1e9
 
-func (e *encoder) part(name string, classes []ClassCount, h *Histogram) {
-	e.text(name)
-	e.number(uint64(len(classes)))
-	for _, c := range classes {
+func (e *encoder) parts(parts []Part) {
+	e.number(uint64(len(parts)))
+	for i := range parts {
+		e.part(&parts[i])
+	}
+}
+
+func (e *encoder) part(p *Part) {
+	e.text(p.Name)
+	for _, n := range p.numbers() {
+		e.number(*n)
+	}
+	e.number(uint64(len(p.Classes)))
+	for _, c := range p.Classes {
+		e.text(c.Method)
 		e.text(c.Class)
 		e.number(c.Count)
 	}
-	e.histogram(h)
+	e.number(uint64(len(p.Terminations)))
+	for _, c := range p.Terminations {
+		e.text(c.Cause)
+		e.text(c.Phase)
+		e.number(c.Count)
+	}
+	e.number(uint64(len(p.Failures)))
+	for _, c := range p.Failures {
+		e.text(c.Reason)
+		e.number(c.Count)
+	}
+	e.number(uint64(len(p.TLS)))
+	for _, c := range p.TLS {
+		e.text(c.Version)
+		e.number(c.Count)
+	}
+	e.histogram(&p.Duration)
 }
 
 // histogram writes the buckets that were hit, each as its distance from the one before and its count.
@@ -259,7 +282,7 @@ func (d *decoder) service(s *ServiceTotals) {
 	s.Codes = list(d, 3, func(c *CodeCount) { c.Method, c.Code, c.Count = d.text(), d.text(), d.number() })
 	s.Terminations = list(d, 3, func(c *TerminationCount) { c.Cause, c.Phase, c.Count = d.text(), d.text(), d.number() })
 	s.Failures = list(d, 4, func(c *FailureCount) { c.Reason, c.State, c.During, c.Count = d.text(), d.text(), d.text(), d.number() })
-	s.TLS = list(d, 2, func(c *TLSCount) { c.Version, c.Count = d.text(), d.number() })
+	s.TLS = list(d, 3, func(c *TLSCount) { c.Version, c.Cipher, c.Count = d.text(), d.text(), d.number() })
 	s.Derived = list(d, 2, func(c *DerivedCount) { c.Metric, c.Count = d.text(), d.number() })
 	if share := d.number(); share > 0 {
 		s.SLO = &SLOTotals{Share: float64(share) / sharePrecision, Latency: int64(d.number()), Judged: d.number(), Good: d.number()}
@@ -267,14 +290,22 @@ func (d *decoder) service(s *ServiceTotals) {
 			d.bad = true
 		}
 	}
-	s.Routes = list(d, 3, func(t *RouteTotals) { d.part(&t.Route, &t.Classes, &t.Duration) })
-	s.Tasks = list(d, 3, func(t *TaskTotals) { d.part(&t.Task, &t.Classes, &t.Duration) })
+	s.Routes, s.Tasks, s.Callers = list(d, leastPart, d.part), list(d, leastPart, d.part), list(d, leastPart, d.part)
 }
 
-func (d *decoder) part(name *string, classes *[]ClassCount, h *Histogram) {
-	*name = d.text()
-	*classes = list(d, 2, func(c *ClassCount) { c.Class, c.Count = d.text(), d.number() })
-	d.histogram(h)
+// leastPart is how many bytes a part takes at least.
+const leastPart = 16
+
+func (d *decoder) part(p *Part) {
+	p.Name = d.text()
+	for _, n := range p.numbers() {
+		*n = d.number()
+	}
+	p.Classes = list(d, 3, func(c *ClassCount) { c.Method, c.Class, c.Count = d.text(), d.text(), d.number() })
+	p.Terminations = list(d, 3, func(c *TerminationCount) { c.Cause, c.Phase, c.Count = d.text(), d.text(), d.number() })
+	p.Failures = list(d, 2, func(c *ReasonCount) { c.Reason, c.Count = d.text(), d.number() })
+	p.TLS = list(d, 2, func(c *TLSCount) { c.Version, c.Count = d.text(), d.number() })
+	d.histogram(&p.Duration)
 }
 
 func (d *decoder) histogram(h *Histogram) {

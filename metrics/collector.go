@@ -35,10 +35,9 @@ var (
 	descObjective    = desc("signalbox_slo_objective_ratio")
 	descJudged       = desc("signalbox_slo_requests_total")
 	descTLS          = desc("signalbox_service_tls_requests_total")
-	descRouteLasts   = desc("signalbox_route_request_duration_seconds")
-	descRoutes       = desc("signalbox_route_requests_total")
-	descTaskDuration = desc("signalbox_task_request_duration_seconds")
-	descTaskRequests = desc("signalbox_task_requests_total")
+	descRoute        = descParts("route")
+	descTask         = descParts("task")
+	descCaller       = descParts("caller")
 )
 
 // Describe implements prometheus.Collector.
@@ -46,9 +45,12 @@ func (a *Aggregator) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descCounted, descLast, descLost, descNotices, descUnsure, descOverflow, descConnect, descQueue, descRedispatches,
 		descBytesIn, descDuration, descRead, descLocality, descRequests, descBytesOut, descResponse, descRetries, descEnds,
-		descFailures, descDerived, descBudget, descBurn, descGood, descObjective, descJudged, descTLS, descRouteLasts, descRoutes, descTaskDuration, descTaskRequests,
+		descFailures, descDerived, descBudget, descBurn, descGood, descObjective, descJudged, descTLS,
 	} {
 		ch <- d
+	}
+	for _, of := range []partDescs{descRoute, descTask, descCaller} {
+		of.describe(ch)
 	}
 }
 
@@ -122,22 +124,11 @@ func (a *Aggregator) Collect(ch chan<- prometheus.Metric) {
 			counter(descFailures, c.Count, t.Service, c.Reason, c.State, c.During)
 		}
 		for _, c := range t.TLS {
-			counter(descTLS, c.Count, t.Service, c.Version)
+			counter(descTLS, c.Count, t.Service, c.Version, c.Cipher)
 		}
-		for j := range t.Routes {
-			one := &t.Routes[j]
-			for _, c := range one.Classes {
-				counter(descRoutes, c.Count, t.Service, one.Route, c.Class)
-			}
-			ch <- newHistogramMetric(descRouteLasts, &one.Duration, t.Service, one.Route)
-		}
-		for j := range t.Tasks {
-			one := &t.Tasks[j]
-			for _, c := range one.Classes {
-				counter(descTaskRequests, c.Count, t.Service, one.Task, c.Class)
-			}
-			ch <- newHistogramMetric(descTaskDuration, &one.Duration, t.Service, one.Task)
-		}
+		descRoute.collect(ch, t.Service, t.Routes)
+		descTask.collect(ch, t.Service, t.Tasks)
+		descCaller.collect(ch, t.Service, t.Callers)
 	}
 }
 

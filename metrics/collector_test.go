@@ -21,7 +21,8 @@ func exposition(t *testing.T) *prometheus.Registry {
 	h.Set(epoch.Add(-time.Hour), "/a:0", []Placement{{Addr: "10.0.0.1:1", Task: "10.0.0.1:1", State: "up", Locality: Local}})
 	h.Describe("/a:0", About{SLO: Objective{Share: 0.999, Latency: 250 * time.Millisecond}})
 	a := NewAggregator(AggregatorConfig{Node: "n1", Directory: h, Derived: []Derived{{Name: "all"}}})
-	feed(a, epoch, httpLine, tcpLine, line(1, "web", 0, "/a:0", "10.0.0.1:1", 503, 2500), line(1, "web", 1, "", "-:-", 404, 0),
+	redispatched := strings.NewReplacer("/shop/cart:0", "/a:0", " 200 ----", " 503 SC--", " 0 0 0 - - ", " +2 0 0 TLSv1.3 AES ").Replace(fullLine)
+	feed(a, epoch, redispatched, httpLine, tcpLine, line(1, "web", 0, "/a:0", "10.0.0.1:1", 503, 2500), line(1, "web", 1, "", "-:-", 404, 0),
 		strings.Replace(httpLine, "---- ", "SC-- ", 1), "<1>Server be/s1 is DOWN", "<5>3 events dropped", "nonsense SB1", "SB1 H 1 web 2 x")
 	r := &Receiver{stats: newReceiverStats()}
 	r.stats.lines[ReasonNone].Inc()

@@ -27,6 +27,10 @@ type About struct {
 	Shown  Shown
 	// Changed is when tasks of the service came or went last, Reloaded when HAProxy was told to load another configuration; zero: never.
 	Changed, Reloaded time.Time
+	// App is what the service's deployments are known by. Deployed is the last one's time; its end is zero while it is in progress, both are
+	// before there was one.
+	App      string
+	Deployed [2]time.Time
 }
 
 // A failure belongs to a change for as long as new tasks may still be cold and old ones drain, to a reload while workers change over.
@@ -37,11 +41,12 @@ const (
 
 // What can have been going on.
 const (
-	duringChange = "change"
-	duringReload = "reload"
+	duringChange     = "change"
+	duringDeployment = "deployment"
+	duringReload     = "reload"
 )
 
-// during says what was going on when something ended: duringReload, duringChange or "".
+// during says what was going on when something ended: duringReload, duringDeployment, duringChange or "".
 func (a *About) during(at time.Time) string {
 	within := func(begin time.Time, lasts time.Duration) bool {
 		return !begin.IsZero() && !at.Before(begin) && at.Sub(begin) <= lasts
@@ -49,6 +54,8 @@ func (a *About) during(at time.Time) string {
 	switch {
 	case within(a.Reloaded, reloadLasts):
 		return duringReload
+	case !a.Deployed[0].IsZero() && !at.Before(a.Deployed[0]) && (a.Deployed[1].IsZero() || !at.After(a.Deployed[1])):
+		return duringDeployment
 	case within(a.Changed, changeLasts):
 		return duringChange
 	}
@@ -93,11 +100,12 @@ type History struct {
 	gone     map[string]time.Time // services that were removed, until what they had is forgotten
 	changed  map[string]time.Time // when tasks of a service came or went last
 	reloaded time.Time
+	deployed map[string][2]time.Time // by app; see About.Deployed
 }
 
 // NewHistory returns an empty History that remembers what has ended for keep.
 func NewHistory(keep time.Duration) *History {
-	return &History{keep: keep, addrs: map[string]map[string][]Task{}, services: map[string]bool{}, about: map[string]About{}, gone: map[string]time.Time{}, changed: map[string]time.Time{}}
+	return &History{keep: keep, addrs: map[string]map[string][]Task{}, services: map[string]bool{}, about: map[string]About{}, gone: map[string]time.Time{}, changed: map[string]time.Time{}, deployed: map[string][2]time.Time{}}
 }
 
 // Set tells that a service exists from now on, with these placements and no others.
@@ -142,11 +150,28 @@ func (h *History) Reload(now time.Time) {
 	h.generation.Add(1)
 }
 
+// Deploy tells that a deployment of an app begins, or that none is in progress any more.
+func (h *History) Deploy(now time.Time, app string, running bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if running {
+		h.deployed[app] = [2]time.Time{now}
+	} else if d, ok := h.deployed[app]; ok {
+		h.deployed[app] = [2]time.Time{d[0], now}
+	}
+	for app, d := range h.deployed {
+		if !d[1].IsZero() && now.Sub(d[1]) > h.keep {
+			delete(h.deployed, app)
+		}
+	}
+	h.generation.Add(1)
+}
+
 // Describe tells what is said about a service that exists.
 func (h *History) Describe(service string, about About) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if was := h.about[service]; was.SLO != about.SLO || was.Shown != about.Shown || !slices.Equal(was.Routes, about.Routes) {
+	if was := h.about[service]; was.App != about.App || was.SLO != about.SLO || was.Shown != about.Shown || !slices.Equal(was.Routes, about.Routes) {
 		h.about[service] = about
 		h.generation.Add(1)
 	}
@@ -157,7 +182,7 @@ func (h *History) About(service string) About {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	about := h.about[service]
-	about.Changed, about.Reloaded = h.changed[service], h.reloaded
+	about.Changed, about.Reloaded, about.Deployed = h.changed[service], h.reloaded, h.deployed[about.App]
 	return about
 }
 

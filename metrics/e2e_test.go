@@ -57,7 +57,7 @@ func TestCountsClose(t *testing.T) {
 	byTask := map[string]uint64{}
 	for _, task := range s.Service("/shop/cart:0").Tasks {
 		for _, c := range task.Classes {
-			byTask[task.Task] += c.Count
+			byTask[task.Name] += c.Count
 		}
 	}
 	if len(byTask) != 2 || byTask["shop.1"]+byTask["shop.2"] != s.Service("/shop/cart:0").Requests {

@@ -23,7 +23,7 @@ func TestTraceOfALine(t *testing.T) {
 			t.Errorf("%q: %v, trace %q, path %q, cut %t", end, err, r.Trace, r.Path, r.Truncated)
 		}
 	}
-	for _, end := range []string{" 4BF92F3577B34DA6", " " + someTrace + "00", " x y", " " + someTrace + " ", `"`, `x`, ` "` + someTrace + `"`} {
+	for _, end := range []string{" 4BF92F3577B34DA6", " " + someTrace + "00", " x y", " " + someTrace + " x", `"`, `x`, ` "` + someTrace + `"`, "  \"\" \"\""} {
 		var r Record
 		if err := Parse([]byte(httpLine+end), &r); err == nil {
 			t.Errorf("%q is read, trace %q", end, r.Trace)

@@ -178,34 +178,55 @@ func (s *scanner) tail(r *Record) {
 	r.Version = s.quoted()
 	r.Host = s.quoted()
 	r.Path = s.quotedLast()
-	if s.pos < len(s.line) && s.line[s.pos] == ' ' {
-		s.trace(r)
+	if s.pos == len(s.line) {
+		return // of the first version
 	}
+	if s.line[s.pos] != ' ' {
+		s.fail(ReasonField)
+		return
+	}
+	s.pos++
+	s.trace(r)
+	if s.pos == len(s.line) {
+		return // of the second one
+	}
+	r.Caller = s.quoted()
+	r.Headers = s.quotedLast()
 	if s.pos != len(s.line) {
 		s.fail(ReasonField)
 	}
 }
 
-// trace reads what stands behind the path: "-" or the id of a trace, 16 or 32 hex digits in lower case. Fewer were cut.
+// trace reads the id of a trace, 16 or 32 hex digits in lower case, or "-", with the space behind it. Fewer were cut.
 func (s *scanner) trace(r *Record) {
-	id := s.line[s.pos+1:]
+	id := s.line[s.pos:]
+	if i := bytes.IndexByte(id, ' '); i >= 0 {
+		id = id[:i:i]
+	}
+	none := string(id) == "-"
 	for _, c := range id {
-		if !digit(c) && (c < 'a' || c > 'f') && string(id) != "-" {
+		if !digit(c) && (c < 'a' || c > 'f') && !none {
 			s.fail(ReasonField)
 			return
 		}
 	}
-	switch n := len(id); {
-	case n == 1 && id[0] == '-':
-	case n == 16, n == 32:
-		r.Trace = id
-	case n < 32:
+	whole := len(id) == 16 || len(id) == 32
+	switch s.pos += len(id); {
+	case s.pos == len(s.line) && !none && !whole && len(id) < 32:
 		s.cut = true
-	default:
+		return
+	case !none && !whole:
 		s.fail(ReasonField)
 		return
+	case whole:
+		r.Trace = id
 	}
-	s.pos = len(s.line)
+	if s.pos == len(s.line) {
+		return
+	}
+	if s.pos++; s.pos == len(s.line) {
+		s.end()
+	}
 }
 
 // word returns the next field.

@@ -213,10 +213,11 @@ func (at *place) countQuick(r *quickRequest, method int) {
 	q.retries += r.retries
 	if method == methodGET {
 		q.gets[r.status-98]++
+		at.classes[r.class]++
 	} else {
 		s.code(method, int(r.status)-98, 1)
+		at.task.classes.add(classKey(method, int(r.class)), 1)
 	}
-	at.classes[r.class]++
 	if r.state != normally {
 		q.odd++
 		s.ends[terminationIndex(r.termination())]++
@@ -233,7 +234,9 @@ func (t *tally) settle() {
 			continue
 		}
 		for class, n := range s.at.classes {
-			s.at.task.classes[class] += uint64(n)
+			if n > 0 {
+				s.at.task.classes.add(classKey(methodGET, class), uint64(n))
+			}
 		}
 		s.at.classes = [len(classNames)]uint32{}
 	}
@@ -250,7 +253,9 @@ func (s *service) settle(q *quickTotals) {
 	s.requests += uint64(q.requests)
 	s.bytesOut += q.bytes
 	s.retries += q.retries
-	s.tls[tlsIndex(someTLS)] += uint64(q.tls)
+	if q.tls > 0 {
+		s.countTLS(someTLS, nil, uint64(q.tls))
+	}
 	s.ends[terminationIndex(endedNormally)] += uint64(q.requests - q.odd)
 	for code, n := range q.gets {
 		s.code(methodGET, code, uint64(n))

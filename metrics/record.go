@@ -103,6 +103,9 @@ type Record struct {
 	Host    []byte // percent-encoded, at most 255 bytes before encoding
 	Path    []byte // without query; bytes that are not plain are written #XX
 
+	Caller  []byte // who sent the request, as a header says it; percent-encoded, at most 128 bytes before encoding
+	Headers []byte // those that the service's label asks for: "x-shop=a%20b&x-cart=7"
+
 	Trace []byte // the id of the request's trace, 16 or 32 hex digits; empty where it brought none
 
 	Dropped uint64 // KindDropped: lines that the ring had no room for

@@ -195,9 +195,9 @@ type place struct {
 	ends    pairEnds
 	pair    string
 	quick   *quickTotals
-	task    *task // nil: no server
+	task    *part // nil: no server
 	service *service
-	classes [len(classNames)]uint32 // by the quick way
+	classes [len(classNames)]uint32 // of method GET, by the quick way
 }
 
 func newTally() *tally {
@@ -273,7 +273,7 @@ func (t *tally) general(line []byte) {
 		at.service.count(r)
 		at.service.fail(r.Failure(), "", "")
 		if at.task != nil {
-			at.task.classes[classIndex(r)]++
+			at.task.countClass(r)
 		}
 		return
 	}
@@ -284,7 +284,7 @@ func (t *tally) general(line []byte) {
 	s.count(r)
 	s.fail(r.Failure(), "", "")
 	if len(r.ServerAddr) > 0 {
-		t.agg.task(s, r, time.Time{}).classes[classIndex(r)]++
+		t.agg.task(s, r, time.Time{}).countClass(r)
 	}
 }
 

@@ -110,18 +110,11 @@ func looksLikeID(segment []byte) bool {
 		n >= 16 && (digits >= 4 || digits > 0 && upper && lower)
 }
 
-// route is the account of one route of a service.
-type route struct {
-	name     string
-	classes  [len(classNames)]uint64
-	duration Histogram
-}
-
-// route counts a request for its route. Without a template, answers that say the path or method is wrong count under Other, so that who
+// route returns the account of a request's route, nil if it has none. Without a template, answers that say the path or method is wrong count under Other, so that who
 // looks for holes in a service makes no routes of them. What a request counts under depends on no other request, unless there are too many.
-func (a *Aggregator) route(s *service, r *Record) {
+func (a *Aggregator) route(s *service, r *Record) *part {
 	if r.Kind != KindHTTP || s.name == NoService || s.name == Other || r.Truncated && len(r.Path) == 0 {
-		return
+		return nil
 	}
 	a.scratch = a.scratch[:0]
 	for i := range s.templates {
@@ -137,26 +130,8 @@ func (a *Aggregator) route(s *service, r *Record) {
 	default:
 		a.scratch = collapse(a.scratch, r.Path)
 	}
-	at := s.routes[string(a.scratch)]
-	if at == nil {
-		at = a.routeNamed(s, string(a.scratch))
+	if at := s.routes[string(a.scratch)]; at != nil {
+		return at
 	}
-	at.classes[classIndex(r)]++
-	if r.Total >= 0 {
-		at.duration.Observe(uint64(r.Duration()))
-	}
-}
-
-// routeNamed returns the account of a route, which may be that of all the others.
-func (a *Aggregator) routeNamed(s *service, name string) *route {
-	at := s.routes[name]
-	if at == nil && (len(s.routes) >= a.cfg.MaxRoutes && name != Other || !isName(name)) {
-		a.overflow["route"]++
-		return a.routeNamed(s, Other)
-	}
-	if at == nil {
-		at = &route{name: name}
-		s.routes[name] = at
-	}
-	return at
+	return a.partNamed(s.routes, string(a.scratch), "route", a.cfg.MaxRoutes)
 }

@@ -65,7 +65,7 @@ func TestRoutes(t *testing.T) {
 	s := a.Snapshot(epoch).Service("/a:0")
 	got := map[string]uint64{}
 	for _, r := range s.Routes {
-		got[r.Route] = r.Duration.Count()
+		got[r.Name] = r.Duration.Count()
 	}
 	want := map[string]uint64{"/files/*": 1, "/users/{id}": 2, "other": 102}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -45,54 +45,28 @@ func (l Loss) since(prev Loss) Loss {
 
 func (s *ServiceTotals) since(prev *ServiceTotals) ServiceTotals {
 	d := *s
-	for _, one := range []struct{ now, before *uint64 }{
-		{&d.Requests, &prev.Requests},
-		{&d.BytesIn, &prev.BytesIn},
-		{&d.BytesOut, &prev.BytesOut},
-		{&d.Retries, &prev.Retries},
-		{&d.Redispatches, &prev.Redispatches},
-		{&d.Local, &prev.Local},
-		{&d.Remote, &prev.Remote},
-	} {
-		*one.now = less(*one.now, *one.before)
+	before := prev.numbers()
+	for i, n := range d.numbers() {
+		*n = less(*n, *before[i])
 	}
-	for _, one := range []struct{ now, before *Histogram }{
-		{&d.Duration, &prev.Duration}, {&d.Response, &prev.Response}, {&d.Connect, &prev.Connect}, {&d.Queue, &prev.Queue}, {&d.Read, &prev.Read},
-	} {
-		*one.now = one.now.Since(one.before)
+	earlier := prev.histograms()
+	for i, h := range d.histograms() {
+		*h = h.Since(earlier[i])
 	}
-	d.Codes = sinceSorted(s.Codes, prev.Codes, func(c CodeCount) string { return c.Method + " " + c.Code },
-		func(x, y CodeCount) (CodeCount, bool) { x.Count = less(x.Count, y.Count); return x, x.Count > 0 })
-	d.Terminations = sinceSorted(s.Terminations, prev.Terminations, func(c TerminationCount) string { return c.Cause + " " + c.Phase },
-		func(x, y TerminationCount) (TerminationCount, bool) {
-			x.Count = less(x.Count, y.Count)
-			return x, x.Count > 0
-		})
-	d.Failures = sinceSorted(s.Failures, prev.Failures, FailureCount.key,
-		func(x, y FailureCount) (FailureCount, bool) { x.Count = less(x.Count, y.Count); return x, x.Count > 0 })
-	d.TLS = sinceSorted(s.TLS, prev.TLS, func(c TLSCount) string { return c.Version },
-		func(x, y TLSCount) (TLSCount, bool) { x.Count = less(x.Count, y.Count); return x, x.Count > 0 })
-	d.Derived = sinceSorted(s.Derived, prev.Derived, func(c DerivedCount) string { return c.Metric },
-		func(x, y DerivedCount) (DerivedCount, bool) { x.Count = less(x.Count, y.Count); return x, x.Count > 0 })
-	d.Routes = sinceSorted(s.Routes, prev.Routes, func(t RouteTotals) string { return t.Route }, func(x, y RouteTotals) (RouteTotals, bool) {
-		x.Classes, x.Duration = sinceClasses(x.Classes, y.Classes), x.Duration.Since(&y.Duration)
-		return x, len(x.Classes) > 0
-	})
-	d.Tasks = sinceSorted(s.Tasks, prev.Tasks, func(t TaskTotals) string { return t.Task }, func(x, y TaskTotals) (TaskTotals, bool) {
-		x.Classes, x.Duration = sinceClasses(x.Classes, y.Classes), x.Duration.Since(&y.Duration)
-		return x, len(x.Classes) > 0
-	})
+	d.Codes = sinceCounts(s.Codes, prev.Codes)
+	d.Terminations = sinceCounts(s.Terminations, prev.Terminations)
+	d.Failures = sinceCounts(s.Failures, prev.Failures)
+	d.TLS = sinceCounts(s.TLS, prev.TLS)
+	d.Derived = sinceCounts(s.Derived, prev.Derived)
+	d.Routes = sinceSorted(s.Routes, prev.Routes, partName, partSince)
+	d.Tasks = sinceSorted(s.Tasks, prev.Tasks, partName, partSince)
+	d.Callers = sinceSorted(s.Callers, prev.Callers, partName, partSince)
 	if s.SLO != nil && prev.SLO != nil {
 		slo := *s.SLO
 		slo.Judged, slo.Good = less(slo.Judged, prev.SLO.Judged), less(slo.Good, prev.SLO.Good)
 		d.SLO = &slo
 	}
 	return d
-}
-
-func sinceClasses(now, before []ClassCount) []ClassCount {
-	return sinceSorted(now, before, func(c ClassCount) string { return c.Class },
-		func(x, y ClassCount) (ClassCount, bool) { x.Count = less(x.Count, y.Count); return x, x.Count > 0 })
 }
 
 // sinceSorted subtracts lists that are sorted by key and have each key once. sub says whether anything is left.

@@ -38,12 +38,13 @@ type ServiceTotals struct {
 	Connect      Histogram          `json:"connect"`  // whole milliseconds, as the two below
 	Queue        Histogram          `json:"queue"`
 	Read         Histogram          `json:"read"`
-	Failures     []FailureCount     `json:"failures,omitempty"`  // sorted by reason, then state
-	TLS          []TLSCount         `json:"tls,omitempty"`       // sorted by version
-	Routes       []RouteTotals      `json:"routes,omitempty"`    // sorted by Route
-	SLO          *SLOTotals         `json:"slo,omitempty"`       // nil: it has no objective
-	Derived      []DerivedCount     `json:"derived,omitempty"`   // sorted by metric
-	Tasks        []TaskTotals       `json:"tasks,omitempty"`     // sorted by Task
+	Failures     []FailureCount     `json:"failures,omitempty"` // sorted by reason, then state
+	TLS          []TLSCount         `json:"tls,omitempty"`      // sorted by version, then cipher
+	Routes       []Part             `json:"routes,omitempty"`   // sorted by name
+	SLO          *SLOTotals         `json:"slo,omitempty"`      // nil: it has no objective
+	Derived      []DerivedCount     `json:"derived,omitempty"`  // sorted by metric
+	Tasks        []Part             `json:"tasks,omitempty"`
+	Callers      []Part             `json:"callers,omitempty"`
 	Recent       [3]Recent          `json:"recent"`              // about the last 1, 10 and 60 seconds
 	Exemplars    []Exemplar         `json:"exemplars,omitempty"` // sorted by Bucket; of Duration
 }
@@ -68,34 +69,15 @@ type TerminationCount struct {
 type FailureCount struct {
 	Reason string `json:"reason"` // a Failure's word
 	State  string `json:"state,omitempty"`
-	During string `json:"during,omitempty"` // "change" or "reload"
+	During string `json:"during,omitempty"` // "change", "deployment" or "reload"
 	Count  uint64 `json:"count"`
 }
 
-// TLSCount counts the requests over one version of TLS.
+// TLSCount counts the requests over one version of TLS with one cipher, "" where the log does not say which.
 type TLSCount struct {
 	Version string `json:"version"`
+	Cipher  string `json:"cipher,omitempty"`
 	Count   uint64 `json:"count"`
-}
-
-// RouteTotals are the totals of one route of a service.
-type RouteTotals struct {
-	Route    string       `json:"route"` // a template, or a path whose ids are {id}
-	Classes  []ClassCount `json:"classes"`
-	Duration Histogram    `json:"duration"`
-}
-
-// TaskTotals are the totals of one task of a service.
-type TaskTotals struct {
-	Task     string       `json:"task"`
-	Classes  []ClassCount `json:"classes"`
-	Duration Histogram    `json:"duration"`
-}
-
-// ClassCount counts the requests of one class of status codes: "2xx", "none", "tcp".
-type ClassCount struct {
-	Class string `json:"class"`
-	Count uint64 `json:"count"`
 }
 
 // Recent is what was counted in a span of time that has just ended.
@@ -149,7 +131,7 @@ func (s *Snapshot) Total() ServiceTotals {
 	var sum ServiceTotals
 	for i := range s.Services {
 		one := s.Services[i]
-		one.Service, one.Tasks = "", nil
+		one.Service, one.Tasks, one.Callers = "", nil, nil
 		sum = mergeService(sum, one)
 	}
 	return sum
@@ -188,30 +170,19 @@ func mergeService(a, b ServiceTotals) ServiceTotals {
 	sum.Redispatches += b.Redispatches
 	sum.Local += b.Local
 	sum.Remote += b.Remote
-	sum.Codes = mergeSorted(a.Codes, b.Codes, func(c CodeCount) string { return c.Method + " " + c.Code },
-		func(x, y CodeCount) CodeCount { x.Count += y.Count; return x })
-	sum.Terminations = mergeSorted(a.Terminations, b.Terminations, func(c TerminationCount) string { return c.Cause + " " + c.Phase },
-		func(x, y TerminationCount) TerminationCount { x.Count += y.Count; return x })
+	sum.Codes = mergeCounts(a.Codes, b.Codes)
+	sum.Terminations = mergeCounts(a.Terminations, b.Terminations)
 	sum.Duration = mergeHistograms(a.Duration, b.Duration)
 	sum.Response = mergeHistograms(a.Response, b.Response)
 	sum.Connect = mergeHistograms(a.Connect, b.Connect)
 	sum.Queue = mergeHistograms(a.Queue, b.Queue)
 	sum.Read = mergeHistograms(a.Read, b.Read)
-	sum.Tasks = mergeSorted(a.Tasks, b.Tasks, func(t TaskTotals) string { return t.Task }, func(x, y TaskTotals) TaskTotals {
-		x.Classes = mergeClasses(x.Classes, y.Classes)
-		x.Duration = mergeHistograms(x.Duration, y.Duration)
-		return x
-	})
-	sum.Failures = mergeSorted(a.Failures, b.Failures, FailureCount.key,
-		func(x, y FailureCount) FailureCount { x.Count += y.Count; return x })
-	sum.TLS = mergeSorted(a.TLS, b.TLS, func(c TLSCount) string { return c.Version }, func(x, y TLSCount) TLSCount { x.Count += y.Count; return x })
-	sum.Routes = mergeSorted(a.Routes, b.Routes, func(t RouteTotals) string { return t.Route }, func(x, y RouteTotals) RouteTotals {
-		x.Classes = mergeClasses(x.Classes, y.Classes)
-		x.Duration = mergeHistograms(x.Duration, y.Duration)
-		return x
-	})
-	sum.Derived = mergeSorted(a.Derived, b.Derived, func(c DerivedCount) string { return c.Metric },
-		func(x, y DerivedCount) DerivedCount { x.Count += y.Count; return x })
+	sum.Tasks = mergeSorted(a.Tasks, b.Tasks, partName, mergePart)
+	sum.Routes = mergeSorted(a.Routes, b.Routes, partName, mergePart)
+	sum.Callers = mergeSorted(a.Callers, b.Callers, partName, mergePart)
+	sum.Failures = mergeCounts(a.Failures, b.Failures)
+	sum.TLS = mergeCounts(a.TLS, b.TLS)
+	sum.Derived = mergeCounts(a.Derived, b.Derived)
 	sum.SLO = mergeSLO(a.SLO, b.SLO)
 	sum.Exemplars = mergeExemplars(a.Exemplars, b.Exemplars)
 	for i := range sum.Recent {
@@ -238,10 +209,6 @@ func mergeSLO(a, b *SLOTotals) *SLOTotals {
 	}
 	sum.Judged, sum.Good = a.Judged+b.Judged, a.Good+b.Good
 	return &sum
-}
-
-func mergeClasses(a, b []ClassCount) []ClassCount {
-	return mergeSorted(a, b, func(c ClassCount) string { return c.Class }, func(x, y ClassCount) ClassCount { x.Count += y.Count; return x })
 }
 
 func mergeHistograms(a, b Histogram) Histogram {
@@ -291,12 +258,11 @@ func (s *Snapshot) ordered() error {
 	}
 	for i := range s.Services {
 		t := &s.Services[i]
-		if !increasing(t.Codes, func(c CodeCount) string { return c.Method + " " + c.Code }) ||
-			!increasing(t.Terminations, func(c TerminationCount) string { return c.Cause + " " + c.Phase }) ||
-			!increasing(t.Failures, FailureCount.key) || !increasing(t.TLS, func(c TLSCount) string { return c.Version }) ||
-			!increasing(t.Derived, func(c DerivedCount) string { return c.Metric }) ||
-			!increasing(t.Routes, func(t RouteTotals) string { return t.Route }) ||
-			!increasing(t.Tasks, func(t TaskTotals) string { return t.Task }) {
+		parts := slices.Concat(t.Routes, t.Tasks, t.Callers)
+		if !increasing(t.Codes, CodeCount.key) || !increasing(t.Terminations, TerminationCount.key) ||
+			!increasing(t.Failures, FailureCount.key) || !increasing(t.TLS, TLSCount.key) || !increasing(t.Derived, DerivedCount.key) ||
+			!increasing(t.Routes, partName) || !increasing(t.Tasks, partName) || !increasing(t.Callers, partName) ||
+			slices.ContainsFunc(parts, func(p Part) bool { return !p.sorted() }) {
 			return fmt.Errorf("the parts of service %q are not sorted", t.Service)
 		}
 	}
@@ -328,7 +294,7 @@ func (a *Aggregator) Snapshot(now time.Time) *Snapshot {
 		for name, n := range one.elsewhere {
 			t.Derived = append(t.Derived, DerivedCount{Metric: name, Count: n})
 		}
-		slices.SortFunc(t.Derived, func(x, y DerivedCount) int { return cmp.Compare(x.Metric, y.Metric) })
+		sortByKey(t.Derived)
 		s.Services = append(s.Services, t)
 	}
 	slices.SortFunc(s.Services, func(x, y ServiceTotals) int { return cmp.Compare(x.Service, y.Service) })
@@ -366,49 +332,30 @@ func (s *service) totals(now time.Time) ServiceTotals {
 			}
 		}
 	}
-	slices.SortFunc(t.Codes, func(x, y CodeCount) int { return cmp.Compare(x.Method+" "+x.Code, y.Method+" "+y.Code) })
+	sortByKey(t.Codes)
 	for i, n := range s.ends {
 		if n > 0 {
 			end := terminationAt(i)
 			t.Terminations = append(t.Terminations, TerminationCount{Cause: end.Cause, Phase: end.Phase, Count: n})
 		}
 	}
-	slices.SortFunc(t.Terminations, func(x, y TerminationCount) int { return cmp.Compare(x.Cause+" "+x.Phase, y.Cause+" "+y.Phase) })
+	sortByKey(t.Terminations)
 	if o := s.about.SLO; o.Share > 0 {
 		t.SLO = &SLOTotals{Share: o.Share, Latency: o.Latency.Microseconds(), Judged: s.judged, Good: s.good}
 	}
 	for f, n := range s.failures {
 		t.Failures = append(t.Failures, FailureCount{Reason: f.failure.String(), State: f.state, During: f.during, Count: n})
 	}
-	slices.SortFunc(t.Failures, func(x, y FailureCount) int { return cmp.Compare(x.key(), y.key()) })
-	for i, n := range s.tls {
-		if n > 0 {
-			t.TLS = append(t.TLS, TLSCount{Version: tlsNames[i], Count: n})
-		}
+	sortByKey(t.Failures)
+	for k, n := range s.tls {
+		t.TLS = append(t.TLS, TLSCount{Version: tlsNames[k.version], Cipher: k.cipher, Count: n})
 	}
-	slices.SortFunc(t.TLS, func(x, y TLSCount) int { return cmp.Compare(x.Version, y.Version) })
-	for _, one := range s.routes {
-		t.Routes = append(t.Routes, RouteTotals{Route: one.name, Classes: classCounts(&one.classes), Duration: one.duration.Clone()})
-	}
-	slices.SortFunc(t.Routes, func(x, y RouteTotals) int { return cmp.Compare(x.Route, y.Route) })
-	for _, one := range s.tasks {
-		t.Tasks = append(t.Tasks, TaskTotals{Task: one.id, Classes: classCounts(&one.classes), Duration: one.duration.Clone()})
-	}
-	slices.SortFunc(t.Tasks, func(x, y TaskTotals) int { return cmp.Compare(x.Task, y.Task) })
+	sortByKey(t.TLS)
+	t.Routes, t.Tasks, t.Callers = snapshots(s.routes), snapshots(s.tasks), snapshots(s.callers)
 	for i, span := range recentSpans {
 		t.Recent[i] = s.recent(now, span)
 	}
 	return t
-}
-
-func classCounts(classes *[len(classNames)]uint64) (out []ClassCount) {
-	for i, n := range classes {
-		if n > 0 {
-			out = append(out, ClassCount{Class: classNames[i], Count: n})
-		}
-	}
-	slices.SortFunc(out, func(x, y ClassCount) int { return cmp.Compare(x.Class, y.Class) })
-	return out
 }
 
 // recentSpans are the spans of ServiceTotals.Recent.

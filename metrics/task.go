@@ -3,7 +3,7 @@ package metrics
 import "time"
 
 // task returns the account of the task that served a record, and counts how near it was.
-func (a *Aggregator) task(s *service, r *Record, now time.Time) *task {
+func (a *Aggregator) task(s *service, r *Record, now time.Time) *part {
 	at := s.last
 	if at == nil || at.name != string(r.ServerAddr) {
 		at = s.addrs[string(r.ServerAddr)]
@@ -45,35 +45,6 @@ func (a *Aggregator) task(s *service, r *Record, now time.Time) *task {
 	return at.task
 }
 
-func (s *service) taskOf(a *Aggregator, id string) *task {
-	t := s.tasks[id]
-	if t == nil && (len(s.tasks) >= a.cfg.MaxTasks && id != Other || !isName(id)) {
-		a.overflow["task"]++
-		return s.taskOf(a, Other)
-	}
-	if t == nil {
-		t = &task{id: id}
-		s.tasks[id] = t
-	}
-	return t
-}
-
-func (t *task) count(r *Record, now time.Time) {
-	t.seen = now
-	t.classes[classIndex(r)]++
-	if r.Total >= 0 {
-		t.duration.Observe(uint64(r.Duration()))
-	}
-}
-
-func classIndex(r *Record) int {
-	switch {
-	case r.Kind == KindTCP:
-		return 7
-	case r.Status < 0:
-		return 0
-	case r.Status >= 100 && r.Status <= 599:
-		return int(r.Status) / 100
-	}
-	return 6
+func (s *service) taskOf(a *Aggregator, id string) *part {
+	return a.partNamed(s.tasks, id, "task", a.cfg.MaxTasks)
 }

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -94,7 +95,10 @@ type Seen struct {
 	Reason   string    `json:"reason,omitempty"` // a Failure's word; "" if all went well
 	Words    string    `json:"words,omitempty"`  // how it ended if not as it should
 	Trace    string    `json:"trace,omitempty"`  // the id of the trace that the request belongs to
-	During   string    `json:"during,omitempty"` // what was going on if it did: "change" of the service's tasks, or "reload"
+	Caller   string    `json:"caller,omitempty"` // who sent it, as the header says that --caller-header names
+	// Headers are those that the label log-headers asks for, as far as the request has them.
+	Headers map[string]string `json:"headers,omitempty"`
+	During  string            `json:"during,omitempty"` // what was going on if it did: "change" of the service's tasks, "deployment" of the app, or "reload"
 }
 
 // Check returns what of the interest can't be read.
@@ -192,14 +196,30 @@ func seen(s *service, r *Record, f Failure) Seen {
 		Method: string(r.Method), Host: string(r.Host), Path: string(r.Path), Status: max(int(r.Status), 0),
 		Duration: r.Duration(), Response: r.FirstByte(), Queue: micros(r.Queue), Connect: micros(r.Connect),
 		BytesIn: r.BytesIn, BytesOut: r.BytesOut, Retries: r.Retries, TLS: string(r.TLSVersion), Trace: string(r.Trace),
-		Ended: string(r.Termination[:]), Reason: f.String(),
+		Ended: string(r.Termination[:]), Reason: f.String(), Caller: unescape(r.Caller), Headers: headersOf(r.Headers),
 	}
 	if len(r.ServerAddr) > 0 && s.last != nil {
-		out.Task, out.State = s.last.task.id, s.last.state
+		out.Task, out.State = s.last.task.name, s.last.state
 	}
 	if f != Fine {
 		out.Words = f.words(DecodeTermination(r.Termination), out.Status)
 		out.During = s.about.during(r.ended())
+	}
+	return out
+}
+
+// headersOf reads "x-cart=7&x-shop=a%20b"; headers that the request did not have are left out.
+func headersOf(text []byte) map[string]string {
+	var out map[string]string
+	for one := range bytes.SplitSeq(text, []byte("&")) {
+		name, value, _ := bytes.Cut(one, []byte("="))
+		if len(name) == 0 || len(value) == 0 {
+			continue
+		}
+		if out == nil {
+			out = map[string]string{}
+		}
+		out[string(name)] = unescape(value)
 	}
 	return out
 }

@@ -101,7 +101,8 @@ func (c *controller) sources() ([]discovery.Source, prometheus.Collector, error)
 			Health: marathon.Health(s.Health), AllowLoopback: s.AllowLoopback, PreferHostPort: s.PreferHostPort,
 			Forbidden: s.forbidden(), ControlPorts: s.controlPorts(),
 		},
-		Log: c.journal.WithField("room", "marathon"),
+		Deploying: func(app string, running bool) { c.history.Deploy(time.Now(), app, running) },
+		Log:       c.journal.WithField("room", "marathon"),
 	})
 	if err != nil {
 		return nil, nil, &exitError{code: exitUsage, err: err, try: "signalbox config"}

@@ -18,7 +18,7 @@ func feedHistory(h *metrics.History, from, to *signalbox.Table, nearby func(*sig
 			h.Set(now, string(next.ID), placements(next, nearby))
 			slo := metrics.Objective{Share: next.Policy.SLO.Objective, Latency: next.Policy.SLO.Latency}
 			h.Describe(string(next.ID), metrics.About{
-				Routes: next.Policy.RoutePatterns, SLO: slo, Shown: metrics.ParseShown(next.Policy.Log),
+				App: next.App, Routes: next.Policy.RoutePatterns, SLO: slo, Shown: metrics.ParseShown(next.Policy.Log),
 			})
 		}
 	})

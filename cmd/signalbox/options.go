@@ -45,7 +45,7 @@ func (s *settings) options(dir string) (o *haproxy.Options, warning string, err 
 		ServiceBind: s.ServiceBind, ServicePorts: ports, OtherPorts: s.adminPorts(), ClusterPorts: s.clusterPorts(),
 		TrustedProxies: trusted, ProxyProtocolFrom: proxies,
 		StatsSocket: filepath.Join(dir, "stats.sock"), LogSocket: filepath.Join(dir, "log.sock"), LogAlso: s.AccessLogAlso,
-		LogFormat: metrics.LogFormat, LogFormatTCP: metrics.LogFormatTCP,
+		LogFormat: metrics.LogFormat, LogFormatTCP: metrics.LogFormatTCP, CallerHeader: s.CallerHeader,
 		RingFormat: metrics.RingFormat, LogLine: metrics.MaxLine, RingBytes: metrics.RingBytes,
 		MaxConn: maxConn, User: s.HAProxyUser, Group: s.HAProxyGroup,
 		HardStopAfter: s.HardStopAfter, MaxReloads: s.MaxReloads, MinSlots: s.Slots, SpareSlots: s.SpareSlots,

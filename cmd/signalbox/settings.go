@@ -72,6 +72,7 @@ type settings struct {
 	UserLists           string
 	ErrorPages          string
 	Prefer              string // none, local
+	CallerHeader        string
 	Node                []string
 	MaxConn             int
 	Slots               int
@@ -128,6 +129,7 @@ func defaults() settings {
 		HTTPBind:        []string{":80"},
 		ServiceBind:     "*",
 		Prefer:          "none",
+		CallerHeader:    "X-Caller",
 		ReloadInterval:  time.Second,
 		ReloadBurst:     5,
 		ReloadRefill:    10 * time.Second,
@@ -210,6 +212,7 @@ var settingTable = []setting{
 	{"HAProxy", "drain", "most `time` that sessions with a task go on that is being taken out, sticky ones too; what lasts longer is cut", func(s *settings) pflag.Value { return durationOf(&s.Drain, time.Second, 24*time.Hour) }},
 	{"HAProxy", "hard-stop-after", "`time` after which a worker of an earlier configuration is ended", func(s *settings) pflag.Value { return durationOf(&s.HardStopAfter, time.Second, 7*24*time.Hour) }},
 	{"HAProxy", "max-reloads", "`number` of reloads that a worker of an earlier configuration survives", func(s *settings) pflag.Value { return intOf(&s.MaxReloads, 1, 10_000) }},
+	{"HAProxy", "caller-header", "`name` of the request header by which services say who they are: metrics tell requests apart by it; empty: none", func(s *settings) pflag.Value { return textOf(&s.CallerHeader) }},
 	{"HAProxy", "access-log-also", "`address` that gets HAProxy's log too, so that a syslog server that has it goes on: 127.0.0.1:514 by UDP, or /dev/log; empty: none", func(s *settings) pflag.Value { return textOf(&s.AccessLogAlso) }},
 
 	{"Metrics", "log-listen", "`URLs` at which the logs of other HAProxies are taken and counted: udp://IP:PORT, tcp://IP:PORT, unixgram:///PATH; empty: none: docs/access-log.md", func(s *settings) pflag.Value { return listOf(&s.LogListen) }},

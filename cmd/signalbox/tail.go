@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -191,6 +193,12 @@ func (t *tailPrinter) line(s *metrics.Seen) string {
 	case s.Retries > 1:
 		text += fmt.Sprintf("  after %d retries", s.Retries)
 	}
+	if s.Caller != "" {
+		text += "  from " + clean(s.Caller)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Headers)) {
+		text += "  " + clean(name) + "=" + clean(s.Headers[name])
+	}
 	if s.Trace != "" {
 		text += "  trace " + clean(s.Trace)
 	}
@@ -199,6 +207,8 @@ func (t *tailPrinter) line(s *metrics.Seen) string {
 		switch s.During {
 		case "change":
 			text += ", while tasks changed"
+		case "deployment":
+			text += ", during a deployment"
 		case "reload":
 			text += ", while HAProxy was reloaded"
 		}

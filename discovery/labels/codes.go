@@ -31,7 +31,7 @@ func Codes() []signalbox.Code {
 		{Code: "SB125", Meaning: "Not an IP address or a network, or a network with bits beyond its length. Where the label says who may enter, nobody may, or those of the last good list.", Fix: "Write addresses and networks such as 10.0.0.0/8, separated by comma or space."},
 		{Code: "SB126", Meaning: "Neither a list of users nor realm:user:hash. Nobody may enter, or those of the last good value.", Fix: "Name a list of users, or make a hash with mkpasswd -m sha-512. The value is never shown."},
 		{Code: "SB127", Meaning: "Not a rate.", Fix: "Write requests per time: 100/s, 30/10s, 1000/m."},
-		{Code: "SB128", Meaning: "Not a header field that may be set.", Fix: "Write Name: value, each on a line of its own. Host, X-Forwarded-* and the like are set by the load balancer."},
+		{Code: "SB128", Meaning: "Not a header field that may be set, or logged.", Fix: "Write Name: value, each on a line of its own; of those to be logged the names alone. Host, X-Forwarded-* and the like are set by the load balancer."},
 		{Code: "SB129", Meaning: "Not an origin.", Fix: "Write scheme://host or scheme://host:port, as browsers send it; or * alone."},
 		{Code: "SB130", Meaning: "Not an error page.", Fix: "Write status=name, the name being that of a page that the operator has given: 503=sorry."},
 		{Code: "SB131", Meaning: "Not a name.", Fix: "Use letters, digits and - . _ in it."},

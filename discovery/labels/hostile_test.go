@@ -83,7 +83,7 @@ var fieldsOf = map[string][]string{
 	"rate-limit": {"?/s", "100/?", "100/1?s"}, "rewrite-path": {"/v2/?"}, "rewrite-host": {"a?.local"}, "rewrite-location": {"/v2?"}, "redirect-root": {"/app/?", "/app?x=?"},
 	"request-header": {"X-?: a", "X-A: ?", "X-A: a ? b", "X-A: a\n?"}, "response-header": {"X-?: a", "X-A: ?", "X-A: a ? b", "X-A: a\n?"},
 	"cors": {"https://?", "https://a.local:?", "?://a.local", "https://[::?]", "https://a.local, ?"}, "error-page": {"503=?", "?=sorry", "503=sorry, ?"},
-	"routes": {"/users/?", "/users/{?}", "/a, ?"}, "slo": {"?% < 1s", "99% < ?", "99% ? 1s"}, "log": {"1/?"}, "trace": {"1/?"}, "owner": {"team ?"},
+	"routes": {"/users/?", "/users/{?}", "/a, ?"}, "slo": {"?% < 1s", "99% < ?", "99% ? 1s"}, "log": {"1/?"}, "log-headers": {"x-?", "a, ?", "?=?"}, "trace": {"1/?"}, "owner": {"team ?"},
 	"docs": {"https://?/", "https://a/?", "?://a/", "https://a/?x#?"},
 }
 

@@ -189,6 +189,12 @@ var policyChecks = map[string]func(y *signalbox.Policy) bool{
 	"SendProxy": always,
 	"TaskPort":  func(y *signalbox.Policy) bool { return 0 <= y.TaskPort && y.TaskPort <= 65535 },
 	"Raw":       func(y *signalbox.Policy) bool { return len(y.Raw) == 0 },
+	"LogHeaders": func(y *signalbox.Policy) bool {
+		return slices.IsSorted(y.LogHeaders) && len(y.LogHeaders) <= signalbox.MaxLogHeaders &&
+			all(y.LogHeaders, func(s string) bool {
+				return isToken(s) && s == strings.ToLower(s) && s != "cookie" && s != "authorization"
+			})
+	},
 	"RoutePatterns": func(y *signalbox.Policy) bool {
 		return slices.IsSorted(y.RoutePatterns) && all(y.RoutePatterns, func(s string) bool { return safeTemplate.MatchString(s) && len(s) <= 1024 })
 	},
@@ -209,7 +215,7 @@ var policyChecks = map[string]func(y *signalbox.Policy) bool{
 // httpOnly are fields that a service of mode tcp does not have.
 var httpOnly = []string{
 	"Sticky", "Auth", "RateLimit", "HTTPSRedirect", "HSTS", "StripPrefix", "StripPath", "RewritePath", "RewriteHost", "RewriteLocation", "RedirectRoot",
-	"CORS", "RequestHeaders", "ResponseHeaders", "ErrorPages", "HTTP2", "RoutePatterns",
+	"CORS", "RequestHeaders", "ResponseHeaders", "ErrorPages", "HTTP2", "RoutePatterns", "LogHeaders",
 }
 
 // unsafePolicy says which field of a policy is not of its type, or "".

@@ -1,6 +1,10 @@
 package labels
 
-import "signalbox"
+import (
+	"strings"
+
+	"signalbox"
+)
 
 // shownLabels change nothing on the way of a request: metrics, the log, tracing and people read them.
 var shownLabels = []Label{
@@ -19,6 +23,24 @@ var shownLabels = []Label{
 		Doc: "Which requests are forwarded and shown by tail. All of them are counted.", Example: "1/10",
 		Invalid: "on holds",
 	}, func(p *signalbox.Policy) *string { return &p.Log }, sampled("errors")),
+	{
+		Key: "log-headers", Type: "names of header fields, separated by comma or space", Default: "none", EveryPort: true, HTTP: true,
+		Doc: "Up to four header fields of requests whose values stand in the log, as tail shows it; each is cut to 128 bytes.", Example: "x-request-id, user-agent",
+		Invalid: "the name is dropped, the others are kept", lost: "no header fields are logged",
+		set: func(v *values, raw string, _ *Options) ([]flaw, bool) {
+			names, flaws := parseLogHeaders(raw)
+			v.policy.LogHeaders = names
+			return flaws, len(names) == 0
+		},
+		keep: func(v *values, prev *signalbox.Service) string {
+			old := prev.Policy.LogHeaders
+			if all := merged(v.policy.LogHeaders, old); len(all) <= signalbox.MaxLogHeaders && len(old) > 0 {
+				v.policy.LogHeaders = all
+			}
+			return strings.Join(old, ", ")
+		},
+		clear: func(y *signalbox.Policy) { y.LogHeaders = nil },
+	},
 	scalar(Label{
 		Key: "trace", Type: "`on`, `off`, `external` or 1/N", Default: "on", EveryPort: true,
 		Doc: "Which requests are traced; external traces those that bring a trace with them.", Example: "external",

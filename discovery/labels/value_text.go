@@ -105,6 +105,30 @@ func parseHeader(line string, answer bool) (signalbox.Header, string) {
 	return signalbox.Header{Name: name, Value: value}, ""
 }
 
+// secretHeaders are those whose values belong in no log, in lower case.
+var secretHeaders = []string{"authorization", "cookie", "proxy-authorization"}
+
+// parseLogHeaders reads the names of header fields that are logged, in lower case and sorted.
+func parseLogHeaders(raw string) ([]string, []flaw) {
+	named := map[string]bool{}
+	return parseList(raw, func(name string) (string, *flaw) {
+		key, text := strings.ToLower(name), ""
+		switch {
+		case !isToken(name):
+			text = "has a name that is not made of letters, digits and - . _"
+		case slices.Contains(secretHeaders, key):
+			text = "is a secret, which belongs in no log"
+		case !named[key] && len(named) == signalbox.MaxLogHeaders:
+			text = fmt.Sprintf("is more than the %d header fields that a line has room for", signalbox.MaxLogHeaders)
+		}
+		if text != "" {
+			return "", &flaw{code: "SB128", value: name, text: text}
+		}
+		named[key] = true
+		return key, nil
+	})
+}
+
 // isToken reports whether s is the name of a header field: RFC 7230's token, less the signs that a configuration could
 // understand, and at most 64 bytes.
 func isToken(s string) bool {

@@ -32,8 +32,10 @@ func TestAgainstDevCluster(t *testing.T) {
 					t.Error(err)
 				}
 			})
+			told := make(chan string, 1000)
 			src, err := marathon.New(marathon.Config{
-				URLs: append(cluster.StandbyURLs(), cluster.URL()), Convert: marathon.Options{AllowLoopback: true},
+				Deploying: func(app string, running bool) { told <- fmt.Sprint(app, " ", running) },
+				URLs:      append(cluster.StandbyURLs(), cluster.URL()), Convert: marathon.Options{AllowLoopback: true},
 				Resync: time.Hour, ResyncDown: time.Hour, // what is seen here comes of events
 			})
 			if err != nil {
@@ -97,10 +99,26 @@ func TestAgainstDevCluster(t *testing.T) {
 					t.Errorf("an endpoint at %s", e.Addr)
 				}
 			}
+			deployed := func(n int) {
+				t.Helper()
+				for _, want := range slices.Repeat([]string{"/shop/web true", "/shop/web false"}, n) {
+					select {
+					case got := <-told:
+						if got != want {
+							t.Errorf("told %q, want %q", got, want)
+						}
+					case <-time.After(20 * time.Second):
+						t.Fatalf("nobody says %q", want)
+					}
+				}
+			}
+			deployed(1)
 			scale(5)
+			deployed(1)
 			next("five tasks", func() bool { return up() == 5 })
 			scale(1)
 			next("one task", func() bool { return up() == 1 })
+			deployed(1)
 
 			for i, kind := range []string{"drop", "abdicate", "failover"} {
 				if _, err := cluster.Inject(devcluster.Fault{Kind: kind}); err != nil {

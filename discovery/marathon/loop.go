@@ -255,6 +255,7 @@ func (l *loop) finish(r result, now time.Time) {
 	case r.deleted:
 		changed = l.model.deleted(r.app, r.start)
 		l.wordings.forget(r.app)
+		l.deploying.set(r.app, "")
 	case r.err == nil:
 		changed = l.model.one(r.read, r.start)
 	}

@@ -1,6 +1,7 @@
 package marathon
 
 import (
+	"cmp"
 	"time"
 
 	"signalbox"
@@ -35,6 +36,7 @@ func (l *loop) notice(n notice, now time.Time) {
 		delete(l.groupAt, n.Version)
 		l.expire(now)
 		for _, app := range n.Apps {
+			l.deploying.set(app, cmp.Or(n.Plan, "unnamed"))
 			l.model.explainApp(app)
 			if named && now.Sub(l.posted[app]) > sameEventWithin {
 				l.want(app, n.At, n.cause(app), now)
@@ -43,6 +45,7 @@ func (l *loop) notice(n notice, now time.Time) {
 		return
 	case actDeployed:
 		for _, app := range n.Apps {
+			l.deploying.set(app, "")
 			l.model.explainApp(app)
 			l.want(app, n.At, n.cause(app), now)
 		}

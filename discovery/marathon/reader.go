@@ -61,10 +61,14 @@ func (s *Source) everything(ctx context.Context) (all []reading, podErr, err err
 	pods, podErr := s.allPods(ctx, convert)
 	for _, a := range apps {
 		s.wordings.learn(a.wording())
+		s.deploying.set(a.ID, a.deployment())
 		s.verdicts.learn(a.Verdicts(s.cfg.Convert.Health))
 	}
 	out = append(out, pods...)
 	s.wordings.retain(out, podErr == nil)
+	if podErr == nil {
+		s.deploying.retain(out)
+	}
 	return out, podErr, nil
 }
 
@@ -105,10 +109,8 @@ func (s *Source) single(ctx context.Context, id string, pod bool) (reading, erro
 	}
 	missing, versions := map[string]bool{}, map[version]bool{}
 	convert := s.options(s.previous(), missing, versions)
-	r := reading{app: id}
-	if len(app.Deployments) > 0 {
-		r.deployment = app.Deployments[0].ID
-	}
+	r := reading{app: id, deployment: app.deployment()}
+	s.deploying.set(id, r.deployment)
 	s.shapes.learn(app)
 	r.services, r.problems = Convert(app, convert)
 	if named, read := s.lookUp(ctx, missing), s.await(ctx, []*App{app}, versions); named || read {

@@ -40,6 +40,8 @@ type Config struct {
 	FleetSize int
 	// Resolver resolves host names; default: one of its own.
 	Resolver *discovery.Resolver
+	// Deploying is told when a deployment begins to change an app, and when none does any more. It must not wait. nil: nobody is.
+	Deploying func(app string, running bool)
 	// UserAgent is sent with each request; default "signalbox".
 	UserAgent string
 	Log       logrus.FieldLogger // nil discards
@@ -49,17 +51,18 @@ type Config struct {
 
 // Source reads one Marathon: its event stream says where to look, reads of single apps and of everything say what is there.
 type Source struct {
-	cfg      Config
-	client   *client
-	resolver *discovery.Resolver
-	metrics  *sourceMetrics
-	verdicts verdicts
-	wordings wordings
-	shapes   shapes
-	model    *model
-	current  atomic.Pointer[[]*signalbox.Service] // the model's state, for the goroutines that read
-	hasPods  atomic.Bool                          // Marathon answers questions about pods
-	log      logrus.FieldLogger
+	cfg       Config
+	client    *client
+	resolver  *discovery.Resolver
+	metrics   *sourceMetrics
+	verdicts  verdicts
+	wordings  wordings
+	deploying deploying
+	shapes    shapes
+	model     *model
+	current   atomic.Pointer[[]*signalbox.Service] // the model's state, for the goroutines that read
+	hasPods   atomic.Bool                          // Marathon answers questions about pods
+	log       logrus.FieldLogger
 }
 
 var (
@@ -97,7 +100,8 @@ func New(cfg Config) (*Source, error) {
 	}
 	metrics := newSourceMetrics()
 	return &Source{
-		cfg: cfg,
+		deploying: deploying{tell: cfg.Deploying},
+		cfg:       cfg,
 		client: &client{
 			members: ms,
 			http: &http.Client{

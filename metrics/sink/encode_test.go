@@ -27,7 +27,7 @@ func TestStatsDLines(t *testing.T) {
 	f("statsd-plain.txt", "")
 	f("statsd-plain-all.txt", "with=routes&with=tasks&times=summary&prefix=")
 	f("statsd-datadog.txt", "tags=datadog&times=summary&prefix=edge")
-	f("statsd-datadog-all.txt", "tags=datadog&times=buckets&with=tasks&with=routes")
+	f("statsd-datadog-all.txt", "tags=datadog&times=buckets&with=tasks&with=routes&with=callers")
 }
 
 func text(frames []frame, between string) string {
@@ -88,7 +88,7 @@ func TestRiemannEvents(t *testing.T) {
 		golden(t, file, b.String())
 	}
 	f("riemann.txt", "")
-	f("riemann-all.txt", "times=summary&with=routes&with=tasks&prefix=edge&tag=blue&ttl=60&warning=0.2&critical=0.5")
+	f("riemann-all.txt", "times=summary&with=routes&with=tasks&with=callers&prefix=edge&tag=blue&ttl=60&warning=0.2&critical=0.5")
 }
 
 // schema is Riemann's proto.proto: field number to name and type, of the messages that clients send.
@@ -223,7 +223,7 @@ func FuzzNames(f *testing.F) {
 		iv := sample()
 		iv.Delta.Services = []metrics.ServiceTotals{{
 			Service: service, Requests: 1, Codes: []metrics.CodeCount{{Method: method, Code: "200", Count: 1}},
-			Routes: []metrics.RouteTotals{{Route: route, Classes: []metrics.ClassCount{{Class: "2xx", Count: 1}}}},
+			Routes: []metrics.Part{{Name: route, Classes: []metrics.ClassCount{{Method: "GET", Class: "2xx", Count: 1}}}},
 		}}
 		for _, target := range []string{"statsd://h?with=routes", "statsd://h?tags=datadog&with=routes"} {
 			frames, _ := parse(t, target).protocol.encode(iv)
@@ -268,7 +268,7 @@ func BenchmarkInterval(b *testing.B) {
 		task := s.Tasks[0]
 		s.Tasks = nil
 		for j := range 20 {
-			task.Task = fmt.Sprintf("shop_cart.8d3c-11ee-%02d", j)
+			task.Name = fmt.Sprintf("shop_cart.8d3c-11ee-%02d", j)
 			s.Tasks = append(s.Tasks, task)
 		}
 	}
@@ -279,7 +279,7 @@ func BenchmarkInterval(b *testing.B) {
 			twice.Since(iv.Delta)
 		}
 	})
-	for _, target := range []string{"statsd://h", "graphite://h", "riemann://h", "graphite://h?with=tasks&with=routes&times=summary"} {
+	for _, target := range []string{"statsd://h", "graphite://h", "riemann://h", "graphite://h?with=tasks&with=routes&with=callers&times=summary"} {
 		b.Run(strings.ReplaceAll(target, "/", ""), func(b *testing.B) {
 			b.ReportAllocs()
 			p, err := Parse(target, here)
@@ -308,7 +308,7 @@ func TestFiguresAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	var names []string
-	for p := range sample().points(detail{times: true, routes: true, tasks: true}) {
+	for p := range sample().points(detail{times: true, routes: true, tasks: true, callers: true}) {
 		names = append(names, p.Name)
 	}
 	for _, f := range summary(new(metrics.Histogram)) {

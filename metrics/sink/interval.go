@@ -29,7 +29,7 @@ type Point struct {
 func (p *Point) always() bool { return p.Name == "requests" || p.Name == "errors" }
 
 // detail says which points there are beside the counts of services.
-type detail struct{ times, routes, tasks bool }
+type detail struct{ times, routes, tasks, callers bool }
 
 // points yields the figures of an interval: of the node, then of each service in the order of the snapshot. Counts of 0 are left out,
 // but for requests and errors, and times where there are none.
@@ -52,12 +52,20 @@ func (iv *Interval) each(want detail, visit func(Point)) {
 			visit(Point{Name: name, Service: service, Labels: labels, Times: h})
 		}
 	}
-	// part is a route or a task, by its label.
-	part := func(service string, of Label, classes []metrics.ClassCount, duration *metrics.Histogram) {
-		for _, c := range classes {
-			add(service, of.Name+"_requests", c.Count, of, Label{"code", c.Class})
+	// parts are routes, tasks or callers.
+	parts := func(service, kind string, list []metrics.Part) {
+		for i := range list {
+			p, of := &list[i], Label{kind, list[i].Name}
+			for _, c := range p.Classes {
+				add(service, kind+"_requests", c.Count, of, Label{"code", c.Class}, Label{"method", c.Method})
+			}
+			for _, c := range p.Failures {
+				add(service, kind+"_failures", c.Count, of, Label{"reason", c.Reason})
+			}
+			add(service, kind+"_request_bytes", p.BytesIn, of)
+			add(service, kind+"_response_bytes", p.BytesOut, of)
+			lasted(service, kind+"_request_duration", &p.Duration, of)
 		}
-		lasted(service, of.Name+"_request_duration", duration, of)
 	}
 	add("", "log_counted", iv.Delta.Loss.Counted)
 	add("", "log_lost", iv.Delta.Loss.Lost)
@@ -84,7 +92,7 @@ func (iv *Interval) each(want detail, visit func(Point)) {
 		add(s.Service, "requests_by_locality", s.Local, Label{"locality", "local"})
 		add(s.Service, "requests_by_locality", s.Remote, Label{"locality", "remote"})
 		for _, c := range s.TLS {
-			add(s.Service, "tls_requests", c.Count, Label{"version", c.Version})
+			add(s.Service, "tls_requests", c.Count, Label{"version", c.Version}, Label{"cipher", c.Cipher})
 		}
 		if s.SLO != nil {
 			add(s.Service, "slo_requests", s.SLO.Judged)
@@ -96,14 +104,13 @@ func (iv *Interval) each(want detail, visit func(Point)) {
 		lasted(s.Service, "queue_time", &s.Queue)
 		lasted(s.Service, "request_read", &s.Read)
 		if want.routes {
-			for j := range s.Routes {
-				part(s.Service, Label{"route", s.Routes[j].Route}, s.Routes[j].Classes, &s.Routes[j].Duration)
-			}
+			parts(s.Service, "route", s.Routes)
 		}
 		if want.tasks {
-			for j := range s.Tasks {
-				part(s.Service, Label{"task", s.Tasks[j].Task}, s.Tasks[j].Classes, &s.Tasks[j].Duration)
-			}
+			parts(s.Service, "task", s.Tasks)
+		}
+		if want.callers {
+			parts(s.Service, "caller", s.Callers)
 		}
 	}
 }

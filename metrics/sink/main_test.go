@@ -63,12 +63,16 @@ func sample() *Interval {
 		Codes:        []metrics.CodeCount{{Method: "GET", Code: "200", Count: 5}, {Method: "GET", Code: "503", Count: 1}, {Method: "POST", Code: "201", Count: 2}},
 		Terminations: []metrics.TerminationCount{{Cause: "normal", Phase: "end", Count: 7}, {Cause: "server_closed", Phase: "headers", Count: 1}},
 		Failures:     []metrics.FailureCount{{Reason: "no_server", Count: 1}, {Reason: "server_closed", State: "draining", Count: 1}},
-		TLS:          []metrics.TLSCount{{Version: "TLSv1.3", Count: 3}},
+		TLS:          []metrics.TLSCount{{Version: "TLSv1.3", Cipher: "TLS_AES_128_GCM_SHA256", Count: 3}},
 		BytesIn:      1000, BytesOut: 20000, Retries: 1, Redispatches: 1, Local: 6, Remote: 2,
 		Duration: lasted(0, 1000, 1000, 1000, 2000, 4000, 250000, 1000000), Response: lasted(900, 900, 900),
-		Routes: []metrics.RouteTotals{{Route: "/cart/{id}", Classes: []metrics.ClassCount{{Class: "2xx", Count: 7}}, Duration: lasted(1000)}},
-		Tasks:  []metrics.TaskTotals{{Task: "shop_cart.8d3c-11ee", Classes: []metrics.ClassCount{{Class: "2xx", Count: 7}, {Class: "5xx", Count: 1}}, Duration: lasted(1000)}},
-		SLO:    &metrics.SLOTotals{Share: 0.99, Judged: 8, Good: 7},
+		Routes: []metrics.Part{{Name: "/cart/{id}", Classes: []metrics.ClassCount{{Method: "GET", Class: "2xx", Count: 7}}, Duration: lasted(1000)}},
+		Callers: []metrics.Part{{
+			Name: "/shop/web", Classes: []metrics.ClassCount{{Method: "GET", Class: "2xx", Count: 2}}, Failures: []metrics.ReasonCount{{Reason: "connect", Count: 1}},
+			BytesIn: 100, BytesOut: 200, Duration: lasted(1000),
+		}},
+		Tasks: []metrics.Part{{Name: "shop_cart.8d3c-11ee", Classes: []metrics.ClassCount{{Method: "GET", Class: "2xx", Count: 7}, {Method: "GET", Class: "5xx", Count: 1}}, Duration: lasted(1000)}},
+		SLO:   &metrics.SLOTotals{Share: 0.99, Judged: 8, Good: 7},
 	}
 	return &Interval{From: end.Add(-10 * time.Second), To: end, Delta: &metrics.Snapshot{
 		Nodes: []string{here.Node}, At: end, Loss: metrics.Loss{Sent: 12, Counted: 10, Lost: 1, Bad: 1},

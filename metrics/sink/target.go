@@ -234,8 +234,10 @@ func (o *options) detail(times ...string) (detail, string) {
 			d.routes = true
 		case "tasks":
 			d.tasks = true
+		case "callers":
+			d.callers = true
 		default:
-			o.wrong("with", "want routes or tasks; give the option twice for both")
+			o.wrong("with", "want routes, tasks or callers; give the option several times for several")
 		}
 	}
 	how := o.choice("times", times...)

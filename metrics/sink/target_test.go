@@ -31,7 +31,7 @@ func TestWrongTargets(t *testing.T) {
 	f("statsd://host?prefix=a%20b", "option prefix: may have no blanks")
 	f("statsd://host?prefix=a:b", "option prefix: may have none of")
 	f("statsd://host?prefix=a&prefix=b", "option prefix: is given 2 times")
-	f("statsd://host?with=hosts", "option with: want routes or tasks")
+	f("statsd://host?with=hosts", "option with: want routes, tasks or callers")
 	f("graphite://host?times=buckets", "option times: want one of: none, summary")
 	f("graphite://host?prefix=a;b", "not of the form") // url.ParseQuery takes no ;
 	f("graphite://host?prefix=a%3Bb", "may have no ;")

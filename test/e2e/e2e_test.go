@@ -379,7 +379,7 @@ func TestFailuresSayWhatWasGoingOn(t *testing.T) {
 	eventually(t, "later ones do not", counted(""), nothing)
 	shop["instances"] = 2
 	put(t, c.URL(), "/v2/apps//shop", shop)
-	eventually(t, "a failure while a task comes says so", counted("change"), nothing)
+	eventually(t, "a failure while Marathon deploys says so", counted("deployment"), nothing)
 }
 
 // The trace that a request brings stands in tail, and beside the bucket of its time on /metrics; what is no trace does not.

@@ -1,0 +1,44 @@
+package metrics
+
+import (
+	"net/url"
+	"time"
+)
+
+// callerIdle is after how long the series of a caller ends that calls no more.
+const callerIdle = time.Hour
+
+// caller returns the account of who sent a request, as far as a header says it.
+func (a *Aggregator) caller(s *service, r *Record) *part {
+	if p := s.saidBy[string(r.Caller)]; p != nil {
+		return p
+	}
+	name := unescape(r.Caller)
+	p := a.partNamed(s.callers, name, "caller", a.cfg.MaxCallers)
+	if p.name == name && len(s.saidBy) < 4*a.cfg.MaxCallers { // else each one counts as overflow
+		s.saidBy[string(r.Caller)] = p
+	}
+	return p
+}
+
+// sweepCallers ends the series of callers that call no more.
+func (s *service) sweepCallers(now time.Time) {
+	for said, p := range s.saidBy {
+		if now.Sub(p.seen) > callerIdle {
+			delete(s.saidBy, said)
+		}
+	}
+	for name, p := range s.callers {
+		if now.Sub(p.seen) > callerIdle {
+			delete(s.callers, name)
+		}
+	}
+}
+
+// unescape returns what HAProxy's url_enc had before it; what it can't have written stays as it is.
+func unescape(text []byte) string {
+	if plain, err := url.PathUnescape(string(text)); err == nil {
+		return plain
+	}
+	return string(text)
+}
