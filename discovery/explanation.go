@@ -15,7 +15,7 @@ const maxExplained = 200_000
 
 // explanations remembers which apps and tasks may be missing, and until when. The zero value is ready.
 type explanations struct {
-	apps, tasks map[string]time.Time
+	apps, tasks, proven map[string]time.Time
 	now         time.Time // of the newest addition
 	sweepAt     int
 }
@@ -24,7 +24,7 @@ type explanations struct {
 func (x *explanations) add(e Explained, now time.Time) {
 	x.now = now
 	if x.apps == nil {
-		x.apps, x.tasks, x.sweepAt = map[string]time.Time{}, map[string]time.Time{}, 1024
+		x.apps, x.tasks, x.proven, x.sweepAt = map[string]time.Time{}, map[string]time.Time{}, map[string]time.Time{}, 1024
 	}
 	for a, ok := range e.Apps {
 		if ok {
@@ -36,26 +36,31 @@ func (x *explanations) add(e Explained, now time.Time) {
 			x.tasks[t] = now.Add(explainedFor)
 		}
 	}
-	if len(x.apps)+len(x.tasks) > x.sweepAt {
+	for a, ok := range e.Proven {
+		if ok {
+			x.proven[a] = now.Add(explainedFor)
+		}
+	}
+	if len(x.apps)+len(x.tasks)+len(x.proven) > x.sweepAt {
 		x.sweep(now)
 	}
 }
 
 func (x *explanations) sweep(now time.Time) {
-	for _, m := range []map[string]time.Time{x.apps, x.tasks} {
+	for _, m := range []map[string]time.Time{x.apps, x.tasks, x.proven} {
 		for k, until := range m {
 			if now.After(until) || len(m) > maxExplained {
 				delete(m, k)
 			}
 		}
 	}
-	x.sweepAt = max(1024, 2*(len(x.apps)+len(x.tasks)))
+	x.sweepAt = max(1024, 2*(len(x.apps)+len(x.tasks)+len(x.proven)))
 }
 
 // spend forgets the explanations of apps that from has and to lacks: they were for that absence. An app that comes again under the same
 // id can be missed again.
 func (x *explanations) spend(from, to []*signalbox.Service) {
-	if len(x.apps) == 0 {
+	if len(x.apps)+len(x.proven) == 0 {
 		return
 	}
 	var gone []string
@@ -67,7 +72,19 @@ func (x *explanations) spend(from, to []*signalbox.Service) {
 	for _, app := range gone {
 		if !slices.ContainsFunc(to, func(s *signalbox.Service) bool { return s.App == app }) {
 			delete(x.apps, app)
+			delete(x.proven, app)
 		}
+	}
+}
+
+// of returns what explains the absences of a state: where nothing is left, only what is proven.
+func (x *explanations) of(state []*signalbox.Service) func(app, task string) bool {
+	if len(state) > 0 {
+		return x.has
+	}
+	return func(app, _ string) bool {
+		until, ok := x.proven[app]
+		return ok && !x.now.After(until)
 	}
 }
 

@@ -48,11 +48,14 @@ type Update struct {
 type Explained struct {
 	Apps  map[string]bool
 	Tasks map[string]bool
+	// Proven are the apps that a read of their own has shown not to exist, or to have no services, and those of which the source was told
+	// that they are gone. Only these explain a state with nothing in it: a list that is empty by a fault must not pass because everything has just been deployed.
+	Proven map[string]bool
 }
 
 // And returns what either explains. Neither is changed; the answer may share their maps.
 func (x Explained) And(y Explained) Explained {
-	return Explained{Apps: either(x.Apps, y.Apps), Tasks: either(x.Tasks, y.Tasks)}
+	return Explained{Apps: either(x.Apps, y.Apps), Tasks: either(x.Tasks, y.Tasks), Proven: either(x.Proven, y.Proven)}
 }
 
 func either(a, b map[string]bool) map[string]bool {

@@ -303,7 +303,7 @@ func (w *Watcher) absorb(s *slot, u Update, now time.Time) bool {
 	before := s.held
 	r := ruling{serve: u.State}
 	if s.known {
-		r = w.cfg.Guard.judge(s.good, u.State, s.explained.has, s.held, u.Whole, u.At, false)
+		r = w.cfg.Guard.judge(s.good, u.State, s.explained.of(u.State), s.held, u.Whole, u.At, false)
 	}
 	s.latest = u.State
 	s.held = r.held

@@ -107,6 +107,9 @@ func (m *model) one(r reading, start time.Time) bool {
 		return false
 	}
 	delete(m.gone, r.app)
+	if len(r.services) == 0 && !r.bad {
+		m.proveApp(r.app)
+	}
 	before := m.apps[r.app]
 	m.set(r, start)
 	return m.replace(r.app, before)
@@ -120,6 +123,7 @@ func (m *model) deleted(app string, start time.Time) bool {
 	}
 	m.gone[app] = start
 	m.explainApp(app)
+	m.proveApp(app)
 	if before == nil {
 		return false
 	}
@@ -356,6 +360,14 @@ func (m *model) explainApp(app string) {
 		m.explain.Apps = map[string]bool{}
 	}
 	m.explain.Apps[app] = true
+}
+
+// proveApp notes that an app is gone, or without services, for certain.
+func (m *model) proveApp(app string) {
+	if m.explain.Proven == nil {
+		m.explain.Proven = map[string]bool{}
+	}
+	m.explain.Proven[app] = true
 }
 
 func (m *model) explainTask(task string) {

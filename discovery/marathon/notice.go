@@ -61,6 +61,9 @@ func (l *loop) notice(n notice, now time.Time) {
 		}
 	case actPod:
 		l.model.explainApp(n.App)
+		if n.Type == "pod_deleted_event" {
+			l.model.proveApp(n.App)
+		}
 		if !l.sched.want(n.App, true, n.At, cause, now) {
 			l.resyncSoon()
 		}
@@ -75,6 +78,7 @@ func (l *loop) notice(n notice, now time.Time) {
 		l.model.explainApp(n.App)
 	case "app_terminated_event":
 		l.model.explainApp(n.App)
+		l.model.proveApp(n.App)
 	}
 	l.want(n.App, n.At, cause, now)
 }

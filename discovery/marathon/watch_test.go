@@ -91,15 +91,18 @@ func (d *watched) stays(n int, for_ time.Duration) {
 }
 
 // fifty starts a Marathon of 50 apps and a watcher that has read it.
-func fifty(t *testing.T) (*world, *stub, *watched) {
+func fifty(t *testing.T) (*world, *stub, *watched) { return some(t, 50) }
+
+// some watches a Marathon with so many apps of two tasks each.
+func some(t *testing.T, n int) (*world, *stub, *watched) {
 	w := newWorld(t, "m1:8080")
 	m := w.at["m1:8080"]
-	for i := range 50 {
+	for i := range n {
 		m.put(fmt.Sprintf("/app-%02d", i), 1, 2)
 	}
 	d := w.watch("", Config{})
 	t.Cleanup(d.stop)
-	d.until(50, 5*time.Second)
+	d.until(n, 5*time.Second)
 	time.Sleep(time.Second)
 	return w, m, d
 }
@@ -140,6 +143,37 @@ func TestEmptyForEver(t *testing.T) {
 		d.until(0, 20*time.Second)
 		m.setFault(nil)
 		d.until(50, 2*time.Minute)
+	})
+}
+
+// That every app has just been deployed does not explain that there is none.
+func TestEmptyAfterDeployments(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, m, d := fifty(t)
+		for i := range 50 {
+			m.event("api_post_event", `"appDefinition":{"id":%q}`, fmt.Sprintf("/app-%02d", i))
+		}
+		d.stays(50, 5*time.Second)
+		m.setFault(emptyApps)
+		m.drop()
+		d.stays(50, 15*time.Second)
+		if d.Status()[0].Quarantined == "" {
+			t.Errorf("nothing is held back: %+v", d.Status()[0])
+		}
+		m.setFault(nil)
+		d.stays(50, time.Minute)
+	})
+}
+
+// The one app that there is goes at once when Marathon answers that there is none of its name.
+func TestLastAppGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, m, d := some(t, 1)
+		m.remove("/app-00")
+		m.event("api_post_event", `"appDefinition":{"id":"/app-00"}`)
+		if took := d.until(0, 20*time.Second); took > 2*time.Second {
+			t.Errorf("it took %s", took)
+		}
 	})
 }
 
