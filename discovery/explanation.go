@@ -16,8 +16,8 @@ const maxExplained = 200_000
 // explanations remembers which apps and tasks may be missing, and until when. The zero value is ready.
 type explanations struct {
 	apps, tasks, proven map[string]time.Time
-	now         time.Time // of the newest addition
-	sweepAt     int
+	now                 time.Time // of the newest addition
+	sweepAt             int
 }
 
 // add takes what a source has explained. now does not go backwards.
