@@ -79,36 +79,11 @@ func (e *encoder) service(s *ServiceTotals) {
 	for _, h := range s.histograms() {
 		e.histogram(h)
 	}
-	e.number(uint64(len(s.Codes)))
-	for _, c := range s.Codes {
-		e.text(c.Method)
-		e.text(c.Code)
-		e.number(c.Count)
-	}
-	e.number(uint64(len(s.Terminations)))
-	for _, c := range s.Terminations {
-		e.text(c.Cause)
-		e.text(c.Phase)
-		e.number(c.Count)
-	}
-	e.number(uint64(len(s.Failures)))
-	for _, c := range s.Failures {
-		e.text(c.Reason)
-		e.text(c.State)
-		e.text(c.During)
-		e.number(c.Count)
-	}
-	e.number(uint64(len(s.TLS)))
-	for _, c := range s.TLS {
-		e.text(c.Version)
-		e.text(c.Cipher)
-		e.number(c.Count)
-	}
-	e.number(uint64(len(s.Derived)))
-	for _, c := range s.Derived {
-		e.text(c.Metric)
-		e.number(c.Count)
-	}
+	writeCounts(e, s.Codes, func(c *CodeCount) { e.text(c.Method); e.text(c.Code) })
+	writeCounts(e, s.Terminations, func(c *TerminationCount) { e.text(c.Cause); e.text(c.Phase) })
+	writeCounts(e, s.Failures, func(c *FailureCount) { e.text(c.Reason); e.text(c.State); e.text(c.During) })
+	writeCounts(e, s.TLS, func(c *TLSCount) { e.text(c.Version); e.text(c.Cipher) })
+	writeCounts(e, s.Derived, func(c *DerivedCount) { e.text(c.Metric) })
 	if s.SLO == nil {
 		e.number(0)
 	} else {
@@ -125,6 +100,15 @@ func (e *encoder) service(s *ServiceTotals) {
 // sharePrecision is in how many parts the share of an objective travels.
 const sharePrecision = 1e9
 
+// writeCounts writes a list of counts, each behind its words.
+func writeCounts[T any, P countOf[T]](e *encoder, list []T, words func(P)) {
+	e.number(uint64(len(list)))
+	for i := range list {
+		words(&list[i])
+		e.number(*P(&list[i]).count())
+	}
+}
+
 func (e *encoder) parts(parts []Part) {
 	e.number(uint64(len(parts)))
 	for i := range parts {
@@ -137,28 +121,10 @@ func (e *encoder) part(p *Part) {
 	for _, n := range p.numbers() {
 		e.number(*n)
 	}
-	e.number(uint64(len(p.Classes)))
-	for _, c := range p.Classes {
-		e.text(c.Method)
-		e.text(c.Class)
-		e.number(c.Count)
-	}
-	e.number(uint64(len(p.Terminations)))
-	for _, c := range p.Terminations {
-		e.text(c.Cause)
-		e.text(c.Phase)
-		e.number(c.Count)
-	}
-	e.number(uint64(len(p.Failures)))
-	for _, c := range p.Failures {
-		e.text(c.Reason)
-		e.number(c.Count)
-	}
-	e.number(uint64(len(p.TLS)))
-	for _, c := range p.TLS {
-		e.text(c.Version)
-		e.number(c.Count)
-	}
+	writeCounts(e, p.Classes, func(c *ClassCount) { e.text(c.Method); e.text(c.Class) })
+	writeCounts(e, p.Terminations, func(c *TerminationCount) { e.text(c.Cause); e.text(c.Phase) })
+	writeCounts(e, p.Failures, func(c *ReasonCount) { e.text(c.Reason) })
+	writeCounts(e, p.TLS, func(c *TLSCount) { e.text(c.Version) })
 	e.histogram(&p.Duration)
 }
 
