@@ -41,6 +41,7 @@ func (a *Aggregator) addService(s *service, t *ServiceTotals, now time.Time) {
 	for i, h := range t.histograms() {
 		own[i].Merge(h)
 	}
+	s.exemplars.add(t.Exemplars)
 	for _, c := range t.Codes {
 		m := methodNamed(c.Method)
 		s.code(m, codeNamed(m, c.Code), c.Count)

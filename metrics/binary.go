@@ -95,6 +95,13 @@ func (e *encoder) service(s *ServiceTotals) {
 	e.parts(s.Routes)
 	e.parts(s.Tasks)
 	e.parts(s.Callers)
+	e.number(uint64(len(s.Exemplars)))
+	for _, x := range s.Exemplars {
+		e.number(uint64(x.Bucket - classicLow))
+		e.text(x.Trace)
+		e.number(x.Micros)
+		e.number(uint64(x.At.UnixMicro()))
+	}
 }
 
 // sharePrecision is in how many parts the share of an objective travels.
@@ -257,6 +264,12 @@ func (d *decoder) service(s *ServiceTotals) {
 		}
 	}
 	s.Routes, s.Tasks, s.Callers = list(d, leastPart, d.part), list(d, leastPart, d.part), list(d, leastPart, d.part)
+	s.Exemplars = list(d, 4, func(x *Exemplar) {
+		x.Bucket, x.Trace, x.Micros, x.At = classicLow+int(d.number()), d.text(), d.number(), time.UnixMicro(int64(d.number())).UTC()
+		if x.Bucket < classicLow || x.Bucket > classicHigh || !isTrace(x.Trace) {
+			d.bad = true
+		}
+	})
 }
 
 // leastPart is how many bytes a part takes at least.

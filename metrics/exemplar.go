@@ -3,6 +3,7 @@ package metrics
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -37,6 +38,25 @@ func (e *exemplars) keep(us uint64, r *Record) {
 	at := &e[bucket-classicLow]
 	at.length = uint8(copy(at.trace[:], r.Trace))
 	at.us, at.at = us, r.ended().UnixMicro()
+}
+
+// add keeps what others have kept, unless it is older.
+func (e *exemplars) add(list []Exemplar) {
+	for i := range list {
+		x := &list[i]
+		if x.Bucket < classicLow || x.Bucket > classicHigh || !isTrace(x.Trace) {
+			continue
+		}
+		if at := &e[x.Bucket-classicLow]; at.length == 0 || x.At.UnixMicro() > at.at {
+			at.length = uint8(copy(at.trace[:], x.Trace))
+			at.us, at.at = x.Micros, x.At.UnixMicro()
+		}
+	}
+}
+
+// isTrace reports whether a text is the id of a trace, as a log line has it.
+func isTrace(id string) bool {
+	return (len(id) == 16 || len(id) == 32) && strings.Trim(id, "0123456789abcdef") == ""
 }
 
 func (e *exemplars) list() (out []Exemplar) {

@@ -92,3 +92,37 @@ func TestExemplarsMerge(t *testing.T) {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
+
+// The hub has the latest exemplar of any machine, and each travels once.
+func TestExemplarsOfMachines(t *testing.T) {
+	one, two, hub := NewAggregator(AggregatorConfig{Node: "one"}), NewAggregator(AggregatorConfig{Node: "two"}), NewAggregator(AggregatorConfig{})
+	was := map[*Aggregator]*Snapshot{one: {}, two: {}}
+	push := func(a *Aggregator) int {
+		t.Helper()
+		now := a.Snapshot(epoch)
+		inc, err := DecodeSnapshot(now.Since(was[a]).AppendBinary(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		was[a] = now
+		hub.Add(inc, epoch)
+		return len(inc.Service("/a:0").Exemplars)
+	}
+	early, late, other := strings.Repeat("1", 32), strings.Repeat("2", 16), strings.Repeat("3", 32)
+	feed(one, epoch, traced(0, 901, late), traced(1, 1_500_000, other)) // what takes longer ends later
+	feed(two, epoch, traced(0, 900, early))
+	for i, n := range []int{push(one), push(two), push(one)} {
+		if want := []int{2, 1, 0}[i]; n != want {
+			t.Errorf("push %d has %d exemplars, want %d", i, n, want)
+		}
+	}
+	if diff := cmp.Diff(one.Snapshot(epoch).Service("/a:0").Exemplars, hub.Snapshot(epoch).Service("/a:0").Exemplars); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	for _, bad := range []Exemplar{{Bucket: classicHigh + 1, Trace: early}, {Trace: "x"}, {Trace: strings.Repeat("X", 16)}} {
+		s := &Snapshot{Services: []ServiceTotals{{Service: "/a:0", Exemplars: []Exemplar{bad}}}}
+		if _, err := DecodeSnapshot(s.AppendBinary(nil)); err == nil {
+			t.Errorf("%+v is taken", bad)
+		}
+	}
+}

@@ -1,6 +1,9 @@
 package metrics
 
-import "maps"
+import (
+	"maps"
+	"slices"
+)
 
 // Since returns what was counted between an earlier snapshot of the same counts and this one: prev.Merge(s.Since(prev)) has the
 // counts of s. What has fewer than before began anew meanwhile, and counts in full. What did not change is left out, except the services.
@@ -61,6 +64,12 @@ func (s *ServiceTotals) since(prev *ServiceTotals) ServiceTotals {
 	d.Routes = sinceSorted(s.Routes, prev.Routes, partName, partSince)
 	d.Tasks = sinceSorted(s.Tasks, prev.Tasks, partName, partSince)
 	d.Callers = sinceSorted(s.Callers, prev.Callers, partName, partSince)
+	d.Exemplars = nil
+	for _, x := range s.Exemplars {
+		if !slices.Contains(prev.Exemplars, x) {
+			d.Exemplars = append(d.Exemplars, x)
+		}
+	}
 	if s.SLO != nil && prev.SLO != nil {
 		slo := *s.SLO
 		slo.Judged, slo.Good = less(slo.Judged, prev.SLO.Judged), less(slo.Good, prev.SLO.Good)

@@ -261,6 +261,7 @@ func (s *Snapshot) ordered() error {
 		parts := slices.Concat(t.Routes, t.Tasks, t.Callers)
 		if !increasing(t.Codes, CodeCount.key) || !increasing(t.Terminations, TerminationCount.key) ||
 			!increasing(t.Failures, FailureCount.key) || !increasing(t.TLS, TLSCount.key) || !increasing(t.Derived, DerivedCount.key) ||
+			!increasing(t.Exemplars, func(x Exemplar) int { return x.Bucket }) ||
 			!increasing(t.Routes, partName) || !increasing(t.Tasks, partName) || !increasing(t.Callers, partName) ||
 			slices.ContainsFunc(parts, func(p Part) bool { return !p.sorted() }) {
 			return fmt.Errorf("the parts of service %q are not sorted", t.Service)
@@ -269,7 +270,7 @@ func (s *Snapshot) ordered() error {
 	return nil
 }
 
-func increasing[T any](list []T, key func(T) string) bool {
+func increasing[T any, K cmp.Ordered](list []T, key func(T) K) bool {
 	for i := 1; i < len(list); i++ {
 		if key(list[i-1]) >= key(list[i]) {
 			return false
