@@ -302,6 +302,7 @@ func (d *demoService) call(r *http.Request, host string, depth int) demoCall {
 	}
 	req.Host = name
 	req.Header.Set(demoDepthHeader, strconv.Itoa(depth))
+	req.Header.Set(callerHeader, d.name)
 	for _, h := range demoTraceHeaders {
 		if v := r.Header.Values(h); len(v) > 0 {
 			req.Header[h] = v

@@ -129,7 +129,7 @@ func defaults() settings {
 		HTTPBind:        []string{":80"},
 		ServiceBind:     "*",
 		Prefer:          "none",
-		CallerHeader:    "X-Caller",
+		CallerHeader:    callerHeader,
 		ReloadInterval:  time.Second,
 		ReloadBurst:     5,
 		ReloadRefill:    10 * time.Second,
@@ -489,3 +489,6 @@ func readSecret(path string) (string, error) {
 	}
 	return secret, nil
 }
+
+// callerHeader is the request header by which services say who they are, unless the operator names another.
+const callerHeader = "X-Caller"
