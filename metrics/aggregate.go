@@ -57,6 +57,8 @@ type Aggregator struct {
 
 	watches []*Watch
 	added   Loss // the account of what Add brought
+
+	foreigners foreigners
 }
 
 // lossLooks is over how many looks a loss must last until the metrics show it: lines from several threads arrive out of order.
@@ -162,29 +164,16 @@ func (a *Aggregator) Consume(b *Batch) {
 	for i := range b.Records {
 		a.record(&b.Records[i], b)
 	}
-	a.added.add(Loss{Sent: b.Dropped, Lost: b.Dropped, Kernel: b.Dropped})
+	a.foreigners.kernel += b.Dropped
 	if b.Closed {
 		a.hungUp(b.Source, b.Last, b.At)
 	}
 }
 
-// foreign is what a line of a HAProxy that is not ours adds to the account. Lost ones are those of which its ring, or our kernel, says so.
-func foreign(r *Record) Loss {
-	switch {
-	case r.Reason != ReasonNone:
-		return Loss{Sent: 1, Bad: 1}
-	case r.Kind == KindDropped:
-		return Loss{Sent: r.Dropped, Lost: r.Dropped, Ring: r.Dropped}
-	case r.Kind == KindNotice:
-		return Loss{}
-	}
-	return Loss{Sent: 1, Counted: 1}
-}
-
 func (a *Aggregator) record(r *Record, b *Batch) {
 	switch {
 	case b.Foreign:
-		a.added.add(foreign(r))
+		a.foreigners.count(r, b)
 	case r.Accounted && !a.account(r, b):
 		a.overflow["worker"]++
 	}
@@ -419,6 +408,7 @@ func (a *Aggregator) Tick(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.roll(now)
+	a.foreigners.sweep(now)
 	for name, s := range a.services {
 		s.tick(now)
 		s.sweepCallers(now)
@@ -469,6 +459,7 @@ func (a *Aggregator) Loss() Loss {
 func (a *Aggregator) loss() Loss {
 	l := a.ledger.loss()
 	l.add(a.added)
+	l.add(a.foreigners.loss())
 	return l
 }
 

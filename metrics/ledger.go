@@ -61,9 +61,10 @@ type ledger struct {
 	workers  map[int]*worker
 	closed   Loss // of workers that have ended
 	last     *tracker
-	ended    map[string]uint64 // tracker.next of closed ones, should they go on after all
-	flush    func(*worker)     // counts what waits in a worker's late.text; its account is closed next
-	pending  map[uint64]uint64 // dropped lines that a connection announced before it named its worker
+	ended    map[string]uint64    // tracker.next of closed ones, should they go on after all
+	flush    func(*worker)        // counts what waits in a worker's late.text; its account is closed next
+	mixed    map[string]time.Time // by Record.Source: until when its numbers are not followed, as several foreign workers write under it
+	pending  map[uint64]uint64    // dropped lines that a connection announced before it named its worker
 }
 
 type tracker struct {
@@ -77,7 +78,8 @@ type tracker struct {
 	next     uint64 // the highest number seen, plus one
 	floor    uint64 // what HAProxy's own counter proves to have been written
 	stat     FrontendStat
-	before   quiet // at the last Reconcile
+	leapt    time.Time // of a foreign worker: when its numbers began again, or left more than restartGap out
+	before   quiet     // at the last Reconcile
 }
 
 // quiet is what must stay the same between two looks for a difference to be a loss, not a line on its way.

@@ -34,7 +34,9 @@ type Batch struct {
 	Last   []byte
 
 	// Foreign says that a HAProxy that is not ours sends it: nobody can ask its counters. Dropped are the datagrams that the kernel dropped.
+	// Sender is the machine that it comes from, "" for this one.
 	Foreign bool
+	Sender  string
 	Dropped uint64
 
 	late *worker // the lines come from the ring of this worker, not over a connection
