@@ -1,11 +1,14 @@
 package metrics
 
 import (
+	"net/http"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"signalbox/test/ports"
 )
 
 // feedForeign hands lines of a HAProxy that is not ours to an aggregator.
@@ -81,5 +84,51 @@ func TestForeignSendersAreBounded(t *testing.T) {
 	}
 	if l := a.Loss(); l.Counted != maxSenders+500 || l.Lost != 0 || len(a.foreigners.senders) != maxSenders {
 		t.Errorf("%d followed: %+v", len(a.foreigners.senders), l)
+	}
+}
+
+// A HAProxy that is not ours writes our format: what it sends while we are away is counted or told as lost, to the line, over each transport.
+func TestForeignHAProxyWhileWeAreAway(t *testing.T) {
+	dir := t.TempDir()
+	udp, tcp := ports.Address(t), ports.Address(t)
+	ring := "ring r\n  format short\n  maxlen 8192\n  size 4194304\n  timeout connect 1s\n  timeout server 60s\n  server s " + tcp + " log-proto octet-count\n"
+	for _, c := range []struct {
+		name, at, global, extra string
+		keeps                   bool // it keeps what is written meanwhile
+	}{
+		{"udp", "udp://" + udp, "log " + udp + " len 8192 local0", "", false},
+		{"unix datagram", "unixgram://" + dir + "/away.sock", "log " + dir + "/away.sock len 8192 local0", "", false},
+		{"ring over tcp", "tcp://" + tcp, "log ring@r len 8192 local0", ring, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			agg := NewAggregator(AggregatorConfig{})
+			p := takeForeign(t, agg, c.at)
+			address := foreignHAProxyWriting(t, "log-format '"+LogFormat+"'", c.global, c.extra)
+			const each = 300
+			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+			ask := func() {
+				t.Helper()
+				for range each {
+					resp, err := client.Get("http://" + address + "/x")
+					if err != nil {
+						t.Fatal(err)
+					}
+					_ = resp.Body.Close()
+				}
+			}
+			ask()
+			eventually(t, "the first requests are counted, and the connection that looked whether HAProxy listens", func() bool { return agg.Loss().Counted == each+1 })
+			p.stop()
+			ask()
+			takeForeign(t, agg, c.at)
+			ask()
+			eventually(t, "all that was sent is counted or known to be lost", func() bool { return agg.Loss().Sent == 3*each+1 })
+			switch l := agg.Loss(); {
+			case l.Sent != l.Counted+l.Lost || l.Bad != 0:
+				t.Errorf("it does not add up: %+v", l)
+			case c.keeps && l.Lost > 4, !c.keeps && (l.Lost < each || l.Lost > each+8): // a send or two meets the error of the one before
+				t.Errorf("%d requests came while we were away: %+v", each, l)
+			}
+		})
 	}
 }

@@ -76,6 +76,12 @@ func takeForeign(t *testing.T, agg *Aggregator, addresses ...string) *foreignPip
 // foreignHAProxy runs an HAProxy that knows nothing of us and logs to a target, and returns where it listens.
 func foreignHAProxy(t *testing.T, global, extra string) string {
 	t.Helper()
+	return foreignHAProxyWriting(t, "option httplog", global, extra)
+}
+
+// foreignHAProxyWriting is foreignHAProxy with a format of its own.
+func foreignHAProxyWriting(t *testing.T, format, global, extra string) string {
+	t.Helper()
 	address, server := ports.Address(t), origin(t)
 	file := filepath.Join(t.TempDir(), "haproxy.cfg")
 	text := fmt.Sprintf(`global
@@ -84,14 +90,14 @@ func foreignHAProxy(t *testing.T, global, extra string) string {
 defaults
   mode http
   log global
-  option httplog
+  %s
   timeout connect 5s
   timeout client 5s
   timeout server 5s
 listen shop_cart_10000
   bind %s
   server task1 %s
-`, global, extra, address, server.Listener.Addr())
+`, global, extra, format, address, server.Listener.Addr())
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
