@@ -7,9 +7,9 @@ const (
 	maxSenders = 1024
 	// foreignIdle is after how long without a line a foreign worker counts as ended.
 	foreignIdle = 10 * time.Minute
-	// restartGap is by how much a number must be lower than one before for the worker to be another one of the same id: threads write
-	// their lines out of order by a few.
-	restartGap = 1000
+	// restartGap is by how much a number must be lower than one before for the worker to be another one of the same id. A thread that has
+	// taken a number and is put aside writes its line later than thousands of others.
+	restartGap = 1 << 16
 	// mixedWithin is the time between two such steps, or a leap forward and one back, that no worker takes: several have this id, and come by
 	// one sender, as a relay of logs.
 	mixedWithin = 10 * time.Second

@@ -68,7 +68,7 @@ func TestForeignWorkersOfOneID(t *testing.T) {
 	a.Tick(epoch.Add(30 * time.Minute))
 	var mixed []string
 	for i := range 50 {
-		mixed = slices.Concat(mixed, numbered(200_000+i, 7+i))
+		mixed = slices.Concat(mixed, numbered(900_000+i, 7+i))
 	}
 	feedForeign(a, "r", epoch.Add(time.Hour), mixed...)
 	if l := a.Loss(); l.Counted != 105 || l.Lost != 2 || l.Sent != 107 {

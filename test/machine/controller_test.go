@@ -252,7 +252,7 @@ func (c *controller) tell(table *signalbox.Table) {
 	c.t.Helper()
 	apps, tasks := gone(c.table, table)
 	c.source.say(discovery.Update{
-		State: append([]*signalbox.Service{}, table.Services...), Whole: true, At: time.Now(), Cause: "test", Explained: discovery.Explained{Apps: apps, Tasks: tasks},
+		State: append([]*signalbox.Service{}, table.Services...), Whole: true, At: time.Now(), Cause: "test", Explained: discovery.Explained{Apps: apps, Tasks: tasks, Proven: apps},
 	})
 	for end := time.After(patience); ; {
 		got := c.latest.Load()
