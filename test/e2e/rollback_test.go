@@ -61,7 +61,7 @@ func TestABadLabelIsRolledBack(t *testing.T) {
 	for _, change := range n.history("--app", "/shop", "--definitions").Changes {
 		causes += change.Cause + "\n"
 	}
-	if !strings.Contains(causes, "event api_post_event /shop") || !strings.Contains(causes, " deployment ") {
+	if !strings.Contains(causes, "_event /shop") || !strings.Contains(causes, " deployment ") {
 		t.Errorf("the history has not the event that brought the bad label:\n%s", causes)
 	}
 
