@@ -53,7 +53,7 @@ func (a *Aggregator) addService(s *service, t *ServiceTotals, now time.Time) {
 		s.failures[s.failedNamed(c)] += c.Count
 	}
 	for _, c := range t.TLS {
-		s.countTLS([]byte(c.Version), []byte(c.Cipher), c.Count)
+		s.countTLS(tlsIndex([]byte(c.Version)), []byte(c.Cipher), c.Count)
 	}
 	for _, c := range t.Derived {
 		if s.elsewhere == nil {

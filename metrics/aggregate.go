@@ -204,18 +204,19 @@ func (a *Aggregator) record(r *Record, b *Batch) {
 		s.about, s.aboutAt = a.cfg.Directory.About(s.name), a.generation
 		s.templates = compileTemplates(s.about.Routes)
 	}
-	f := r.Failure()
-	s.count(r)
+	m := measure(r)
+	f := m.failure
+	s.count(r, &m)
 	if at := a.route(s, r); at != nil {
-		at.count(r, f, b.At)
+		at.count(r, &m, b.At)
 	}
 	if len(r.Caller) > 0 {
-		a.caller(s, r).count(r, f, b.At)
+		a.caller(s, r).count(r, &m, b.At)
 	}
 	a.derive(s, r)
 	state := ""
 	if len(r.ServerAddr) > 0 {
-		a.task(s, r, b.At).count(r, f, b.At)
+		a.task(s, r, b.At).count(r, &m, b.At)
 		if s.last != nil {
 			state = s.last.state
 		}
@@ -261,32 +262,28 @@ func (a *Aggregator) service(name string) *service {
 	return s
 }
 
-func (s *service) count(r *Record) {
+func (s *service) count(r *Record, m *measured) {
 	s.requests++
-	m, code := methodTCP, 0
-	if r.Kind == KindHTTP {
-		m, code = methodIndex(r.Method), codeIndex(r.Status)
-	}
-	s.code(m, code, 1)
-	s.ends[terminationIndex(r.Termination)]++
+	s.code(m.method, m.code, 1)
+	s.ends[m.end]++
 	s.bytesIn += r.BytesIn
 	s.bytesOut += r.BytesOut
 	s.retries += r.Retries
 	if r.Redispatched {
 		s.redispatches++
 	}
-	if len(r.TLSVersion) > 0 {
-		s.countTLS(r.TLSVersion, r.TLSCipher, 1)
+	if m.tls >= 0 {
+		s.countTLS(m.tls, r.TLSCipher, 1)
 	}
-	if r.Total >= 0 {
-		us := uint64(r.Duration())
+	if m.micros >= 0 {
+		us := uint64(m.micros)
 		s.duration.Observe(us)
 		if len(r.Trace) > 0 {
 			s.exemplars.keep(us, r)
 		}
 	}
-	if us := r.FirstByte(); us >= 0 && r.Kind == KindHTTP {
-		s.response.Observe(uint64(us))
+	if m.first >= 0 {
+		s.response.Observe(uint64(m.first))
 	}
 	if r.Connect >= 0 {
 		s.connect.Observe(uint64(r.Connect) * 1000)
@@ -324,12 +321,12 @@ type overTLS struct {
 // maxCiphers is how many ways of encryption a service's series tell apart; OpenSSL has some 60 ciphers.
 const maxCiphers = 128
 
-func (s *service) countTLS(version, cipher []byte, n uint64) {
-	at := tlsIndex(version)
-	if _, known := s.tls[overTLS{at, string(cipher)}]; !known && (len(s.tls) >= maxCiphers || !isName(string(cipher))) {
+// countTLS counts n requests over a version, by tlsIndex, with a cipher.
+func (s *service) countTLS(version int, cipher []byte, n uint64) {
+	if _, known := s.tls[overTLS{version, string(cipher)}]; !known && (len(s.tls) >= maxCiphers || !isName(string(cipher))) {
 		cipher = []byte(Other)
 	}
-	s.tls[overTLS{at, string(cipher)}] += n
+	s.tls[overTLS{version, string(cipher)}] += n
 }
 
 func tlsIndex(version []byte) int {
@@ -438,10 +435,10 @@ func (a *Aggregator) sweep(s *service, now time.Time) {
 		if at.task == nil || now.Sub(at.task.seen) <= a.cfg.Grace {
 			continue
 		}
-		if t, ok := a.cfg.Directory.Task(s.name, name, now); ok && t.Until.IsZero() && t.ID == at.task.name {
+		if t, ok := a.cfg.Directory.Task(s.name, name, now); ok && t.Until.IsZero() && t.ID == at.task.totals.Name {
 			continue
 		}
-		delete(s.tasks, at.task.name)
+		delete(s.tasks, at.task.totals.Name)
 		delete(s.addrs, name)
 		if s.last == at {
 			s.last = nil

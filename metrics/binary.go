@@ -54,8 +54,8 @@ func (l *Loss) fields() [8]*uint64 {
 	return [...]*uint64{&l.Sent, &l.Counted, &l.Bad, &l.Lost, &l.Unsure, &l.Ring, &l.Tail, &l.Kernel}
 }
 
-func (s *ServiceTotals) numbers() [7]*uint64 {
-	return [...]*uint64{&s.Requests, &s.BytesIn, &s.BytesOut, &s.Retries, &s.Redispatches, &s.Local, &s.Remote}
+func (s *ServiceTotals) numbers() []*uint64 {
+	return []*uint64{&s.Requests, &s.BytesIn, &s.BytesOut, &s.Retries, &s.Redispatches, &s.Local, &s.Remote}
 }
 
 func (s *ServiceTotals) histograms() [5]*Histogram {

@@ -15,7 +15,7 @@ func (a *Aggregator) caller(s *service, r *Record) *part {
 	}
 	name := unescape(r.Caller)
 	p := a.partNamed(s.callers, name, "caller", a.cfg.MaxCallers)
-	if p.name == name && len(s.saidBy) < 4*a.cfg.MaxCallers { // else each one counts as overflow
+	if p.totals.Name == name && len(s.saidBy) < 4*a.cfg.MaxCallers { // else each one counts as overflow
 		s.saidBy[string(r.Caller)] = p
 	}
 	return p

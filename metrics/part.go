@@ -87,18 +87,29 @@ func sinceCounts[T interface{ key() string }, P countOf[T]](now, before []T) []T
 	})
 }
 
-func (p *Part) numbers() [10]*uint64 {
-	return [...]*uint64{
+// addAll adds numbers to others, each to its own; lessAll takes what was counted before from what has been counted now.
+func addAll(to, more []*uint64) {
+	for i, n := range to {
+		*n += *more[i]
+	}
+}
+
+func lessAll(now, before []*uint64) {
+	for i, n := range now {
+		*n = less(*n, *before[i])
+	}
+}
+
+func (p *Part) numbers() []*uint64 {
+	return []*uint64{
 		&p.BytesIn, &p.BytesOut, &p.Retries, &p.Redispatches,
 		&p.Queue.Count, &p.Queue.Micros, &p.Connect.Count, &p.Connect.Micros, &p.Response.Count, &p.Response.Micros,
 	}
 }
 
 func mergePart(a, b Part) Part {
-	sum, more := a, b.numbers()
-	for i, n := range sum.numbers() {
-		*n += *more[i]
-	}
+	sum := a
+	addAll(sum.numbers(), b.numbers())
 	sum.Classes = mergeCounts(a.Classes, b.Classes)
 	sum.Terminations = mergeCounts(a.Terminations, b.Terminations)
 	sum.Failures = mergeCounts(a.Failures, b.Failures)
@@ -109,10 +120,8 @@ func mergePart(a, b Part) Part {
 
 // partSince returns what a part has counted since it was prev, and whether that is anything.
 func partSince(p, prev Part) (Part, bool) {
-	d, before := p, prev.numbers()
-	for i, n := range d.numbers() {
-		*n = less(*n, *before[i])
-	}
+	d := p
+	lessAll(d.numbers(), prev.numbers())
 	d.Classes = sinceCounts(p.Classes, prev.Classes)
 	d.Terminations = sinceCounts(p.Terminations, prev.Terminations)
 	d.Failures = sinceCounts(p.Failures, prev.Failures)
@@ -129,15 +138,12 @@ func (p *Part) sorted() bool {
 
 // part is the account of a Part.
 type part struct {
-	name    string
+	totals  Part    // its name, numbers and times; the lists are in
 	classes tallies // by classKey
 	ends    tallies // by terminationIndex, but normal ones
 	fails   tallies // by Failure
 	tls     tallies // by tlsIndex
-	totals  Part    // its numbers
 	seen    time.Time
-
-	duration Histogram
 }
 
 // tallies are the counts of a few things out of some hundred.
@@ -160,18 +166,43 @@ func (t *tallies) add(key int, n uint64) {
 
 func classKey(method, class int) int { return method*len(classNames) + class }
 
-// count counts a request that has failed in this way, or not.
-func (p *part) count(r *Record, f Failure, now time.Time) {
-	p.seen = now
-	p.countClass(r)
-	if r.Termination != endedNormally {
-		p.ends.add(terminationIndex(r.Termination), 1)
+// measured is what is read off a record once, for the accounts of its service, route, caller and task.
+type measured struct {
+	method, code, class int // indices of methods, of codes and of classNames
+	end                 int // by terminationIndex
+	tls                 int // by tlsIndex, -1 without
+	failure             Failure
+	micros, first       int64 // Duration, and FirstByte of a request; -1: there is none
+}
+
+func measure(r *Record) measured {
+	m := measured{
+		method: methodTCP, class: classIndex(r), end: terminationIndex(r.Termination), tls: -1, failure: r.Failure(), micros: -1, first: -1,
 	}
-	if f != Fine {
-		p.fails.add(int(f), 1)
+	if r.Kind == KindHTTP {
+		m.method, m.code, m.first = methodIndex(r.Method), codeIndex(r.Status), r.FirstByte()
 	}
 	if len(r.TLSVersion) > 0 {
-		p.tls.add(tlsIndex(r.TLSVersion), 1)
+		m.tls = tlsIndex(r.TLSVersion)
+	}
+	if r.Total >= 0 {
+		m.micros = r.Duration()
+	}
+	return m
+}
+
+// count counts a request.
+func (p *part) count(r *Record, m *measured, now time.Time) {
+	p.seen = now
+	p.classes.add(classKey(m.method, m.class), 1)
+	if r.Termination != endedNormally {
+		p.ends.add(m.end, 1)
+	}
+	if m.failure != Fine {
+		p.fails.add(int(m.failure), 1)
+	}
+	if m.tls >= 0 {
+		p.tls.add(m.tls, 1)
 	}
 	t := &p.totals
 	t.BytesIn += r.BytesIn
@@ -182,20 +213,10 @@ func (p *part) count(r *Record, f Failure, now time.Time) {
 	}
 	t.Queue.add(r.Queue * 1000)
 	t.Connect.add(r.Connect * 1000)
-	if r.Kind == KindHTTP {
-		t.Response.add(r.FirstByte())
+	t.Response.add(m.first)
+	if m.micros >= 0 {
+		t.Duration.Observe(uint64(m.micros))
 	}
-	if r.Total >= 0 {
-		p.duration.Observe(uint64(r.Duration()))
-	}
-}
-
-func (p *part) countClass(r *Record) {
-	method := methodTCP
-	if r.Kind == KindHTTP {
-		method = methodIndex(r.Method)
-	}
-	p.classes.add(classKey(method, classIndex(r)), 1)
 }
 
 // add counts a time, unless it is negative: the phase was not reached.
@@ -221,7 +242,7 @@ func classIndex(r *Record) int {
 // snapshot returns the totals. The caller shares nothing with the account.
 func (p *part) snapshot() Part {
 	t := p.totals
-	t.Name, t.Duration = p.name, p.duration.Clone()
+	t.Duration = p.totals.Duration.Clone()
 	for _, c := range p.classes {
 		t.Classes = append(t.Classes, ClassCount{methods[int(c.key)/len(classNames)], classNames[int(c.key)%len(classNames)], c.n})
 	}
@@ -258,10 +279,7 @@ func snapshots(parts map[string]*part) (out []Part) {
 // merge counts what others have counted.
 func (p *part) merge(t *Part, now time.Time) {
 	p.seen = now
-	more := t.numbers()
-	for i, n := range p.totals.numbers() {
-		*n += *more[i]
-	}
+	addAll(p.totals.numbers(), t.numbers())
 	for _, c := range t.Classes {
 		class := slices.Index(classNames[:], c.Class)
 		if class < 0 {
@@ -278,7 +296,7 @@ func (p *part) merge(t *Part, now time.Time) {
 	for _, c := range t.TLS {
 		p.tls.add(tlsIndex([]byte(c.Version)), c.Count)
 	}
-	p.duration.Merge(&t.Duration)
+	p.totals.Duration.Merge(&t.Duration)
 }
 
 // partNamed returns the account of a part that has none yet under this name: its own, or that of all the others. The dimension says of what it is.
@@ -289,7 +307,7 @@ func (a *Aggregator) partNamed(parts map[string]*part, name, dimension string, l
 		return a.partNamed(parts, Other, dimension, limit)
 	}
 	if p == nil {
-		p = &part{name: name}
+		p = &part{totals: Part{Name: name}}
 		parts[name] = p
 	}
 	return p

@@ -254,7 +254,7 @@ func (s *service) settle(q *quickTotals) {
 	s.bytesOut += q.bytes
 	s.retries += q.retries
 	if q.tls > 0 {
-		s.countTLS(someTLS, nil, uint64(q.tls))
+		s.countTLS(tlsIndex(someTLS), nil, uint64(q.tls))
 	}
 	s.ends[terminationIndex(endedNormally)] += uint64(q.requests - q.odd)
 	for code, n := range q.gets {

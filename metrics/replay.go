@@ -265,15 +265,16 @@ func (t *tally) general(line []byte) {
 		t.from = min(t.from, r.Accepted)
 		t.to = max(t.to, r.Accepted+max(r.Handshake, 0)+max(r.Idle, 0)+max(r.Total, 0))
 	}
+	m := measure(r)
 	if r.Standard && len(r.Service) > 0 {
 		if r.Kind == KindHTTP {
 			t.remember(r)
 		}
 		at := t.place(r)
-		at.service.count(r)
-		at.service.fail(r.Failure(), "", "")
+		at.service.count(r, &m)
+		at.service.fail(m.failure, "", "")
 		if at.task != nil {
-			at.task.countClass(r)
+			at.task.classes.add(classKey(m.method, m.class), 1)
 		}
 		return
 	}
@@ -281,10 +282,10 @@ func (t *tally) general(line []byte) {
 	if !ok {
 		s = t.agg.service(serviceName(r))
 	}
-	s.count(r)
-	s.fail(r.Failure(), "", "")
+	s.count(r, &m)
+	s.fail(m.failure, "", "")
 	if len(r.ServerAddr) > 0 {
-		t.agg.task(s, r, time.Time{}).countClass(r)
+		t.agg.task(s, r, time.Time{}).classes.add(classKey(m.method, m.class), 1)
 	}
 }
 

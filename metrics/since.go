@@ -48,10 +48,7 @@ func (l Loss) since(prev Loss) Loss {
 
 func (s *ServiceTotals) since(prev *ServiceTotals) ServiceTotals {
 	d := *s
-	before := prev.numbers()
-	for i, n := range d.numbers() {
-		*n = less(*n, *before[i])
-	}
+	lessAll(d.numbers(), prev.numbers())
 	earlier := prev.histograms()
 	for i, h := range d.histograms() {
 		*h = h.Since(earlier[i])

@@ -163,20 +163,13 @@ func (s *Snapshot) Merge(o *Snapshot) *Snapshot {
 
 func mergeService(a, b ServiceTotals) ServiceTotals {
 	sum := a
-	sum.Requests += b.Requests
-	sum.BytesIn += b.BytesIn
-	sum.BytesOut += b.BytesOut
-	sum.Retries += b.Retries
-	sum.Redispatches += b.Redispatches
-	sum.Local += b.Local
-	sum.Remote += b.Remote
+	addAll(sum.numbers(), b.numbers())
 	sum.Codes = mergeCounts(a.Codes, b.Codes)
 	sum.Terminations = mergeCounts(a.Terminations, b.Terminations)
-	sum.Duration = mergeHistograms(a.Duration, b.Duration)
-	sum.Response = mergeHistograms(a.Response, b.Response)
-	sum.Connect = mergeHistograms(a.Connect, b.Connect)
-	sum.Queue = mergeHistograms(a.Queue, b.Queue)
-	sum.Read = mergeHistograms(a.Read, b.Read)
+	more := b.histograms()
+	for i, h := range sum.histograms() {
+		*h = mergeHistograms(*h, *more[i])
+	}
 	sum.Tasks = mergeSorted(a.Tasks, b.Tasks, partName, mergePart)
 	sum.Routes = mergeSorted(a.Routes, b.Routes, partName, mergePart)
 	sum.Callers = mergeSorted(a.Callers, b.Callers, partName, mergePart)

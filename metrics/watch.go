@@ -199,7 +199,7 @@ func seen(s *service, r *Record, f Failure) Seen {
 		Ended: string(r.Termination[:]), Reason: f.String(), Caller: unescape(r.Caller), Headers: headersOf(r.Headers),
 	}
 	if len(r.ServerAddr) > 0 && s.last != nil {
-		out.Task, out.State = s.last.task.name, s.last.state
+		out.Task, out.State = s.last.task.totals.Name, s.last.state
 	}
 	if f != Fine {
 		out.Words = f.words(DecodeTermination(r.Termination), out.Status)
