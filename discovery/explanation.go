@@ -26,19 +26,14 @@ func (x *explanations) add(e Explained, now time.Time) {
 	if x.apps == nil {
 		x.apps, x.tasks, x.proven, x.sweepAt = map[string]time.Time{}, map[string]time.Time{}, map[string]time.Time{}, 1024
 	}
-	for a, ok := range e.Apps {
-		if ok {
-			x.apps[a] = now.Add(explainedFor)
-		}
-	}
-	for t, ok := range e.Tasks {
-		if ok {
-			x.tasks[t] = now.Add(explainedFor)
-		}
-	}
-	for a, ok := range e.Proven {
-		if ok {
-			x.proven[a] = now.Add(explainedFor)
+	for _, one := range []struct {
+		what map[string]bool
+		to   map[string]time.Time
+	}{{e.Apps, x.apps}, {e.Tasks, x.tasks}, {e.Proven, x.proven}} {
+		for k, ok := range one.what {
+			if ok {
+				one.to[k] = now.Add(explainedFor)
+			}
 		}
 	}
 	if len(x.apps)+len(x.tasks)+len(x.proven) > x.sweepAt {
@@ -82,20 +77,15 @@ func (x *explanations) of(state []*signalbox.Service) func(app, task string) boo
 	if len(state) > 0 {
 		return x.has
 	}
-	return func(app, _ string) bool {
-		until, ok := x.proven[app]
-		return ok && !x.now.After(until)
-	}
+	return func(app, _ string) bool { return x.stands(x.proven, app) }
 }
 
 // has reports whether the absence of a task of an app, or with task "" of the app itself, is explained.
 func (x *explanations) has(app, task string) bool {
-	if until, ok := x.apps[app]; ok && !x.now.After(until) {
-		return true
-	}
-	if task == "" {
-		return false
-	}
-	until, ok := x.tasks[task]
+	return x.stands(x.apps, app) || task != "" && x.stands(x.tasks, task)
+}
+
+func (x *explanations) stands(in map[string]time.Time, name string) bool {
+	until, ok := in[name]
 	return ok && !x.now.After(until)
 }

@@ -38,7 +38,8 @@ func (f *foreigners) count(r *Record, b *Batch) {
 		if l.foreign(r, b) {
 			return
 		}
-	case r.Kind == KindDropped && l != nil && l.dropsOf(b.Source, r.Dropped):
+	case r.Kind == KindDropped && l != nil && l.connected(b.Source) != nil:
+		l.dropped(r.Dropped, b.Source) // the gap in the numbers has these lines
 		return
 	}
 	f.plain.add(foreign(r))
@@ -49,7 +50,7 @@ func (l *ledger) foreign(r *Record, b *Batch) bool {
 	if until, ok := l.mixed[string(r.Source)]; ok && b.At.Before(until) {
 		return false
 	}
-	t := l.trackers[string(r.Source)]
+	t := l.known(r)
 	again := t != nil && r.Seq+restartGap < t.next
 	if again && b.At.Sub(t.leapt) < mixedWithin {
 		l.mix(t, b.At)
@@ -79,17 +80,6 @@ func (l *ledger) mix(t *tracker, now time.Time) {
 		one.base = one.next - min(one.next, one.counted+one.bad)
 	}
 	l.forget(t.worker)
-}
-
-// dropsOf notes that a connection's ring had no room, and reports whether it is known whose that is: the gap in the numbers has these lines.
-func (l *ledger) dropsOf(conn, n uint64) bool {
-	for _, w := range l.workers {
-		if w.source == conn {
-			w.dropped += n
-			return true
-		}
-	}
-	return false
 }
 
 // forget closes the account of a worker, should another one have its id.

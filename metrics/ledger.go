@@ -178,23 +178,28 @@ func (l *ledger) observeLate(r *Record) bool {
 
 // trackerOf returns the account that a line belongs to, or nil if that would be one too many.
 func (l *ledger) trackerOf(r *Record) *tracker {
-	t := l.last
-	if t == nil || t.key != string(r.Source) {
-		var ok bool
-		if t, ok = l.trackers[string(r.Source)]; !ok {
-			if len(l.trackers) >= l.limit {
-				return nil
-			}
-			t = l.track(r.PID, string(r.Source), string(r.Frontend))
-			t.base = r.Seq
-			if next, ok := l.ended[t.key]; ok && r.Seq >= next {
-				t.resumed = next
-			}
-			delete(l.ended, t.key)
+	t := l.known(r)
+	if t == nil {
+		if len(l.trackers) >= l.limit {
+			return nil
 		}
-		l.last = t
+		t = l.track(r.PID, string(r.Source), string(r.Frontend))
+		t.base = r.Seq
+		if next, ok := l.ended[t.key]; ok && r.Seq >= next {
+			t.resumed = next
+		}
+		delete(l.ended, t.key)
 	}
+	l.last = t
 	return t
+}
+
+// known returns the account that a line belongs to, or nil if it has none yet.
+func (l *ledger) known(r *Record) *tracker {
+	if t := l.last; t != nil && t.key == string(r.Source) {
+		return t
+	}
+	return l.trackers[string(r.Source)]
 }
 
 func (t *tracker) count(r *Record) {
@@ -221,13 +226,21 @@ func (l *ledger) track(pid int, key, frontend string) *tracker {
 
 // dropped notes that a ring announced lost lines. The connection tells whose ring it is.
 func (l *ledger) dropped(n, conn uint64) {
-	for _, w := range l.workers {
-		if w.source == conn && w.hungUp.IsZero() {
-			w.dropped += n
-			return
-		}
+	if w := l.connected(conn); w != nil {
+		w.dropped += n
+		return
 	}
 	l.pending[conn] += n
+}
+
+// connected returns the worker whose connection stands, nil if it has not named itself yet.
+func (l *ledger) connected(conn uint64) *worker {
+	for _, w := range l.workers {
+		if w.source == conn && w.hungUp.IsZero() {
+			return w
+		}
+	}
+	return nil
 }
 
 // hangUp notes that a connection ended, and returns whose it was.

@@ -1,6 +1,10 @@
 package marathon
 
-import "sync"
+import (
+	"maps"
+	"slices"
+	"sync"
+)
 
 // deploying knows which apps a deployment is changing, from reads and from events. It may be used by several goroutines. The zero value
 // tells nobody.
@@ -34,19 +38,12 @@ func (d *deploying) set(app, plan string) {
 
 // retain notes that only these apps exist.
 func (d *deploying) retain(all []reading) {
+	present := present(all)
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	present := make(map[string]bool, len(all))
-	for _, r := range all {
-		present[r.app] = true
-	}
-	for app := range d.apps {
-		if !present[app] {
-			delete(d.apps, app)
-			if d.tell != nil {
-				d.tell(app, false)
-			}
-		}
+	gone := slices.DeleteFunc(slices.Collect(maps.Keys(d.apps)), func(app string) bool { return present[app] })
+	d.mu.Unlock()
+	for _, app := range gone {
+		d.set(app, "")
 	}
 }
 

@@ -35,6 +35,15 @@ type reading struct {
 	deployment string // id of the deployment of the app that runs, or ""
 }
 
+// present are the apps that a read of everything has shown.
+func present(all []reading) map[string]bool {
+	apps := make(map[string]bool, len(all))
+	for _, r := range all {
+		apps[r.app] = true
+	}
+	return apps
+}
+
 // model is what is known of Marathon's apps: the newest read of each, with what events have said since. It has one user at a
 // time; the states it hands out are immutable.
 type model struct {
@@ -82,9 +91,8 @@ func (m *model) seed(state []*signalbox.Service) {
 // whole takes a read of everything that began at start. What was read, deleted or marked after that stays; so do pods, and what may
 // be one, if the read is without them.
 func (m *model) whole(readings []reading, start time.Time, withPods bool) {
-	present := make(map[string]bool, len(readings))
+	present := present(readings)
 	for _, r := range readings {
-		present[r.app] = true
 		if r.app == "" || m.gone[r.app].After(start) {
 			continue
 		}

@@ -30,10 +30,7 @@ func (w *wordings) forget(app string) {
 
 // retain forgets the apps that a read of everything is without; pods are left alone where it says nothing of them.
 func (w *wordings) retain(all []reading, withPods bool) {
-	present := make(map[string]bool, len(all))
-	for _, r := range all {
-		present[r.app] = true
-	}
+	present := present(all)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for id, d := range w.byApp {
