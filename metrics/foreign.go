@@ -21,6 +21,7 @@ type foreigners struct {
 	senders map[string]*ledger
 	kernel  uint64 // datagrams that it dropped, of whichever sender
 	plain   Loss   // lines without numbers
+	silent  Loss   // of senders from which nothing comes any more
 }
 
 // count accounts for a line.
@@ -92,21 +93,25 @@ func (l *ledger) forget(w *worker) {
 	l.last = nil
 }
 
-// sweep closes the accounts of workers that are silent.
+// sweep closes the accounts of workers that are silent, and forgets senders that have no other.
 func (f *foreigners) sweep(now time.Time) {
-	for _, l := range f.senders {
+	for sender, l := range f.senders {
 		for _, w := range l.workers {
 			if now.Sub(w.lastAt) > foreignIdle {
 				l.forget(w)
 			}
+		}
+		if len(l.workers) == 0 && now.Sub(l.started) > foreignIdle {
+			f.silent.add(l.closed)
+			delete(f.senders, sender)
 		}
 	}
 }
 
 // loss is the account at this moment. What the kernel dropped is a gap in the numbers too, where lines have such.
 func (f *foreigners) loss() Loss {
-	sum := f.plain
-	gaps := uint64(0)
+	sum, gaps := f.plain, f.silent.Lost-f.silent.Ring
+	sum.add(f.silent)
 	for _, l := range f.senders {
 		one := l.loss()
 		gaps += one.Lost - one.Ring

@@ -85,6 +85,11 @@ func TestForeignSendersAreBounded(t *testing.T) {
 	if l := a.Loss(); l.Counted != maxSenders+500 || l.Lost != 0 || len(a.foreigners.senders) != maxSenders {
 		t.Errorf("%d followed: %+v", len(a.foreigners.senders), l)
 	}
+	before := a.Loss()
+	a.Tick(epoch.Add(foreignIdle + time.Second))
+	if n := len(a.foreigners.senders); n != 0 || a.Loss() != before {
+		t.Errorf("%d are followed that are silent: %+v became %+v", n, before, a.Loss())
+	}
 }
 
 // A HAProxy that is not ours writes our format: what it sends while we are away is counted or told as lost, to the line, over each transport.

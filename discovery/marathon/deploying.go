@@ -36,9 +36,9 @@ func (d *deploying) set(app, plan string) {
 	}
 }
 
-// retain notes that only these apps exist.
+// retain notes that only these apps exist. Reads of pods say nothing of deployments: one whose end was missed ends here.
 func (d *deploying) retain(all []reading) {
-	present := present(all)
+	present := present(slices.DeleteFunc(slices.Clone(all), func(r reading) bool { return r.pod }))
 	d.mu.Lock()
 	gone := slices.DeleteFunc(slices.Collect(maps.Keys(d.apps)), func(app string) bool { return present[app] })
 	d.mu.Unlock()
