@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"maps"
 	"net/url"
 	"time"
 )
@@ -23,16 +24,9 @@ func (a *Aggregator) caller(s *service, r *Record) *part {
 
 // sweepCallers ends the series of callers that call no more.
 func (s *service) sweepCallers(now time.Time) {
-	for said, p := range s.saidBy {
-		if now.Sub(p.seen) > callerIdle {
-			delete(s.saidBy, said)
-		}
-	}
-	for name, p := range s.callers {
-		if now.Sub(p.seen) > callerIdle {
-			delete(s.callers, name)
-		}
-	}
+	idle := func(_ string, p *part) bool { return now.Sub(p.seen) > callerIdle }
+	maps.DeleteFunc(s.saidBy, idle)
+	maps.DeleteFunc(s.callers, idle)
 }
 
 // unescape returns what HAProxy's url_enc had before it; what it can't have written stays as it is.
