@@ -52,7 +52,7 @@ func expected(s *metrics.Snapshot) (out []figure) {
 			}
 		}
 		for _, c := range t.TLS {
-			put(t.Service, "tls_requests", c.Count, "version", c.Version)
+			put(t.Service, "tls_requests", c.Count, "version", c.Version, "cipher", c.Cipher)
 		}
 		put(t.Service, "request_bytes", t.BytesIn)
 		put(t.Service, "response_bytes", t.BytesOut)
