@@ -47,5 +47,6 @@ func Codes() []signalbox.Code {
 		{Code: "SB146", Meaning: "Not what a label of a deployment can be.", Fix: "Write the id of the app that the group makes up; a number of instances."},
 		{Code: "SB147", Meaning: "Not the index of a port of the app. The service's own port is probed.", Fix: "Count the ports as the app declares them, from 0."},
 		{Code: "SB150", Meaning: "A line of a template of marathon-lb begins another section of the configuration. The rest of the template is left out.", Fix: "Remove it."},
+		{Code: "SB323", Meaning: "A urlprefix- tag of fabio asks for what cannot be had here. The tag or the option is ignored; one that restricts access keeps its route out.", Fix: "docs/consul.md has what is read; a label signalbox.… says the rest."},
 	}
 }

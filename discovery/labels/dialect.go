@@ -14,7 +14,7 @@ type dialect struct {
 	read func(name, value string) (claims []claim, bad *flaw, mine bool)
 }
 
-var dialects = []dialect{native, marathonLB}
+var dialects = []dialect{native, marathonLB, fabio}
 
 // Dialects returns the names of all dialects, the strongest first.
 func Dialects() []string {

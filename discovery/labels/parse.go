@@ -24,8 +24,31 @@ type Options struct {
 }
 
 // reads reports whether a dialect is on.
-func (o *Options) reads(d dialect) bool {
-	return o.Dialects == nil || slices.Contains(o.Dialects, d.name)
+func (o *Options) reads(d dialect) bool { return o.Reads(d.name) }
+
+// Reads reports whether the dialect of a name is on.
+func (o Options) Reads(name string) bool {
+	return o.Dialects == nil || slices.Contains(o.Dialects, name)
+}
+
+// Recognises reports whether a name is that of a label, or nearly, in a dialect that is on.
+func (o Options) Recognises(name string) bool {
+	name, _ = clean(name)
+	return slices.ContainsFunc(dialects, func(d dialect) bool {
+		if !o.reads(d) {
+			return false
+		}
+		_, _, mine := d.read(name, "")
+		return mine
+	})
+}
+
+// AsksForWay reports whether labels ask for a way in: a host, a path or a port.
+func (o Options) AsksForWay(meta map[string]string) bool {
+	var problems []signalbox.Problem
+	return slices.ContainsFunc(readAll(meta, &o, &problems), func(c claim) bool {
+		return slices.Contains(waysIn, c.key) || c.twin == "VHOST" || c.twin == "PATH" || c.twin == "PORT"
+	})
 }
 
 // ServicePorts says which services are bound to a port of their own on every slave.
