@@ -32,7 +32,7 @@ generated: tidy
 		{ echo "generated files differed: commit what 'make generate' has now written" >&2; exit 1; }
 
 tidy:
-	@for dir in . test/tools test/servers; do $(GO) -C $$dir mod tidy -diff || { echo "$$dir/go.mod is not tidy: run 'go mod tidy' there" >&2; exit 1; }; done
+	@for dir in . test/tools test/servers test/consul; do $(GO) -C $$dir mod tidy -diff || { echo "$$dir/go.mod is not tidy: run 'go mod tidy' there" >&2; exit 1; }; done
 
 SCRIPTS := .ci/run $(shell grep -lsI '^\#!/bin/bash' test/*)
 

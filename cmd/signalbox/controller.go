@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"signalbox"
 	"signalbox/admin"
 	"signalbox/discovery"
+	"signalbox/discovery/consul"
 	"signalbox/discovery/file"
 	"signalbox/discovery/labels"
 	"signalbox/discovery/marathon"
@@ -90,10 +90,44 @@ type lifetime struct {
 	dieWithParent bool          // whatever ends the controller ends it
 }
 
-// sources returns what announces services; the second value collects the metrics of them all.
-func (c *controller) sources() ([]discovery.Source, prometheus.Collector, error) {
+// sources returns what announces services, in order of precedence: no app may take the place of what the operator wrote. The second
+// value collects the metrics of them all.
+func (c *controller) sources() (sources []discovery.Source, collectors []prometheus.Collector, err error) {
 	s := c.settings
-	source, err := marathon.New(marathon.Config{
+	if s.Static != "" {
+		static, err := c.static()
+		if err != nil {
+			return nil, nil, &exitError{code: exitUsage, err: err, try: "signalbox config"}
+		}
+		c.readers, sources = append(c.readers, static), append(sources, static)
+	}
+	if len(s.Marathon) > 0 {
+		apps, err := c.marathon()
+		if err != nil {
+			return nil, nil, &exitError{code: exitUsage, err: err, try: "signalbox config"}
+		}
+		c.readers, sources, collectors = append(c.readers, apps), append(sources, apps), append(collectors, apps)
+	}
+	if len(s.Consul) > 0 {
+		catalog, err := c.consul()
+		if err != nil {
+			return nil, nil, &exitError{code: exitUsage, err: err, try: "signalbox config"}
+		}
+		c.readers, sources, collectors = append(c.readers, catalog), append(sources, catalog), append(collectors, catalog)
+	}
+	return sources, collectors, nil
+}
+
+func (c *controller) static() (*file.Source, error) {
+	s := c.settings
+	read := s.labelOptions()
+	read.Strict = false // what stands in the operator's file is meant
+	return file.New(file.Config{Path: s.Static, Labels: read, Forbidden: s.forbidden(), Log: c.journal.WithField("room", "file")})
+}
+
+func (c *controller) marathon() (*marathon.Source, error) {
+	s := c.settings
+	return marathon.New(marathon.Config{
 		URLs: s.Marathon, User: s.MarathonUser, PasswordFile: s.MarathonPasswordFile, TokenFile: s.MarathonTokenFile,
 		CAFile: s.MarathonCAFile, Resync: s.Resync, FleetSize: s.FleetSize, UserAgent: "signalbox/" + version(),
 		Convert: marathon.Options{
@@ -104,24 +138,18 @@ func (c *controller) sources() ([]discovery.Source, prometheus.Collector, error)
 		Deploying: func(app string, running bool) { c.history.Deploy(time.Now(), app, running) },
 		Log:       c.journal.WithField("room", "marathon"),
 	})
-	if err != nil {
-		return nil, nil, &exitError{code: exitUsage, err: err, try: "signalbox config"}
-	}
-	c.readers = append(c.readers, source)
-	sources := []discovery.Source{source}
-	if s.Static != "" {
-		read := s.labelOptions()
-		read.Strict = false // what stands in the operator's file is meant
-		static, err := file.New(file.Config{
-			Path: s.Static, Labels: read, Forbidden: s.forbidden(), Log: c.journal.WithField("room", "file"),
-		})
-		if err != nil {
-			return nil, nil, &exitError{code: exitUsage, err: err, try: "signalbox config"}
-		}
-		c.readers = append(c.readers, static)
-		sources = slices.Insert(sources, 0, discovery.Source(static)) // no app may take the place of what the operator wrote
-	}
-	return sources, source, nil
+}
+
+func (c *controller) consul() (*consul.Source, error) {
+	s := c.settings
+	return consul.New(consul.Config{
+		URLs: s.Consul, TokenFile: s.ConsulTokenFile, CAFile: s.ConsulCAFile, Datacenter: s.ConsulDatacenter,
+		MaxStale: s.ConsulMaxStale, Watches: s.ConsulWatches, FleetSize: s.FleetSize,
+		Convert: consul.Options{
+			Labels: s.labelOptions(), AllowLoopback: s.AllowLoopback, Forbidden: s.forbidden(), ControlPorts: s.controlPorts(),
+		},
+		Log: c.journal.WithField("room", "consul"),
+	})
 }
 
 // labelOptions says how the labels of apps are read.
@@ -131,7 +159,7 @@ func (s *settings) labelOptions() labels.Options {
 
 // hideSecrets keeps what the secrets' files hold out of the log.
 func (c *controller) hideSecrets() error {
-	for _, path := range []string{c.settings.MarathonPasswordFile, c.settings.MarathonTokenFile} {
+	for _, path := range []string{c.settings.MarathonPasswordFile, c.settings.MarathonTokenFile, c.settings.ConsulTokenFile} {
 		secret, err := readSecret(path)
 		if err != nil {
 			return &exitError{code: exitUsage, err: err}
@@ -245,7 +273,7 @@ func (c *controller) accessLog() error {
 }
 
 // answer collects every metric of the program, those of the sources among them, and opens the admin listener.
-func (c *controller) answer(source prometheus.Collector) error {
+func (c *controller) answer(sources []prometheus.Collector) error {
 	s := c.settings
 	registry, own := prometheus.NewRegistry(), prometheus.NewRegistry()
 	c.registry = registry
@@ -281,10 +309,10 @@ func (c *controller) answer(source prometheus.Collector) error {
 	if err != nil {
 		return &exitError{code: exitUsage, err: err, try: "--metrics-listen with another address"}
 	}
-	for _, m := range []prometheus.Collector{
-		c.watcher, source, c.applier, c.certificates, c.receiver, c.latency, c.rotation, c.journal, newProblemCollector(c.allProblems), c.admin,
+	for _, m := range append(sources, []prometheus.Collector{
+		c.watcher, c.applier, c.certificates, c.receiver, c.latency, c.rotation, c.journal, newProblemCollector(c.allProblems), c.admin,
 		c.register, c.holding, c.sinks, c.statsd, c.hubs,
-	} {
+	}...) {
 		registry.MustRegister(m)
 		own.MustRegister(m)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
 
+	"signalbox/discovery/labels"
 	"signalbox/metrics"
 )
 
@@ -46,6 +47,7 @@ func registered(t *testing.T) []documented {
 	t.Helper()
 	s := defaults()
 	s.StateDir, s.Admin, s.HTTPBind = t.TempDir(), []string{"unix:" + filepath.Join(t.TempDir(), "admin.sock")}, []string{"127.0.0.1:8000"}
+	s.Consul = []string{"http://127.0.0.1:8500"}
 	j, err := newJournal(io.Discard, "info", "text")
 	if err != nil {
 		t.Fatal(err)
@@ -182,6 +184,9 @@ func TestDocumentsNameRealMetrics(t *testing.T) {
 		if m.family.GetType() == dto.MetricType_HISTOGRAM {
 			known[name+"_bucket"], known[name+"_sum"], known[name+"_count"] = true, true, true
 		}
+	}
+	for _, l := range labels.Table() { // keys of a service's meta in Consul
+		known["signalbox_"+l.Key] = true
 	}
 	word := regexp.MustCompile(`\bsignalbox_[a-z0-9_]+\b`)
 	for _, file := range documents(t) {

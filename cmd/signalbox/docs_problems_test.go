@@ -12,6 +12,7 @@ import (
 
 	"signalbox"
 	"signalbox/discovery"
+	"signalbox/discovery/consul"
 	"signalbox/discovery/file"
 	"signalbox/discovery/labels"
 	"signalbox/discovery/marathon"
@@ -21,7 +22,7 @@ import (
 
 // codes returns every code of a problem, in order.
 func codes() []signalbox.Code {
-	all := slices.Concat(signalbox.Codes(), labels.Codes(), discovery.Codes(), haproxy.Codes(), marathon.Codes(), file.Codes(), control.Codes())
+	all := slices.Concat(signalbox.Codes(), labels.Codes(), discovery.Codes(), haproxy.Codes(), marathon.Codes(), file.Codes(), consul.Codes(), control.Codes())
 	slices.SortFunc(all, func(a, b signalbox.Code) int { return strings.Compare(a.Code, b.Code) })
 	return all
 }

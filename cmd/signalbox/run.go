@@ -26,7 +26,7 @@ func newRunCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "The controller of this machine",
-		Long: `Watches Marathon, keeps this machine's HAProxy in step, and counts every request out of HAProxy's access log.
+		Long: `Watches Marathon, and Consul if asked to, keeps this machine's HAProxy in step, and counts every request out of HAProxy's access log.
 
 It starts an HAProxy of its own (--haproxy supervise) or drives one that systemd started (--haproxy attach). An outage of Marathon
 changes nothing about the routes, across a restart too: the last good state is kept in --state-dir.`,
@@ -88,7 +88,7 @@ func newController(s *settings, j *journal, life lifetime) (*controller, error) 
 		return nil, err
 	}
 	c.register = newRegister(filepath.Join(s.StateDir, "register"), j.WithField("room", "register"))
-	sources, source, err := c.sources() // Marathon → Source
+	sources, collectors, err := c.sources() // Marathon, Consul, a file → Source
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func newController(s *settings, j *journal, life lifetime) (*controller, error) 
 	if err := c.takeStatsD(); err != nil { // services → StatsD
 		return nil, err
 	}
-	if err := c.answer(source); err != nil { // → /metrics, /health, verbs
+	if err := c.answer(collectors); err != nil { // → /metrics, /health, verbs
 		return nil, err
 	}
 	return c, nil

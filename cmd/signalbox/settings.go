@@ -4,17 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 
 	"signalbox/admin"
+	"signalbox/discovery/consul"
 	"signalbox/discovery/labels"
 	"signalbox/haproxy"
 	"signalbox/metrics"
@@ -34,6 +32,13 @@ type settings struct {
 	Resync               time.Duration
 	FleetSize            int
 	Health               string // any, all
+
+	Consul           []string // base URLs, without credentials
+	ConsulTokenFile  string
+	ConsulCAFile     string
+	ConsulDatacenter string
+	ConsulMaxStale   time.Duration
+	ConsulWatches    int
 
 	Labels         []string
 	Strict         bool
@@ -115,6 +120,8 @@ func defaults() settings {
 		Resync:          time.Minute,
 		FleetSize:       1,
 		Health:          "all",
+		ConsulMaxStale:  5 * time.Second,
+		ConsulWatches:   150,
 		Labels:          labels.Dialects(),
 		ServicePorts:    "labelled",
 		ControlPorts:    []string{"22", "2181", "5050", "5051"},
@@ -165,7 +172,14 @@ var settingTable = []setting{
 	{"Marathon", "fleet-size", "`number` of machines that run signalbox against this Marathon; a larger fleet refetches, and checks tasks on other machines, more gently", func(s *settings) pflag.Value { return intOf(&s.FleetSize, 1, 1_000_000) }},
 	{"Marathon", "health", "which of a task's health checks must pass: `any|all`", func(s *settings) pflag.Value { return oneOf(&s.Health, "any", "all") }},
 
-	{"Routes", "labels", "label `dialects` to read, signalbox and haproxy (marathon-lb's)", func(s *settings) pflag.Value { return listOf(&s.Labels) }},
+	{"Consul", "consul", "`URLs` of this machine's Consul agent, or of several servers of one cluster; empty: Consul is not read: docs/consul.md", func(s *settings) pflag.Value { return listOf(&s.Consul) }},
+	{"Consul", "consul-token-file", "`file` with an ACL token that may read services and nodes", func(s *settings) pflag.Value { return textOf(&s.ConsulTokenFile) }},
+	{"Consul", "consul-ca-file", "PEM `file` of the authorities that sign Consul's certificate, instead of the system's", func(s *settings) pflag.Value { return textOf(&s.ConsulCAFile) }},
+	{"Consul", "consul-datacenter", "`name` of the datacenter to read; empty: the agent's own", func(s *settings) pflag.Value { return textOf(&s.ConsulDatacenter) }},
+	{"Consul", "consul-max-stale", "greatest `time` since a server last heard of its leader for its answer to count; an older one is asked of the leader", func(s *settings) pflag.Value { return durationOf(&s.ConsulMaxStale, time.Millisecond, time.Hour) }},
+	{"Consul", "consul-watches", "greatest `number` of blocking queries at one time, a connection each; more services than that take turns", func(s *settings) pflag.Value { return intOf(&s.ConsulWatches, 1, 100_000) }},
+
+	{"Routes", "labels", "label `dialects` to read, signalbox, haproxy (marathon-lb's) and fabio (urlprefix- tags of Consul's services)", func(s *settings) pflag.Value { return listOf(&s.Labels) }},
 	{"Routes", "strict", "only a port whose label enable is true is a service", func(s *settings) pflag.Value { return boolOf(&s.Strict) }},
 	{"Routes", "raw-templates", "apps and groups, `ids`, whose HAPROXY_N_BACKEND_* templates may put lines that no label can say into their backends as they stand: who deploys there can do whatever HAProxy can", func(s *settings) pflag.Value { return listOf(&s.RawTemplates) }},
 	{"Routes", "group", "only apps of these `groups` (signalbox.group, HAPROXY_GROUP); empty or * for every app", func(s *settings) pflag.Value { return listOf(&s.Group) }},
@@ -298,8 +312,8 @@ func (s *settings) validate() error {
 	wrong := func(flag, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("--%s: "+format, append([]any{flag}, args...)...))
 	}
-	if len(s.Marathon) == 0 {
-		wrong("marathon", "no URL is given")
+	if len(s.Marathon)+len(s.Consul) == 0 && s.Static == "" {
+		wrong("marathon", "no URL is given, and neither --consul nor --static names another source")
 	}
 	for _, text := range s.Marathon {
 		u, err := url.Parse(text)
@@ -317,6 +331,11 @@ func (s *settings) validate() error {
 	}
 	if s.MarathonTokenFile != "" && s.MarathonUser != "" {
 		wrong("marathon-token-file", "excludes --marathon-user: Marathon takes one or the other")
+	}
+	for _, text := range s.Consul {
+		if err := consul.CheckURL(text); err != nil {
+			wrong("consul", "%w", err)
+		}
 	}
 	if err := labels.CheckDialects(s.Labels); err != nil {
 		wrong("labels", "%w", err)
@@ -427,67 +446,6 @@ func (s *settings) effective(name, text string) string {
 		return s.shownSinks()
 	}
 	return mask(text)
-}
-
-// mask hides what stands before an @ in URLs, and after a ?: passwords and tokens that do not belong there.
-func mask(text string) string {
-	parts := strings.Split(text, ",")
-	for i, part := range parts {
-		if at := strings.LastIndex(part, "@"); at >= 0 {
-			part = "…" + part[at:]
-		}
-		if query := strings.IndexAny(part, "?#"); query >= 0 {
-			part = part[:query] + "?…"
-		}
-		parts[i] = part
-	}
-	return strings.Join(parts, ",")
-}
-
-// validBind reports whether text is an address to listen on, with a port.
-func validBind(text string) bool {
-	host, port, err := net.SplitHostPort(text)
-	return err == nil && validPort(port) && (host == "" || host == "*" || net.ParseIP(host) != nil)
-}
-
-// networks reads a list of networks, sorted; a single address is one too.
-func networks(texts []string) ([]netip.Prefix, error) {
-	var out []netip.Prefix
-	var errs []error
-	for _, text := range texts {
-		p, err := netip.ParsePrefix(text)
-		if a, addrErr := netip.ParseAddr(text); addrErr == nil && a.Zone() == "" {
-			p, err = netip.PrefixFrom(a, a.BitLen()), nil
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%q is neither an address nor a network like 10.0.0.0/8", text))
-			continue
-		}
-		out = append(out, p.Masked())
-	}
-	slices.SortFunc(out, netip.Prefix.Compare)
-	return slices.Compact(out), errors.Join(errs...)
-}
-
-func validPort(s string) bool {
-	n, err := net.LookupPort("tcp", s)
-	return err == nil && n > 0 && strings.Trim(s, "0123456789") == ""
-}
-
-// readSecret returns the content of a secret's file, without the line's end. An empty path holds no secret.
-func readSecret(path string) (string, error) {
-	if path == "" {
-		return "", nil
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return "", fmt.Errorf("reading a secret: %w", err)
-	}
-	secret := strings.TrimRight(string(b), "\r\n")
-	if secret == "" || strings.ContainsAny(secret, "\r\n\x00") {
-		return "", fmt.Errorf("reading a secret: %s is empty or has several lines", path)
-	}
-	return secret, nil
 }
 
 // callerHeader is the request header by which services say who they are, unless the operator names another.

@@ -23,6 +23,7 @@ var may = map[string][]string{
 	"signalbox":                    {},
 	"signalbox/discovery":          {"signalbox"},
 	"signalbox/discovery/labels":   {"signalbox"},
+	"signalbox/discovery/consul":   {"signalbox", "signalbox/discovery", "signalbox/discovery/labels"},
 	"signalbox/discovery/file":     {"signalbox", "signalbox/discovery", "signalbox/discovery/labels"},
 	"signalbox/discovery/marathon": {"signalbox", "signalbox/discovery", "signalbox/discovery/labels"},
 	"signalbox/haproxy":            {"signalbox", "signalbox/templates"},
@@ -39,6 +40,7 @@ var may = map[string][]string{
 	"signalbox/cmd/signalbox":      {"*"},
 	"signalbox/bench":              {"*"},
 	"signalbox/test/layout":        {},
+	"signalbox/test/consulserver":  {"signalbox/test/ports"},
 	"signalbox/test/docs":          {"*"},
 	"signalbox/test/e2e":           {"*"},
 	"signalbox/test/machine":       {"*"},
@@ -49,7 +51,7 @@ var may = map[string][]string{
 }
 
 // testsOnly are packages that tests of any package may import, to run against the real thing.
-var testsOnly = []string{"signalbox/devcluster", "signalbox/devcluster/agent", "signalbox/loadgen", "signalbox/test/ports"}
+var testsOnly = []string{"signalbox/devcluster", "signalbox/devcluster/agent", "signalbox/loadgen", "signalbox/test/consulserver", "signalbox/test/ports"}
 
 type pkg struct {
 	ImportPath, Dir, Name, Doc         string
