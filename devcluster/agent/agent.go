@@ -64,6 +64,7 @@ var ErrNoVerdict = errors.New("no verdict: informational answer")
 type Spec struct {
 	ID      string   // Mesos task id
 	App     string   // the app's id, which a virtual task names in its answers
+	Version string   // the app's, for who takes the task over
 	Shell   string   // run by /bin/sh -c; or
 	Args    []string // run without a shell
 	Env     []string // whole environment, KEY=value; the agent adds MESOS_SANDBOX

@@ -331,10 +331,7 @@ func (p *Processes) Probe(ctx context.Context, taskID string, probe Probe) error
 
 // probeCommand has the supervisor run a command beside the task, so that it cannot outlive the agent either.
 func (p *Processes) probeCommand(ctx context.Context, taskID, command string) error {
-	limit := 20 * time.Second // Marathon's own default
-	if deadline, ok := ctx.Deadline(); ok {
-		limit = max(0, time.Until(deadline))
-	}
+	limit := commandLimit(ctx)
 	answer := make(chan string, 1)
 	p.mu.Lock()
 	if p.closed {
@@ -346,21 +343,12 @@ func (p *Processes) probeCommand(ctx context.Context, taskID, command string) er
 	p.probes[n] = answer
 	p.order(order{Do: doProbe, Task: taskID, Probe: n, Shell: command, Grace: limit})
 	p.mu.Unlock()
-	select {
-	case message := <-answer:
-		if message != "" {
-			return errors.New(message)
-		}
-		return nil
-	case <-ctx.Done():
+	return verdict(ctx, answer, p.exited, func() {
 		p.mu.Lock()
+		defer p.mu.Unlock()
 		delete(p.probes, n)
 		if !p.closed {
 			p.order(order{Do: doCancel, Probe: n})
 		}
-		p.mu.Unlock()
-		return fmt.Errorf("running the check's command: %w", context.Cause(ctx))
-	case <-p.exited:
-		return errClosed
-	}
+	})
 }
