@@ -1,6 +1,7 @@
 package devcluster
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,12 @@ type Config struct {
 	Emulate string
 	// Agents are the simulated agents' addresses, which are their hostnames too; nil is 127.0.0.1.
 	Agents []string
+	// RemoteAgents are the URLs of agents on other machines, which "signalbox devcluster agent" runs there; they take the place of
+	// Agents. Tasks on them outlive the server, and one with the same kept state takes them over.
+	RemoteAgents []string
+	// AgentToken is what the agents on other machines ask for, AgentTLS whom to trust when they are https.
+	AgentToken string
+	AgentTLS   *tls.Config
 	// Dir is where sandboxes and, with Persist, the state are kept; "" is a temporary directory that goes with the server.
 	Dir string
 	// Persist keeps apps, pods and groups in Dir/state across restarts; their tasks are launched again.
@@ -62,19 +69,8 @@ func (c Config) withDefaults() (Config, error) {
 	default:
 		return c, fmt.Errorf("emulating Marathon %q: only 1.4 and 1.11 are known", c.Emulate)
 	}
-	if len(c.Agents) == 0 {
-		c.Agents = []string{"127.0.0.1"}
-	}
-	seen := map[string]bool{}
-	for _, a := range c.Agents {
-		ip, err := netip.ParseAddr(a)
-		if err != nil || !ip.IsLoopback() || !ip.Is4() {
-			return c, fmt.Errorf("agent %q: an agent is an address of 127.0.0.0/8", a)
-		}
-		if seen[a] {
-			return c, fmt.Errorf("agent %q is given twice", a)
-		}
-		seen[a] = true
+	if err := c.agents(); err != nil {
+		return c, err
 	}
 	switch c.StandbyMode {
 	case "":
@@ -109,6 +105,33 @@ func (c Config) withDefaults() (Config, error) {
 		c.Log = l
 	}
 	return c, nil
+}
+
+// agents checks the agents, whose addresses are in Agents afterwards.
+func (c *Config) agents() error {
+	if len(c.RemoteAgents) > 0 {
+		if len(c.Agents) > 0 || c.Virtual {
+			return errors.New("agents on other machines exclude simulated ones and virtual tasks")
+		}
+		var err error
+		c.Agents, err = remoteHosts(c.RemoteAgents)
+		return err
+	}
+	if len(c.Agents) == 0 {
+		c.Agents = []string{"127.0.0.1"}
+	}
+	seen := map[string]bool{}
+	for _, a := range c.Agents {
+		ip, err := netip.ParseAddr(a)
+		if err != nil || !ip.IsLoopback() || !ip.Is4() {
+			return fmt.Errorf("agent %q: an agent is an address of 127.0.0.0/8", a)
+		}
+		if seen[a] {
+			return fmt.Errorf("agent %q is given twice", a)
+		}
+		seen[a] = true
+	}
+	return nil
 }
 
 // mayListen refuses an address that others than this machine reach, unless a token guards it: who reaches the API runs commands.

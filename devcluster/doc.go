@@ -1,5 +1,6 @@
 // Package devcluster is a Marathon on a laptop: an HTTP server that speaks Marathon's API, events and deployments, and runs apps
-// as local processes, or as virtual tasks, on simulated agents of 127.0.0.0/8.
+// as local processes, or as virtual tasks, on simulated agents of 127.0.0.0/8; or as processes of other machines, each with a
+// Machine of its own.
 //
 // It is faithful to Marathon 1.11, or to 1.4 with Config.Emulate. Where a single machine cannot be, it differs so:
 //   - An app with a Docker image fails, and says that it needs Docker. There is no network namespace: a task in bridge mode gets

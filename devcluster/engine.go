@@ -39,6 +39,8 @@ type cluster struct {
 	last        stamp
 	rootVersion stamp
 	closed      bool
+	settling    *time.Timer     // until then nothing is launched: agents on other machines may join, with tasks
+	awaited     map[*slave]bool // these
 	framework   string
 }
 
@@ -141,6 +143,7 @@ func newCluster(cfg Config, s *store) *cluster {
 	for i, host := range cfg.Agents {
 		c.slaves = append(c.slaves, &slave{id: fmt.Sprintf("%s-S%d", c.framework[:36], i), host: host})
 	}
+	c.ports.elsewhere = len(cfg.RemoteAgents) > 0
 	c.rootVersion = c.now()
 	return c
 }
@@ -164,7 +167,7 @@ func newUUID() string {
 
 // touch lets an app follow what has changed about it: its deployment acts, missing tasks start, surplus ones end.
 func (c *cluster) touch(a *runApp) {
-	if c.closed {
+	if c.closed || c.settling != nil {
 		return
 	}
 	if a.act != nil {
@@ -470,6 +473,9 @@ func (c *cluster) close() error {
 		if s.back != nil {
 			s.back.Stop()
 		}
+	}
+	if c.settling != nil {
+		c.settling.Stop()
 	}
 	c.mu.Unlock()
 	c.cancel()

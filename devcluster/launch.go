@@ -23,6 +23,7 @@ func keys[K comparable, V any](m map[K]V) iter.Seq[K] { return maps.Keys(m) }
 type portPool struct {
 	first, last, next int
 	used              map[int]bool
+	elsewhere         bool // the ports are other machines', and nobody looks whether they are free
 }
 
 func newPortPool(first, last int) *portPool {
@@ -35,7 +36,7 @@ func (p *portPool) take() (int, bool) {
 		if p.next++; p.next > p.last {
 			p.next = p.first
 		}
-		if free(port) && p.claim(port) {
+		if (p.elsewhere || free(port)) && p.claim(port) {
 			return port, true
 		}
 	}
@@ -170,7 +171,7 @@ var errNothingToRun = errors.New("the app has neither cmd nor args")
 // taskSpec is what the agent runs for a part.
 func (c *cluster) taskSpec(p *part) (agent.Spec, error) {
 	i, a := p.inst, p.inst.spec
-	spec := agent.Spec{ID: p.task, App: a.ID, Addr: i.host, Ports: p.ports, Env: c.environment(p), Virtual: c.cfg.Virtual}
+	spec := agent.Spec{ID: p.task, App: a.ID, Version: i.version.String(), Addr: i.host, Ports: p.ports, Env: c.environment(p), Virtual: c.cfg.Virtual}
 	if i.ip != "" {
 		spec.Addr = i.ip
 	}
@@ -213,7 +214,7 @@ func (c *cluster) environment(p *part) []string {
 	i, a := p.inst, p.inst.spec
 	env := map[string]string{}
 	for _, inherit := range []string{"PATH", "HOME", "LANG", "TMPDIR"} {
-		if v, ok := os.LookupEnv(inherit); ok {
+		if v, ok := os.LookupEnv(inherit); ok && len(c.cfg.RemoteAgents) == 0 {
 			env[inherit] = v
 		}
 	}

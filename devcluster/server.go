@@ -127,6 +127,14 @@ func (s *Server) startAgent() error {
 	if s.tempDir != "" {
 		cfg.Cleanup = []string{s.tempDir}
 	}
+	if len(s.cfg.RemoteAgents) > 0 {
+		f, err := newFleet(s.cfg, s.cluster)
+		if err != nil {
+			return err
+		}
+		s.cluster.agent = f
+		return nil
+	}
 	if s.cfg.Virtual {
 		v, err := agent.NewVirtual(cfg, s.cluster.status)
 		if err != nil {
