@@ -95,9 +95,18 @@ func (v hubView) Late() (n int) {
 
 // NewHubClient returns a client of a hub at a URL, "http://hub.example:9903". The token file, "" for none, is read with each request.
 func NewHubClient(base, tokenFile string) (*Client, error) {
+	c, err := newRemoteClient(base, tokenFile)
+	if err != nil {
+		return nil, fmt.Errorf("%q is no URL of a hub: want http://HOST:PORT", base)
+	}
+	return c, nil
+}
+
+// newRemoteClient returns a client of what answers at a URL on another machine.
+func newRemoteClient(base, tokenFile string) (*Client, error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fmt.Errorf("%q is no URL of a hub: want http://HOST:PORT", base)
+		return nil, ErrQuestion
 	}
 	return &Client{
 		base: u.Scheme + "://" + u.Host, place: u.Host, tokenFile: tokenFile, asksToken: tokenFile != "",

@@ -180,7 +180,7 @@ func (b *builder) newBackend(name string, s *signalbox.Service, was *Backend) (*
 	be.Check, problems = soundCheck(s)
 	policy, more := soundPolicy(s, b.next.Options)
 	problems = append(problems, more...)
-	if was != nil && policy.equal(was.Policy) {
+	if was != nil && policy.Equal(was.Policy) {
 		policy = was.Policy
 	}
 	be.Policy = policy
@@ -386,7 +386,7 @@ func (c *Config) Backend(name string) *Backend {
 
 func (b *Backend) equal(o *Backend) bool {
 	return b == o || b.Name == o.Name && b.Service == o.Service && b.App == o.App && b.Mode == o.Mode && b.Check == o.Check &&
-		b.Policy.equal(o.Policy) && b.Retired == o.Retired && b.Resting == o.Resting && slices.Equal(b.Slots, o.Slots)
+		b.Policy.Equal(o.Policy) && b.Retired == o.Retired && b.Resting == o.Resting && slices.Equal(b.Slots, o.Slots)
 }
 
 // cut shortens a value for a problem.

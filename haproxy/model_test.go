@@ -256,7 +256,7 @@ var private = cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() ==
 
 func equalConfigs() []cmp.Option {
 	same := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
-	return []cmp.Option{private, cmp.Comparer((*Policy).equal), same, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmp.Transformer("nil", func(in []MapEntry) []MapEntry {
+	return []cmp.Option{private, cmp.Comparer((*Policy).Equal), same, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmp.Transformer("nil", func(in []MapEntry) []MapEntry {
 		if len(in) == 0 {
 			return []MapEntry{}
 		}

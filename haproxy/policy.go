@@ -22,8 +22,8 @@ type Policy struct {
 	ServerName string
 }
 
-// equal reports whether two policies, either of which may be nil, say the same.
-func (p *Policy) equal(o *Policy) bool {
+// Equal reports whether two policies, either of which may be nil, say the same.
+func (p *Policy) Equal(o *Policy) bool {
 	return p == o || p != nil && o != nil && reflect.DeepEqual(p, o)
 }
 

@@ -114,7 +114,7 @@ func (b *Backend) fixed() *Policy {
 
 // samePolicy reports whether what two backends' sections say of their policies is the same.
 func (b *Backend) samePolicy(o *Backend) bool {
-	return b.Policy == o.Policy && b.Mode == o.Mode || b.fixed().equal(o.fixed())
+	return b.Policy == o.Policy && b.Mode == o.Mode || b.fixed().Equal(o.fixed())
 }
 
 // sameCheck reports whether two backends are probed in one way.

@@ -304,7 +304,7 @@ func (c *controller) answer(sources []prometheus.Collector) error {
 	}
 	c.scrape, err = admin.NewRemote(admin.RemoteConfig{
 		Listen: s.MetricsListen, TokenFile: s.MetricsTokenFile, Open: []string{"/health"},
-		Handler: admin.ForScrapes(registry, func() signalbox.Level { return admin.Verdict(c.levels()) }),
+		Handler: admin.ForNodes(admin.ForScrapes(registry, func() signalbox.Level { return admin.Verdict(c.levels()) }), c.appliedNow),
 	})
 	if err != nil {
 		return &exitError{code: exitUsage, err: err, try: "--metrics-listen with another address"}

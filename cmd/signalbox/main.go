@@ -83,7 +83,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 func allVerbs() []func(*program) *cobra.Command {
 	return []func(*program) *cobra.Command{
 		newRunCommand, newHubCommand, newDevCommand, newClusterCommand,
-		newRoutesCommand, newExplainCommand, newWhyCommand, newStatCommand, newTopCommand, newTailCommand, newHistoryCommand, newReplayCommand, newHealthCommand,
+		newRoutesCommand, newExplainCommand, newWhyCommand, newStatCommand, newTopCommand, newTailCommand, newHistoryCommand, newReplayCommand, newHealthCommand, newConvergedCommand,
 		newLintCommand, newDiffCommand, newMigrateCommand, newRenderCommand, newConfigCommand,
 		newHoldCommand, newRollbackCommand, newAcceptCommand, newInitCommand, newVersionCommand, newDemoServiceCommand,
 	}

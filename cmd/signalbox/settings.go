@@ -234,7 +234,7 @@ var settingTable = []setting{
 	{"Metrics", "sink-interval", "`time` between two pushes", func(s *settings) pflag.Value { return durationOf(&s.SinkInterval, time.Second, time.Hour) }},
 	{"Metrics", "statsd", "`addresses` at which StatsD is taken from this machine's services, as in 127.0.0.1:8125 or unix:/run/statsd/statsd.sock; empty: none: docs/statsd.md", func(s *settings) pflag.Value { return listOf(&s.StatsD) }},
 	{"Metrics", "statsd-mapping", "`file` that gives what services send by StatsD names and labels, as statsd_exporter reads it; empty: names stay, tags are labels", func(s *settings) pflag.Value { return textOf(&s.StatsDMapping) }},
-	{"Metrics", "metrics-listen", "`addresses` at which other machines may read /metrics, and one word of /health, and nothing else: :9902; empty: none: docs/prometheus.md", func(s *settings) pflag.Value { return listOf(&s.MetricsListen) }},
+	{"Metrics", "metrics-listen", "`addresses` at which other machines may read /metrics, one word of /health, and what is done for an app (signalbox converged), and nothing else: :9902; empty: none: docs/prometheus.md", func(s *settings) pflag.Value { return listOf(&s.MetricsListen) }},
 	{"Metrics", "metrics-token-file", "`file` with a token that they must show there; empty: none is asked for", func(s *settings) pflag.Value { return textOf(&s.MetricsTokenFile) }},
 	{"Metrics", "hub", "`URLs` of the hubs that get what is counted here: http://hub.example:9903; empty: none: docs/hub.md", func(s *settings) pflag.Value { return listOf(&s.Hub) }},
 	{"Metrics", "hub-token-file", "`file` with the token that they ask for; empty: they ask for none", func(s *settings) pflag.Value { return textOf(&s.HubTokenFile) }},
