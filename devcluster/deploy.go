@@ -59,7 +59,7 @@ func (c *cluster) deploy(changes map[string]change, force bool, announce func(ve
 	for _, l := range locks {
 		c.cancelDeployment(l)
 	}
-	d := &deployment{id: newUUID(), version: c.now(), changes: changes, steps: plan(changes), current: -1}
+	d := &deployment{id: newUUID(), version: c.versionOf(changes), changes: changes, steps: plan(changes), current: -1}
 	if c.cfg.Emulate == "1.4" {
 		d.before = c.definitions()
 	}
@@ -80,6 +80,21 @@ func (c *cluster) deploy(changes map[string]change, force bool, announce func(ve
 	}
 	c.advance(d)
 	return d, nil
+}
+
+// versionOf returns the version of a deployment: that of the definitions which it brings, as in Marathon, where whoever has put an app
+// waits for the version that the answer names.
+func (c *cluster) versionOf(changes map[string]change) stamp {
+	var newest stamp
+	for _, ch := range changes {
+		if ch.after != nil && ch.after != ch.before && ch.after.Version.After(newest.Time) {
+			newest = ch.after.Version
+		}
+	}
+	if newest.IsZero() {
+		return c.now() // it only removes, or changes nothing
+	}
+	return newest
 }
 
 func (c *cluster) definitions() map[string]*app {
