@@ -103,22 +103,31 @@ func (c *controller) logStatus() signalbox.LogStatus {
 // lossMatters is for how long a loss degrades health.
 const lossMatters = 10 * time.Minute
 
-// recently remembers when a counter grew last.
+// recently remembers when a count grew last. One that falls back to what it was before has not grown after all: a gap in the log's
+// numbers closes when the lines of a worker that a reload replaced arrive.
 type recently struct {
 	mu    sync.Mutex
 	value uint64
+	floor uint64 // the count before it grew
 	at    time.Time
 }
 
-// grown takes the counter's value, and reports whether it has grown within lossMatters.
+// grown takes the count, and reports whether it has grown within lossMatters, and is still greater than before.
 func (r *recently) grown(value uint64, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	matters := !r.at.IsZero() && now.Sub(r.at) < lossMatters
 	if value > r.value {
-		r.at = now
+		if !matters {
+			r.floor = r.value
+		}
+		r.at, matters = now, true
+	}
+	if value <= r.floor {
+		r.at, matters = time.Time{}, false
 	}
 	r.value = value
-	return !r.at.IsZero() && now.Sub(r.at) < lossMatters
+	return matters
 }
 
 // allProblems returns what is wrong with labels and tasks, with names that clash, and with what HAProxy has rejected.
