@@ -118,6 +118,7 @@ type Options struct {
 	TrustedProxies, ProxyProtocolFrom []netip.Prefix
 
 	StatsSocket   string // path of the runtime socket
+	StatsGID      int    // group that may use the runtime socket; 0: its owner alone
 	LogSocket     string // path of the unix stream socket that takes the access log, "" for no log
 	LogAlso       string // where the access log goes besides, by UDP ("10.0.0.5:514") or to a unix datagram socket ("/dev/log"); "": nowhere
 	LogPulled     bool   // HAProxy keeps the log in its ring, for control.LogFeed: 3.3 and later send no ring to a unix socket

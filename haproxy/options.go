@@ -221,7 +221,7 @@ func listText(networks []netip.Prefix) []byte {
 // head returns what the template's own text is filled with.
 func (o *Options) head() *head {
 	h := &head{
-		StatsSocket: Word(o.StatsSocket), DefaultServer: o.defaultServer(), MaxConn: cmp.Or(o.MaxConn, 2000), NoStrictLimits: true, Threads: o.Threads,
+		StatsSocket: Word(o.StatsSocket), StatsGID: o.StatsGID, DefaultServer: o.defaultServer(), MaxConn: cmp.Or(o.MaxConn, 2000), NoStrictLimits: true, Threads: o.Threads,
 		User: Word(o.User), Group: Word(o.Group), HardStopAfter: millis(cmp.Or(o.HardStopAfter, 10*time.Minute)),
 		MaxReloads: cmp.Or(o.MaxReloads, 20),
 		RingFormat: Word(cmp.Or(o.RingFormat, "short")), LogLine: cmp.Or(o.LogLine, 8192), RingBytes: cmp.Or(o.RingBytes, 4<<20),

@@ -67,6 +67,7 @@ func (m millis) String() string { return strconv.FormatInt(time.Duration(m).Mill
 // head is what the template's own text is filled with.
 type head struct {
 	StatsSocket, User, Group     Word
+	StatsGID                     int // 0: the socket is its owner's alone
 	DefaultServer                []Word
 	MaxConn, Threads, MaxReloads int
 	NoStrictLimits               bool

@@ -34,6 +34,9 @@ var installPath = map[string]string{
 	"upstart": "/etc/init/signalbox.conf",
 }
 
+// fileLimit is how many file descriptors the service, and HAProxy, may open.
+const fileLimit = 524_288
+
 // usualUser is whom the service runs as unless --user says otherwise.
 var usualUser = map[string]string{"systemd": "signalbox", "upstart": "signalbox", "marathon": "root"}
 
@@ -160,18 +163,18 @@ func (s service) systemd() string {
 	if s.supervise {
 		line("# A new signalbox adopts the HAProxy of one that died; signalbox itself ends it on stop.")
 		line("KillMode=process")
-		line("LimitNOFILE=524288")
 	}
+	// HAProxy's limit of connections is reckoned from this limit, also where systemd starts HAProxy: its drop-in has the same.
+	line("LimitNOFILE=%d", fileLimit)
 	line("StateDirectory=signalbox")
 	line("StateDirectoryMode=0750")
 	line("RuntimeDirectory=signalbox")
 	line("RuntimeDirectoryMode=0755")
 	line("UMask=0027")
 	line("")
-	capability, calls := "", "~@privileged @resources"
+	capability := ""
 	if s.supervise {
-		// HAProxy binds low ports, owns its sockets, and raises its limit of file descriptors.
-		capability, calls = "CAP_NET_BIND_SERVICE", "~@privileged"
+		capability = "CAP_NET_BIND_SERVICE" // HAProxy binds low ports
 	}
 	line("NoNewPrivileges=yes")
 	line("CapabilityBoundingSet=%s", capability)
@@ -190,10 +193,9 @@ func (s service) systemd() string {
 	line("RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6")
 	line("SystemCallArchitectures=native")
 	line("SystemCallFilter=@system-service")
-	line("SystemCallFilter=%s", calls)
-	if s.supervise {
-		line("SystemCallFilter=@chown")
-	}
+	// Go and "haproxy -c" raise their limit of file descriptors, which is one of @resources; files and sockets are given to groups.
+	line("SystemCallFilter=~@privileged")
+	line("SystemCallFilter=@chown")
 	line("")
 	line("[Install]")
 	line("WantedBy=multi-user.target")

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -49,6 +50,9 @@ func (s *settings) options(dir string) (o *haproxy.Options, warning string, err 
 		RingFormat: metrics.RingFormat, LogLine: metrics.MaxLine, RingBytes: metrics.RingBytes,
 		MaxConn: maxConn, User: s.HAProxyUser, Group: s.HAProxyGroup,
 		HardStopAfter: s.HardStopAfter, MaxReloads: s.MaxReloads, MinSlots: s.Slots, SpareSlots: s.SpareSlots,
+	}
+	if s.HAProxy == "attach" {
+		o.StatsGID = os.Getegid() // systemd's HAProxy is another user, and in this group
 	}
 	return o, warning, o.Validate()
 }
