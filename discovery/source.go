@@ -77,6 +77,7 @@ type Health struct {
 	LastEvent time.Time // when the stream last said something, heart-beats included
 	LastRead  time.Time // when a read last succeeded
 	Err       string    // why the last read or connection failed, "" if it did not
+	Detail    string    // for people, where all is well: how the source is read; "": it follows Endpoint
 }
 
 // LoggerOr returns a logger, or one that says nothing for none.

@@ -17,6 +17,9 @@ func (w *Watcher) Status() []signalbox.SourceStatus {
 			Name: s.source.Name(), Level: signalbox.OK, Connected: s.health.Connected, Endpoint: s.health.Endpoint,
 			LastRead: s.health.LastRead, LastGood: s.goodAt, Generation: s.gen, LastEvent: s.health.LastEvent, Detail: "following " + s.health.Endpoint,
 		}
+		if s.health.Detail != "" {
+			st.Detail = s.health.Detail
+		}
 		st.Apps, st.Endpoints = (&signalbox.Table{Services: s.good}).Counts()
 		switch {
 		case s.ended != nil:

@@ -124,8 +124,9 @@ func orDefault[T comparable](v *T, def T) {
 // Name implements discovery.Source.
 func (s *Source) Name() string { return s.cfg.Name }
 
-// Seed implements discovery.Seeder: the verdicts of a stored state stand until Marathon says more.
+// Seed implements discovery.Seeder: the verdicts of a stored state stand until Marathon says more. What an earlier run has read gives way.
 func (s *Source) Seed(state []*signalbox.Service) {
+	s.model = newModel()
 	s.model.seed(state)
 	s.verdicts.seed(state)
 	s.current.Store(&state)

@@ -26,6 +26,7 @@ var may = map[string][]string{
 	"signalbox/discovery/consul":   {"signalbox", "signalbox/discovery", "signalbox/discovery/labels"},
 	"signalbox/discovery/file":     {"signalbox", "signalbox/discovery", "signalbox/discovery/labels"},
 	"signalbox/discovery/marathon": {"signalbox", "signalbox/discovery", "signalbox/discovery/labels"},
+	"signalbox/discovery/relay":    {"signalbox", "signalbox/discovery"},
 	"signalbox/haproxy":            {"signalbox", "signalbox/templates"},
 	"signalbox/haproxy/control":    {"signalbox", "signalbox/haproxy"},
 	"signalbox/templates":          {},
