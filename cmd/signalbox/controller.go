@@ -106,7 +106,15 @@ func (c *controller) sources() (sources []discovery.Source, collectors []prometh
 		if err != nil {
 			return nil, nil, &exitError{code: exitUsage, err: err, try: "signalbox config"}
 		}
-		c.readers, sources, collectors = append(c.readers, apps), append(sources, apps), append(collectors, apps)
+		var read discovery.Source = apps
+		if s.Relay != "" {
+			shared, err := c.relayed(apps)
+			if err != nil {
+				return nil, nil, &exitError{code: exitUsage, err: err, try: "signalbox config"}
+			}
+			read, collectors = shared, append(collectors, shared)
+		}
+		c.readers, sources, collectors = append(c.readers, apps), append(sources, read), append(collectors, apps)
 	}
 	if len(s.Consul) > 0 {
 		catalog, err := c.consul()
@@ -159,7 +167,7 @@ func (s *settings) labelOptions() labels.Options {
 
 // hideSecrets keeps what the secrets' files hold out of the log.
 func (c *controller) hideSecrets() error {
-	for _, path := range []string{c.settings.MarathonPasswordFile, c.settings.MarathonTokenFile, c.settings.ConsulTokenFile} {
+	for _, path := range []string{c.settings.MarathonPasswordFile, c.settings.MarathonTokenFile, c.settings.ConsulTokenFile, c.settings.RelayKeyFile} {
 		secret, err := readSecret(path)
 		if err != nil {
 			return &exitError{code: exitUsage, err: err}

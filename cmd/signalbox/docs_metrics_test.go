@@ -29,6 +29,7 @@ var silent = map[string]dto.MetricType{
 	"signalbox_sink_queue_bytes":                      dto.MetricType_GAUGE,
 	"signalbox_sink_queue_points":                     dto.MetricType_GAUGE,
 	"signalbox_hub_last_success_timestamp_seconds":    dto.MetricType_GAUGE,
+	"signalbox_relay_head_age_seconds":                dto.MetricType_GAUGE,
 }
 
 // documented is one metric as it registers itself.
@@ -47,7 +48,7 @@ func registered(t *testing.T) []documented {
 	t.Helper()
 	s := defaults()
 	s.StateDir, s.Admin, s.HTTPBind = t.TempDir(), []string{"unix:" + filepath.Join(t.TempDir(), "admin.sock")}, []string{"127.0.0.1:8000"}
-	s.Consul = []string{"http://127.0.0.1:8500"}
+	s.Consul, s.Relay = []string{"http://127.0.0.1:8500"}, "consul://127.0.0.1:8500/signalbox"
 	j, err := newJournal(io.Discard, "info", "text")
 	if err != nil {
 		t.Fatal(err)

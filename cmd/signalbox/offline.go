@@ -47,7 +47,9 @@ func idle(s *settings) (*controller, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &controller{settings: s, journal: j}, nil
+	alone := *s
+	alone.relaySettings = relaySettings{} // it would be elected, and be gone
+	return &controller{settings: &alone, journal: j}, nil
 }
 
 // ask asks the sources once.

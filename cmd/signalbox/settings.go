@@ -40,6 +40,8 @@ type settings struct {
 	ConsulMaxStale   time.Duration
 	ConsulWatches    int
 
+	relaySettings
+
 	Labels         []string
 	Strict         bool
 	RawTemplates   []string
@@ -178,6 +180,9 @@ var settingTable = []setting{
 	{"Consul", "consul-datacenter", "`name` of the datacenter to read; empty: the agent's own", func(s *settings) pflag.Value { return textOf(&s.ConsulDatacenter) }},
 	{"Consul", "consul-max-stale", "greatest `time` since a server last heard of its leader for its answer to count; an older one is asked of the leader", func(s *settings) pflag.Value { return durationOf(&s.ConsulMaxStale, time.Millisecond, time.Hour) }},
 	{"Consul", "consul-watches", "greatest `number` of blocking queries at one time, a connection each; more services than that take turns", func(s *settings) pflag.Value { return intOf(&s.ConsulWatches, 1, 100_000) }},
+
+	{"Relay", "relay", "`address` where the fleet shares what one machine of it reads of Marathon: consul://127.0.0.1:8500/signalbox; empty: each reads for itself: docs/relay.md", func(s *settings) pflag.Value { return textOf(&s.Relay) }},
+	{"Relay", "relay-key-file", "`file` with a secret of the fleet, of 16 bytes or more; what is shared without it is refused", func(s *settings) pflag.Value { return textOf(&s.RelayKeyFile) }},
 
 	{"Routes", "labels", "label `dialects` to read, signalbox, haproxy (marathon-lb's) and fabio (urlprefix- tags of Consul's services)", func(s *settings) pflag.Value { return listOf(&s.Labels) }},
 	{"Routes", "strict", "only a port whose label enable is true is a service", func(s *settings) pflag.Value { return boolOf(&s.Strict) }},
@@ -337,6 +342,7 @@ func (s *settings) validate() error {
 			wrong("consul", "%w", err)
 		}
 	}
+	s.validateRelay(wrong)
 	if err := labels.CheckDialects(s.Labels); err != nil {
 		wrong("labels", "%w", err)
 	}

@@ -175,7 +175,7 @@ func TestRawLinesStayInTheirSection(t *testing.T) {
 	if len(p.Policy.Raw) != 1 {
 		t.Errorf("an app of the group has no raw lines: %v", p.Problems)
 	}
-	if (&Options{RawTemplates: []string{"/app"}}).allowsRaw("/apple") {
+	if (&Options{RawTemplates: []string{"/app"}}).AllowsRaw("/apple") {
 		t.Error("a name that begins alike is taken for one of the group")
 	}
 }

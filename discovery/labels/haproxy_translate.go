@@ -39,7 +39,7 @@ type wish struct {
 func (p *PortResult) translate(claims []claim) []claim {
 	t := &translation{
 		port: p.port, ports: p.ports, labels: map[string]claim{}, acls: map[string][][]string{}, values: map[string]string{}, native: map[string]string{},
-		allowRaw: p.options.allowsRaw(p.app),
+		allowRaw: p.options.AllowsRaw(p.app),
 	}
 	var out []claim
 	for _, c := range claims {
@@ -107,8 +107,8 @@ func (t *translation) unread() {
 	}
 }
 
-// allowsRaw reports whether the operator lets templates of an app into the configuration.
-func (o *Options) allowsRaw(app string) bool {
+// AllowsRaw reports whether the operator lets templates of an app into the configuration.
+func (o *Options) AllowsRaw(app string) bool {
 	return slices.ContainsFunc(o.RawTemplates, func(prefix string) bool {
 		prefix = "/" + strings.Trim(prefix, "/")
 		return prefix == "/" || app == prefix || strings.HasPrefix(app, prefix+"/")
