@@ -41,7 +41,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	defer stop()
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	only := flags.String("only", "", "one of the benchmarks: scale, hosts, replay, socket, churn, oldworkers, probes or day; all of them without")
+	only := flags.String("only", "", "one of the benchmarks: scale, hosts, replay, socket, churn, oldworkers, probes, fleet or day; all of them without")
 	sizes := flags.String("sizes", "100,1000,5000,10000", "scale: numbers of apps, by comma")
 	b := bench{progress: stderr}
 	flags.IntVar(&b.tasks, "tasks", 3, "scale: tasks of each app")
@@ -80,6 +80,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.IntVar(&p.machines, "machines", 20, "probes: how many machines of the fleet run")
 	flags.IntVar(&p.fleet, "fleet", 500, "probes: how many machines the fleet has")
 	flags.DurationVar(&p.span, "probes-span", 0, "probes: how long is counted (default: two intervals of tasks on other machines)")
+	f := fleetBench{progress: stderr}
+	flags.IntVar(&f.controllers, "fleet-controllers", 500, "fleet: number of controllers")
+	flags.IntVar(&f.apps, "fleet-apps", 1000, "fleet: number of apps")
+	flags.IntVar(&f.tasks, "fleet-tasks", 10, "fleet: tasks of each app")
+	flags.IntVar(&f.events, "fleet-events", 1000, "fleet: how many apps are scaled by one task")
+	flags.DurationVar(&f.span, "fleet-span", time.Minute, "fleet: over which time")
+	flags.StringVar(&f.ways, "fleet-ways", "relay,direct,naive", "fleet: how Marathon is followed, by comma")
+	flags.StringVar(&f.consul, "consul", "bin/tools/consul", "fleet: the program")
 	d := dayBench{seed: 4}
 	flags.IntVar(&d.apps, "day-apps", 300, "day: number of apps in the beginning")
 	flags.IntVar(&d.events, "day-events", 10_000, "day: how many apps are scaled, deployed, added and removed")
@@ -109,7 +117,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	here, command, at := thisMachine(ctx), append([]string{"bench"}, args...), time.Now().UTC().Format(time.RFC3339)
 	switch *only {
-	case "", "scale", "hosts", "replay", "socket", "churn", "oldworkers", "probes", "day":
+	case "", "scale", "hosts", "replay", "socket", "churn", "oldworkers", "probes", "fleet", "day":
 	default:
 		return fail(2, fmt.Errorf("--only: there is no benchmark %q", *only))
 	}
@@ -185,6 +193,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		r.Machine, r.Command, r.At = here, command, at
 		if err := report(stdout, filepath.Join(*out, "probes.json"), r); err != nil {
+			return fail(4, err)
+		}
+	}
+	if *only == "" || *only == "fleet" {
+		f.binary = b.binary
+		r, err := f.run(ctx)
+		if err != nil {
+			return fail(4, err)
+		}
+		r.Machine, r.Command, r.At = here, command, at
+		if err := report(stdout, filepath.Join(*out, "fleet.json"), r); err != nil {
 			return fail(4, err)
 		}
 	}
