@@ -60,6 +60,7 @@ type fleetOf struct {
 	OwnCPU      float64 `json:"controllersCPUShare"` // of all controllers together
 	First       spread  `json:"firstTableSeconds"`   // from the request that scales an app to the first table that has it
 	Last        spread  `json:"lastTableSeconds"`    // to the last controller's
+	Alone       int     `json:"alone"`               // controllers that read for themselves in the end, despite a relay
 	Missing     int     `json:"missingTables"`       // tables without a change, a minute after the last one
 }
 
@@ -140,7 +141,14 @@ func (b *fleetBench) way(ctx context.Context, way string) (r fleetOf, err error)
 	if err := sleep(ctx, 10*time.Second); err != nil { // what the start has left to do
 		return r, err
 	}
-	return r, b.measure(ctx, &r, f, url, marathon, consul, arrivals)
+	if c, ok := f.(*fleet); ok && way == "relay" {
+		if n := c.alone(); n > 0 {
+			return r, fmt.Errorf("%d controllers are on their own", n)
+		}
+		defer func() { r.Alone = c.alone() }()
+	}
+	err = b.measure(ctx, &r, f, url, marathon, consul, arrivals)
+	return r, err
 }
 
 // measure scales apps, one after the other.
@@ -344,11 +352,11 @@ func (r *fleetResults) print(w io.Writer) error {
 		"streams. Times are from the request that scales an app to the first and to the last of the controllers' tables that has its new task.\n\n",
 		r.Controllers, r.Apps, r.Tasks, r.Events)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "way\tcontrollers\tstart s\tspan s\tMarathon: requests/s\tpeak\tfailed\tkB/s\tstreams\tCPU % of a core\tConsul's\tcontrollers'\tfirst table ms: median\tlast: median\tp99\tmax\tmissing\t")
+	fmt.Fprintln(t, "way\tcontrollers\tstart s\tspan s\tMarathon: requests/s\tpeak\tfailed\tkB/s\tstreams\tCPU % of a core\tConsul's\tcontrollers'\tfirst table ms: median\tlast: median\tp99\tmax\tmissing\talone\t")
 	for _, one := range r.Ways {
-		fmt.Fprintf(t, "%s\t%d\t%.1f\t%.0f\t%.1f\t%.0f\t%.0f\t%.0f\t%d\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%d\t\n",
+		fmt.Fprintf(t, "%s\t%d\t%.1f\t%.0f\t%.1f\t%.0f\t%.0f\t%.0f\t%d\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%d\t%d\t\n",
 			one.Way, one.Controllers, one.Start, one.Span, one.Requests, one.Peak, one.Failed, one.Bytes/1e3, one.Streams, 100*one.MarathonCPU, 100*one.ConsulCPU,
-			100*one.OwnCPU, 1000*one.First.Median, 1000*one.Last.Median, 1000*one.Last.P99, 1000*one.Last.Max, one.Missing)
+			100*one.OwnCPU, 1000*one.First.Median, 1000*one.Last.Median, 1000*one.Last.P99, 1000*one.Last.Max, one.Missing, one.Alone)
 	}
 	return t.Flush()
 }

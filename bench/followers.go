@@ -99,6 +99,7 @@ type fleet struct {
 	arrivals *arrivals
 	watchers []*discovery.Watcher
 	metrics  []prometheus.Gatherer
+	relays   []*relay.Source
 	whole    atomic.Int64 // controllers that have all apps
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
@@ -121,18 +122,26 @@ func newFleet(n, apps int, url, consul string, arrivals *arrivals) (*fleet, erro
 			if err != nil {
 				return nil, err
 			}
-			if src, err = relay.New(relay.Config{Direct: m, Store: store, Node: fmt.Sprintf("n%d", i), FleetSize: n}); err != nil {
+			r, err := relay.New(relay.Config{Direct: m, Store: store, Node: fmt.Sprintf("n%d", i), FleetSize: n})
+			if err != nil {
 				return nil, err
 			}
+			src, f.relays = r, append(f.relays, r)
 		}
 		f.watchers = append(f.watchers, discovery.NewWatcher(discovery.Config{Sources: []discovery.Source{src}, FirstWait: deadline}))
 	}
 	return f, nil
 }
 
+// startAtOnce bounds the controllers that take in the whole state at one time: they share a machine, as those of a fleet do not.
+const startAtOnce = 8
+
 func (f *fleet) start(ctx context.Context) error {
 	ctx, f.cancel = context.WithCancel(ctx)
 	for i, w := range f.watchers {
+		if err := allWhole(ctx, &f.whole, i+1-startAtOnce); err != nil {
+			return err
+		}
 		out := make(chan *discovery.Change)
 		f.wg.Go(func() { _ = w.Run(ctx, out) })
 		f.wg.Go(func() {
@@ -205,6 +214,16 @@ func (f *fleet) asked() (requests, failed, bytes float64) {
 		}
 	}
 	return requests, failed, bytes
+}
+
+// alone returns how many controllers read for themselves now.
+func (f *fleet) alone() (n int) {
+	for _, r := range f.relays {
+		if r.Standing().Role == relay.Alone {
+			n++
+		}
+	}
+	return n
 }
 
 func (f *fleet) stop() {

@@ -68,7 +68,7 @@ func (s *Source) Run(ctx context.Context, out chan<- discovery.Update, again <-c
 	defer wg.Wait()
 	defer cancel()
 	l := &loop{
-		Source: s, ctx: ctx, wg: &wg, sched: newSchedule(s.cfg.FleetSize), results: make(chan result, maxReads+1),
+		Source: s, ctx: ctx, wg: &wg, sched: newSchedule(int(s.readers.Load())), results: make(chan result, maxReads+1),
 		stream: &stream{
 			client: s.client, http: s.client.http, idle: s.cfg.StreamIdle, maxEvent: s.cfg.MaxEvent,
 			notices: make(chan notice, 4096), states: make(chan streamState), metrics: s.metrics,
@@ -132,6 +132,7 @@ func (l *loop) sleep(now time.Time) time.Duration {
 
 // start begins what is due: one read of everything, or reads of single apps, whichever asks Marathon for less.
 func (l *loop) start(now time.Time) {
+	l.sched.space(int(l.readers.Load()))
 	if l.stream.lost.Swap(false) {
 		l.resyncSoon()
 	}
@@ -162,7 +163,7 @@ func (l *loop) resyncSoon() {
 	if next := l.endedAll.Add(max(500*time.Millisecond, 4*l.tookAll)); at.Before(next) {
 		at = next
 	}
-	if f := time.Duration(l.cfg.FleetSize) * perSlave; f > minSpacing {
+	if f := time.Duration(l.readers.Load()) * perSlave; f > minSpacing {
 		at = at.Add(rand.N(min(f, maxSpacing)))
 	}
 	if at.Before(l.resyncAt) {

@@ -43,11 +43,17 @@ type job struct {
 }
 
 func newSchedule(fleet int) *schedule {
-	s := &schedule{base: min(max(minSpacing, time.Duration(fleet)*perSlave), maxSpacing), jobs: map[string]*job{}}
+	s := &schedule{jobs: map[string]*job{}}
+	s.space(fleet)
+	return s
+}
+
+// space sets the spacing of one of a fleet.
+func (s *schedule) space(fleet int) {
+	s.base, s.jitter = min(max(minSpacing, time.Duration(fleet)*perSlave), maxSpacing), 0
 	if s.base > minSpacing {
 		s.jitter = min(s.base, time.Second)
 	}
-	return s
 }
 
 // spacing is the distance between two reads of one app now.

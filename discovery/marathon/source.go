@@ -61,6 +61,7 @@ type Source struct {
 	shapes    shapes
 	model     *model
 	current   atomic.Pointer[[]*signalbox.Service] // the model's state, for the goroutines that read
+	readers   atomic.Int64                         // of this Marathon, of the fleet
 	hasPods   atomic.Bool                          // Marathon answers questions about pods
 	log       logrus.FieldLogger
 }
@@ -99,7 +100,7 @@ func New(cfg Config) (*Source, error) {
 		return nil, err
 	}
 	metrics := newSourceMetrics()
-	return &Source{
+	s := &Source{
 		deploying: deploying{tell: cfg.Deploying},
 		cfg:       cfg,
 		client: &client{
@@ -111,8 +112,13 @@ func New(cfg Config) (*Source, error) {
 			auth: auth, total: cfg.Timeout, idle: cfg.BodyIdle, limit: cfg.MaxBody, agent: cfg.UserAgent, metrics: metrics,
 		},
 		resolver: cfg.Resolver, metrics: metrics, model: newModel(), log: cfg.Log.WithField("source", cfg.Name),
-	}, nil
+	}
+	s.Share(cfg.FleetSize)
+	return s, nil
 }
+
+// Share says how many of the fleet read this Marathon from now on, in the place of Config.FleetSize.
+func (s *Source) Share(readers int) { s.readers.Store(int64(readers)) }
 
 func orDefault[T comparable](v *T, def T) {
 	var zero T

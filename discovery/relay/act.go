@@ -23,7 +23,10 @@ func (l *loop) stale(now time.Time) (since time.Time, is bool) {
 	since, limit := l.moved, staleBeats*l.cfg.Beat
 	if since.IsZero() || l.place.generation == 0 {
 		since = l.began
-		if len(l.current) == 0 && !l.loading {
+		switch {
+		case l.head != nil && now.Sub(l.moved) < limit:
+			limit = l.cfg.Patience // somebody leads, and has not read yet, or what it has read is on its way
+		case len(l.current) == 0:
 			limit = l.cfg.Beat // nothing is served yet
 		}
 	}
@@ -55,6 +58,13 @@ func (l *loop) act(now time.Time) {
 		}
 	} else if l.aloneAt.IsZero() {
 		l.aloneAt = now.Add(l.spread(20*time.Millisecond, time.Minute))
+	}
+	if sharing, ok := l.cfg.Direct.(Sharing); ok {
+		readers := l.cfg.FleetSize
+		if l.pub != nil {
+			readers = 1
+		}
+		sharing.Share(readers)
 	}
 	want := l.pub != nil || !l.aloneAt.IsZero() && !now.Before(l.aloneAt)
 	switch {

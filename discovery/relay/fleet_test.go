@@ -19,6 +19,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if url := os.Getenv(asProcess); url != "" {
+		takePart(url)
+		return
+	}
 	code := m.Run()
 	if code == 0 {
 		if err := goleak.Find(); err != nil {

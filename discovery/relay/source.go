@@ -41,6 +41,11 @@ type Config struct {
 	Log   logrus.FieldLogger // nil discards
 }
 
+// Sharing is implemented by a direct source that reads the more gently the more of the fleet read beside it. Share may be called at any time.
+type Sharing interface {
+	Share(readers int)
+}
+
 // Role is what a controller does.
 type Role string
 
