@@ -56,7 +56,7 @@ func openEveryWay(o *Options) {
 	o.Certificates = []Certificate{{"other", []string{"*.web.local", "other.local"}}, {"web", []string{"web.local"}}}
 	o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	o.ProxyProtocolFrom = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}
-	o.User, o.Group = "haproxy", "haproxy"
+	o.User, o.Group, o.StatsGID = "haproxy", "haproxy", 996
 }
 
 func TestRenderedFiles(t *testing.T) {

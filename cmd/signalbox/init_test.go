@@ -47,8 +47,46 @@ func TestSystemdVerifiesTheUnit(t *testing.T) {
 			if strings.Contains(unit, "MemoryDenyWriteExecute") {
 				t.Error("the unit forbids what HAProxy's regular expressions need")
 			}
+			// Go raises its limit of file descriptors as it starts, and gives sockets to groups: the kernel ends what the filter does not let through.
+			if allowed := systemCalls(t, unit); !allowed["prlimit64"] || !allowed["setrlimit"] || !allowed["chown"] || !allowed["fchownat"] {
+				t.Errorf("the unit forbids a call that the program makes:\n%s", unit)
+			}
+			if !strings.Contains(unit, "LimitNOFILE=524288\n") {
+				t.Error("the unit leaves HAProxy's limit of connections at what 1,024 descriptors allow")
+			}
 		})
 	}
+}
+
+// systemCalls returns the system calls that a unit's filters let through, as systemd reads them: the first line begins an allow list.
+func systemCalls(t *testing.T, unit string) map[string]bool {
+	t.Helper()
+	allowed := map[string]bool{}
+	var add func(name string, allow bool)
+	add = func(name string, allow bool) {
+		if !strings.HasPrefix(name, "@") {
+			allowed[name] = allow
+			return
+		}
+		out, err := exec.CommandContext(t.Context(), "systemd-analyze", "--no-pager", "syscall-filter", name).Output()
+		if err != nil {
+			t.Fatalf("systemd-analyze syscall-filter %s: %v", name, err)
+		}
+		for line := range strings.Lines(string(out)) {
+			if call := strings.TrimSpace(line); strings.HasPrefix(line, " ") && call != "" && !strings.HasPrefix(call, "#") {
+				add(call, allow)
+			}
+		}
+	}
+	for line := range strings.Lines(unit) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), "SystemCallFilter="); ok {
+			value, denied := strings.CutPrefix(value, "~")
+			for name := range strings.FieldsSeq(value) {
+				add(name, !denied)
+			}
+		}
+	}
+	return allowed
 }
 
 func TestInitWrite(t *testing.T) {
