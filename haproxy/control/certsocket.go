@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
+	"time"
 
 	"signalbox/haproxy"
 )
@@ -25,7 +27,7 @@ const maxPayload = 15 << 10
 // CertificateFingerprint asks the worker w for the SHA-1 of the certificate that it has from the file at path.
 func (r *Runtime) CertificateFingerprint(ctx context.Context, w Worker, path string) (string, error) {
 	command := "show ssl cert " + path
-	answers, err := r.exchange(ctx, w, []string{command}, nil)
+	answers, err := r.show(ctx, w, command)
 	if err != nil {
 		return "", err
 	}
@@ -87,7 +89,11 @@ func (r *Runtime) DeleteCertificateLine(ctx context.Context, list string, e Cert
 
 // say sends a command on a connection of its own, and expects an answer that begins and ends so.
 func (r *Runtime) say(ctx context.Context, command, begin, end string) error {
-	answer, err := r.once(ctx, command)
+	var answer string
+	err := whileLocked(ctx, func() (again bool, err error) {
+		answer, err = r.once(ctx, command)
+		return locked(answer), err
+	})
 	switch {
 	case err != nil:
 		return fmt.Errorf("changing HAProxy's certificates: %w", err)
@@ -97,6 +103,38 @@ func (r *Runtime) say(ctx context.Context, command, begin, end string) error {
 	}
 	return nil
 }
+
+// show asks the worker w about its certificates.
+func (r *Runtime) show(ctx context.Context, w Worker, commands ...string) (answers []string, err error) {
+	err = whileLocked(ctx, func() (again bool, err error) {
+		answers, err = r.exchange(ctx, w, commands, nil)
+		return slices.ContainsFunc(answers, locked), err
+	})
+	return answers, err
+}
+
+// locked reports whether HAProxy refuses a command because another one has to do with certificates at that moment, if only to show them.
+func locked(answer string) bool {
+	return strings.Contains(answer, "Operations on certificates are currently locked")
+}
+
+// whileLocked does something until HAProxy has no reason any more to have it done again, or for patienceWithLock.
+func whileLocked(ctx context.Context, do func() (again bool, err error)) error {
+	for end := time.Now().Add(patienceWithLock); ; {
+		again, err := do()
+		if err != nil || !again || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// patienceWithLock is how long HAProxy may be busy with certificates for somebody else. A reload frees it.
+const patienceWithLock = 2 * time.Second
 
 // once sends a command on a connection of its own and returns all that comes back. With a prompt, HAProxy would add to the answer for
 // each line of a payload.

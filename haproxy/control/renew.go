@@ -79,7 +79,7 @@ type renewal struct {
 }
 
 func (j *renewal) run(ctx context.Context, config *haproxy.Config, pairs []heldCertificate) error {
-	answers, err := j.rt.exchange(ctx, j.worker, []string{"show ssl crt-list", "show ssl cert"}, nil)
+	answers, err := j.rt.show(ctx, j.worker, "show ssl crt-list", "show ssl cert")
 	if err != nil {
 		return err
 	}
@@ -206,7 +206,7 @@ func (j *renewal) lines(ctx context.Context, want []haproxy.CertificateLine, ent
 
 func (j *renewal) entries(ctx context.Context) ([]CertificateEntry, error) {
 	command := "show ssl crt-list -n " + j.list
-	answers, err := j.rt.exchange(ctx, j.worker, []string{command}, nil)
+	answers, err := j.rt.show(ctx, j.worker, command)
 	if err != nil {
 		return nil, err
 	}
