@@ -4,6 +4,7 @@ go 1.26.8
 
 require (
 	github.com/gambol99/go-marathon v0.7.1
+	github.com/go-zookeeper/zk v1.0.4
 	github.com/google/go-cmp v0.7.0
 	github.com/hashicorp/consul/api v1.32.4
 	github.com/prometheus/client_golang v1.25.0
