@@ -23,7 +23,7 @@ func TestURLs(t *testing.T) {
 		"zk://[::1]:2181/a/b/":        {"[::1]:2181", "/a/b"},
 	} {
 		servers, path, err := ParseURL(text)
-		if got := append(servers, path); err != nil || !slices.Equal(got, want) {
+		if got := slices.Concat(servers, []string{path}); err != nil || !slices.Equal(got, want) {
 			t.Errorf("%s: %v %v", text, got, err)
 		}
 	}
