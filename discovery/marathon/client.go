@@ -181,7 +181,7 @@ func (c *client) request(ctx context.Context, u *url.URL, accept string) (*http.
 func (c *client) get(ctx context.Context, kind, path string, query url.Values, decode func(io.Reader) error) error {
 	ctx, cancel := context.WithTimeout(ctx, c.total)
 	defer cancel()
-	var last error
+	last := errNoMember
 	for _, m := range c.members.order(time.Now()) {
 		err := c.getFrom(ctx, kind, m, path, query, decode)
 		if err == nil || errors.Is(err, errNotFound) {
@@ -248,6 +248,9 @@ func (c *client) getFrom(ctx context.Context, kind string, m *member, path strin
 	}
 	return nil
 }
+
+// errNoMember says that there is nobody to ask: the directory has not named anybody yet.
+var errNoMember = errors.New("no member of Marathon is known yet")
 
 var errIdle = errors.New("silent for too long")
 

@@ -21,9 +21,9 @@ type About struct {
 // scaling and deleting apps. Requests carry the source's credentials, end with its deadline and follow no redirect. It is for verbs
 // and tests: while a member is down the client probes it in a goroutine that nothing but its recovery ends.
 func (s *Source) Client() (gomarathon.Marathon, error) {
-	urls := make([]string, 0, len(s.cfg.URLs))
-	for _, m := range s.client.members.all {
-		urls = append(urls, m.url.String())
+	urls := s.client.members.urls()
+	if len(urls) == 0 {
+		return nil, errNoMember
 	}
 	cfg := gomarathon.NewDefaultConfig()
 	cfg.URL = strings.Join(urls, ",")

@@ -77,6 +77,10 @@ func (s *Source) Run(ctx context.Context, out chan<- discovery.Update, again <-c
 		resyncAt: time.Now().Add(300 * time.Millisecond), // the stream comes first if it can, so that one read suffices
 	}
 	wg.Go(func() { l.stream.run(ctx) })
+	known := make(chan struct{}, 1)
+	if s.cfg.Directory != nil {
+		wg.Go(func() { s.cfg.Directory.Run(ctx, func(urls []string) { l.named(urls, known) }) })
+	}
 	moves := make(chan []discovery.HostChange)
 	wg.Go(func() {
 		s.resolver.Run(ctx, func(c []discovery.HostChange) {
@@ -112,9 +116,29 @@ func (s *Source) Run(ctx context.Context, out chan<- discovery.Update, again <-c
 			l.moved(c, time.Now())
 		case <-again:
 			l.resyncSoon()
+		case <-known:
+			l.resyncSoon()
+			l.report()
 		case <-timer.C:
 			l.report() // heart-beats and ages are news for the health
 		}
+	}
+}
+
+// named takes over the members that the directory knows. It runs on the directory's goroutine.
+func (l *loop) named(urls []string, known chan<- struct{}) {
+	moved, err := l.client.members.replace(urls)
+	if err != nil {
+		l.log.WithError(err).Warn("a list of Marathon's members can't be used")
+		return
+	}
+	if !moved {
+		return
+	}
+	l.stream.moved()
+	select {
+	case known <- struct{}{}:
+	default:
 	}
 }
 
@@ -351,6 +375,13 @@ func (l *loop) healthNow() discovery.Health {
 	h.Err = cmp.Or(l.readErr, l.streamErr)
 	if lead := l.client.members.unconfiguredLeader(); lead != "" && h.Err != "" {
 		h.Err += fmt.Sprintf(" (the leader %s is not among the configured URLs)", lead)
+	}
+	if d := l.cfg.Directory; d != nil {
+		if trouble := d.Trouble(); trouble != "" && h.Err != "" {
+			h.Err += " (" + trouble + ")"
+		} else if trouble != "" {
+			h.Detail = "following " + h.Endpoint + " (" + trouble + ")"
+		}
 	}
 	return h
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// members are the configured addresses of one Marathon, and what is known of each. It is safe for concurrent use.
+// members are the addresses of one Marathon, as configured or as a directory knows them, and what is known of each. It is safe for concurrent use.
 type members struct {
 	mu     sync.Mutex
 	all    []*member
@@ -31,7 +31,15 @@ type member struct {
 func (m *member) String() string { return m.url.String() }
 
 func newMembers(urls []string) (*members, error) {
-	ms := &members{}
+	all, err := parseMembers(urls)
+	if err != nil {
+		return nil, err
+	}
+	return &members{all: all}, nil
+}
+
+// parseMembers returns the members with these base URLs, each once.
+func parseMembers(urls []string) (all []*member, err error) {
 	for _, raw := range urls {
 		u, err := url.Parse(strings.TrimSpace(raw))
 		if err != nil {
@@ -50,18 +58,50 @@ func newMembers(urls []string) (*members, error) {
 			return nil, fmt.Errorf("the Marathon URL of %s has a query or a fragment", u.Host) // which may hold a secret
 		}
 		u.Path = strings.TrimRight(u.Path, "/")
-		if !slices.ContainsFunc(ms.all, func(m *member) bool { return m.url.String() == u.String() }) {
-			ms.all = append(ms.all, &member{url: u})
+		if !slices.ContainsFunc(all, func(m *member) bool { return m.String() == u.String() }) {
+			all = append(all, &member{url: u})
 		}
 	}
-	if len(ms.all) == 0 {
-		return nil, errors.New("no Marathon URL is given")
+	return all, nil
+}
+
+// replace takes over the members that a directory knows, the leader first, and reports whether the leader is another one. What is known of
+// those that stay is kept, but for the leader's back-off: whoever leads now may have come back.
+func (ms *members) replace(urls []string) (moved bool, err error) {
+	all, err := parseMembers(urls)
+	if err != nil || len(all) == 0 {
+		return false, err
 	}
-	return ms, nil
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	for i, m := range all {
+		if at := slices.IndexFunc(ms.all, func(old *member) bool { return old.String() == m.String() }); at >= 0 {
+			all[i] = ms.all[at]
+		}
+	}
+	moved = ms.leader != all[0]
+	ms.all, ms.leader, ms.lead, ms.turn = all, all[0], all[0].url.Host, 0
+	ms.leader.fails, ms.leader.until = 0, time.Time{}
+	if !slices.Contains(all, ms.best) {
+		ms.best = nil
+	}
+	return moved, nil
+}
+
+// urls returns the members' base URLs.
+func (ms *members) urls() (all []string) {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	for _, m := range ms.all {
+		all = append(all, m.String())
+	}
+	return all
 }
 
 // configured reports whether a URL has the scheme, host and port of a member.
 func (ms *members) configured(u *url.URL) bool {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
 	return slices.ContainsFunc(ms.all, func(m *member) bool { return sameOrigin(m.url, u) })
 }
 
@@ -129,7 +169,7 @@ func (ms *members) failed(m *member, now time.Time) {
 	if ms.leader == m {
 		ms.leader, ms.lead = nil, ""
 	}
-	ms.turn = (slices.Index(ms.all, m) + 1) % len(ms.all)
+	ms.turn = (slices.Index(ms.all, m) + 1) % len(ms.all) // 0 for one that is none any more
 }
 
 // leads notes the leader as an answer names it: a URL, or host:port. It is preferred if it is configured.

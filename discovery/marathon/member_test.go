@@ -1,6 +1,7 @@
 package marathon
 
 import (
+	"context"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -200,5 +201,57 @@ func TestMembers(t *testing.T) {
 			f.expect("/shop: 1=up", 10*time.Second)
 			f.always("/shop: 1=up", 5*time.Minute)
 		})
+	})
+}
+
+// directory is a Directory that a test tells what to say.
+type directory struct {
+	known   []string
+	says    chan []string
+	trouble string
+}
+
+func (d *directory) Known() []string { return d.known }
+func (d *directory) Trouble() string { return d.trouble }
+
+func (d *directory) Run(ctx context.Context, set func([]string)) {
+	for {
+		select {
+		case urls := <-d.says:
+			set(urls)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func TestDirectory(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(secret, []byte("s3cret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "m1:8080", "m2:8080", "m3:8080")
+		for i, h := range []string{"m1:8080", "m2:8080", "m3:8080"} {
+			w.at[h].put("/shop", i+1)
+		}
+		d := &directory{says: make(chan []string), trouble: "nobody leads"}
+		f := w.follow(Config{Directory: d, User: "admin", PasswordFile: secret})
+		t.Cleanup(f.stop)
+		time.Sleep(time.Minute)
+		d.says <- []string{"http://m1:8080"}
+		f.expect("/shop: 1=up", 10*time.Second)
+		if w.at["m2:8080"].leaked("YWRtaW46czNjcmV0") || w.at["m2:8080"].count("/v2/apps") != 0 {
+			t.Error("a member that nobody named was asked")
+		}
+		d.says <- []string{"http://m2:8080", "http://m1:8080"} // the old leader still answers, and its stream still stands
+		f.expect("/shop: 2=up", 5*time.Second)
+		d.says <- []string{"http://m3:8080"}
+		f.expect("/shop: 3=up", 5*time.Second)
+		before := w.at["m1:8080"].count("/v2/apps") + w.at["m2:8080"].count("/v2/apps")
+		time.Sleep(5 * time.Minute)
+		if after := w.at["m1:8080"].count("/v2/apps") + w.at["m2:8080"].count("/v2/apps"); after != before {
+			t.Errorf("members that are none any more were asked %d times", after-before)
+		}
 	})
 }

@@ -2,6 +2,7 @@ package marathon
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -17,10 +18,12 @@ import (
 type Config struct {
 	// Name names the source; default "marathon".
 	Name string
-	// URLs are the members' addresses: http://host:port, with DC/OS' path prefix where there is one. At least one.
-	URLs []string
+	// URLs are the members' addresses: http://host:port, with DC/OS' path prefix where there is one. At least one, unless there is a
+	// Directory, which knows them instead.
+	URLs      []string
+	Directory Directory
 	// User and PasswordFile ask for basic authentication, TokenFile for DC/OS' token. Secrets come from files only, are read anew
-	// for each request, and are sent to no host other than those of URLs.
+	// for each request, and are sent to no host other than those of URLs, or whom Directory names.
 	User, PasswordFile, TokenFile string
 	// CAFile holds the certificates that may sign the members'; "" takes the system's. Certificates are always verified.
 	CAFile string
@@ -47,6 +50,16 @@ type Config struct {
 	Log       logrus.FieldLogger // nil discards
 
 	dial func(ctx context.Context, network, addr string) (net.Conn, error) // for tests
+}
+
+// Directory knows the members of a Marathon whose addresses change.
+type Directory interface {
+	// Known returns the base URLs that were known last, the leader's first; none where nobody ever was.
+	Known() []string
+	// Trouble says why they may be old, "" while they are followed.
+	Trouble() string
+	// Run calls set with each new list, the leader's URL first, never an empty one, until ctx ends.
+	Run(ctx context.Context, set func(urls []string))
 }
 
 // Source reads one Marathon: its event stream says where to look, reads of single apps and of everything say what is there.
@@ -87,7 +100,13 @@ func New(cfg Config) (*Source, error) {
 		cfg.Resolver = discovery.NewResolver(discovery.ResolverConfig{})
 	}
 	cfg.Log = discovery.LoggerOr(cfg.Log)
+	if (len(cfg.URLs) == 0) == (cfg.Directory == nil) {
+		return nil, errors.New("no Marathon URL is given")
+	}
 	ms, err := newMembers(cfg.URLs)
+	if err == nil && cfg.Directory != nil {
+		_, err = ms.replace(cfg.Directory.Known())
+	}
 	if err != nil {
 		return nil, err
 	}

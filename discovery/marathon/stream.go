@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -41,6 +42,20 @@ type stream struct {
 	lost     atomic.Bool  // notices were dropped since the loop last looked
 	last     atomic.Int64 // when the stream last said something, in Unix nanoseconds
 	metrics  *sourceMetrics
+
+	mu    sync.Mutex
+	leave context.CancelCauseFunc // ends the connection, or the wait for one
+}
+
+var errMoved = errors.New("another member leads")
+
+// moved ends the connection that there is: it is with a member that leads no more, and may be cut off from all that happens.
+func (s *stream) moved() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leave != nil {
+		s.leave(errMoved)
+	}
 }
 
 // run connects, reads, and connects again until ctx ends, with full jitter between 0 and a limit that doubles from 0.5 s to 15 s.
@@ -66,6 +81,10 @@ func (s *stream) run(ctx context.Context) {
 		}
 		wait := time.NewTimer(backoff(failures))
 		failures++
+		if errors.Is(err, errMoved) {
+			failures = 0 // and no wait: the others of the fleet have heard of it at the same time, but it is one connection each
+			wait.Reset(0)
+		}
 		select {
 		case <-ctx.Done():
 			wait.Stop()
@@ -83,6 +102,9 @@ func backoff(failures int) time.Duration {
 func (s *stream) once(ctx context.Context) (stood bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	s.mu.Lock()
+	s.leave = cancel
+	s.mu.Unlock()
 	quiet := newWatchdog(connectWithin, func() { cancel(errIdle) })
 	resp, m, err := s.connect(ctx)
 	quiet.stop()
@@ -105,7 +127,11 @@ func (s *stream) once(ctx context.Context) (stood bool, err error) {
 
 // connect asks the first member in order, and follows a standby's redirects by hand. Credentials go to configured hosts only.
 func (s *stream) connect(ctx context.Context) (*http.Response, *member, error) {
-	m := s.client.members.order(time.Now())[0]
+	order := s.client.members.order(time.Now())
+	if len(order) == 0 {
+		return nil, nil, errNoMember
+	}
+	m := order[0]
 	u := m.url.JoinPath("/v2/events")
 	u.RawQuery = url.Values{"plan-format": {"light"}, "event_type": subscribed}.Encode()
 	resp, err := s.follow(ctx, u)

@@ -311,7 +311,7 @@ type follower struct {
 // follow starts a source over the world's first host, or the ones of cfg.
 func (w *world) follow(cfg Config) *follower {
 	w.t.Helper()
-	if cfg.URLs == nil {
+	if cfg.URLs == nil && cfg.Directory == nil {
 		for h := range w.at {
 			cfg.URLs = append(cfg.URLs, "http://"+h)
 		}
