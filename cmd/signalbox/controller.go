@@ -21,6 +21,7 @@ import (
 	"signalbox/discovery/file"
 	"signalbox/discovery/labels"
 	"signalbox/discovery/marathon"
+	"signalbox/discovery/zookeeper"
 	"signalbox/haproxy"
 	"signalbox/haproxy/control"
 	"signalbox/metrics"
@@ -43,10 +44,11 @@ const accessRing = "access"
 // controller is the whole of signalbox on one machine, wired: what Marathon says goes in at watcher, what HAProxy logs goes in at
 // receiver, and nothing flows back.
 type controller struct {
-	settings *settings
-	journal  *journal
-	started  time.Time
-	node     string // this machine's name
+	settings  *settings
+	transient bool // it only asks once, for a verb, and leaves nothing behind
+	journal   *journal
+	started   time.Time
+	node      string // this machine's name
 
 	watcher      *discovery.Watcher
 	options      *haproxy.Options // at the start; current has what the operator has changed since
@@ -102,9 +104,12 @@ func (c *controller) sources() (sources []discovery.Source, collectors []prometh
 		c.readers, sources = append(c.readers, static), append(sources, static)
 	}
 	if len(s.Marathon) > 0 {
-		apps, err := c.marathon()
+		apps, members, err := c.marathon()
 		if err != nil {
 			return nil, nil, &exitError{code: exitUsage, err: err, try: "signalbox config"}
+		}
+		if members != nil {
+			collectors = append(collectors, members)
 		}
 		var read discovery.Source = apps
 		if s.Relay != "" {
@@ -133,9 +138,10 @@ func (c *controller) static() (*file.Source, error) {
 	return file.New(file.Config{Path: s.Static, Labels: read, Forbidden: s.forbidden(), Log: c.journal.WithField("room", "file")})
 }
 
-func (c *controller) marathon() (*marathon.Source, error) {
+// marathon returns what reads Marathon, and what knows its members if that is ZooKeeper.
+func (c *controller) marathon() (*marathon.Source, *zookeeper.Members, error) {
 	s := c.settings
-	return marathon.New(marathon.Config{
+	cfg := marathon.Config{
 		URLs: s.Marathon, User: s.MarathonUser, PasswordFile: s.MarathonPasswordFile, TokenFile: s.MarathonTokenFile,
 		CAFile: s.MarathonCAFile, Resync: s.Resync, FleetSize: s.FleetSize, UserAgent: "signalbox/" + version(),
 		Convert: marathon.Options{
@@ -145,7 +151,17 @@ func (c *controller) marathon() (*marathon.Source, error) {
 		},
 		Deploying: func(app string, running bool) { c.history.Deploy(time.Now(), app, running) },
 		Log:       c.journal.WithField("room", "marathon"),
-	})
+	}
+	var members *zookeeper.Members
+	if s.election() != "" {
+		m, err := c.directory()
+		if err != nil {
+			return nil, nil, err
+		}
+		members, cfg.URLs, cfg.Directory = m, nil, m
+	}
+	apps, err := marathon.New(cfg)
+	return apps, members, err
 }
 
 func (c *controller) consul() (*consul.Source, error) {
@@ -167,7 +183,7 @@ func (s *settings) labelOptions() labels.Options {
 
 // hideSecrets keeps what the secrets' files hold out of the log.
 func (c *controller) hideSecrets() error {
-	for _, path := range []string{c.settings.MarathonPasswordFile, c.settings.MarathonTokenFile, c.settings.ConsulTokenFile, c.settings.RelayKeyFile} {
+	for _, path := range []string{c.settings.MarathonPasswordFile, c.settings.MarathonTokenFile, c.settings.ConsulTokenFile, c.settings.RelayKeyFile, c.settings.ZooKeeperPasswordFile} {
 		secret, err := readSecret(path)
 		if err != nil {
 			return &exitError{code: exitUsage, err: err}

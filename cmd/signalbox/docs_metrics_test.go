@@ -48,6 +48,7 @@ func registered(t *testing.T) []documented {
 	t.Helper()
 	s := defaults()
 	s.StateDir, s.Admin, s.HTTPBind = t.TempDir(), []string{"unix:" + filepath.Join(t.TempDir(), "admin.sock")}, []string{"127.0.0.1:8000"}
+	s.Marathon = []string{"zk://127.0.0.1:2181/marathon"}
 	s.Consul, s.Relay = []string{"http://127.0.0.1:8500"}, "consul://127.0.0.1:8500/signalbox"
 	j, err := newJournal(io.Discard, "info", "text")
 	if err != nil {

@@ -96,6 +96,8 @@ func TestPrecedence(t *testing.T) {
 		switch row.name { // choices
 		case "health":
 			other = "any"
+		case "marathon-scheme":
+			other = "https"
 		case "service-ports":
 			other = "all"
 		case "prefer":

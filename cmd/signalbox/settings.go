@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"path/filepath"
 	"strings"
 	"time"
@@ -41,6 +40,7 @@ type settings struct {
 	ConsulWatches    int
 
 	relaySettings
+	zookeeperSettings
 
 	Labels         []string
 	Strict         bool
@@ -118,40 +118,41 @@ type settings struct {
 // defaults returns the settings that hold unless a flag or a variable says otherwise.
 func defaults() settings {
 	return settings{
-		Marathon:        []string{"http://127.0.0.1:8080"},
-		Resync:          time.Minute,
-		FleetSize:       1,
-		Health:          "all",
-		ConsulMaxStale:  5 * time.Second,
-		ConsulWatches:   150,
-		Labels:          labels.Dialects(),
-		ServicePorts:    "labelled",
-		ControlPorts:    []string{"22", "2181", "5050", "5051"},
-		Settle:          2 * time.Millisecond,
-		QuarantineTasks: 0.5,
-		QuarantineApps:  0.2,
-		QuarantineMin:   10,
-		QuarantineReads: 3,
-		QuarantineSpan:  15 * time.Second,
-		HAProxy:         "supervise",
-		HAProxyBin:      "haproxy",
-		HTTPBind:        []string{":80"},
-		ServiceBind:     "*",
-		Prefer:          "none",
-		CallerHeader:    callerHeader,
-		ReloadInterval:  time.Second,
-		ReloadBurst:     5,
-		ReloadRefill:    10 * time.Second,
-		Drain:           30 * time.Second,
-		HardStopAfter:   30 * time.Minute,
-		MaxReloads:      10,
-		SpareSlots:      haproxy.DefaultSpareSlots,
-		SinkInterval:    10 * time.Second,
-		HubInterval:     10 * time.Second,
-		StateDir:        "/var/lib/signalbox",
-		Admin:           []string{"127.0.0.1:9901"},
-		LogLevel:        "info",
-		LogFormat:       "auto",
+		Marathon:          []string{"http://127.0.0.1:8080"},
+		Resync:            time.Minute,
+		FleetSize:         1,
+		zookeeperSettings: zookeeperSettings{MarathonScheme: "http"},
+		Health:            "all",
+		ConsulMaxStale:    5 * time.Second,
+		ConsulWatches:     150,
+		Labels:            labels.Dialects(),
+		ServicePorts:      "labelled",
+		ControlPorts:      []string{"22", "2181", "5050", "5051"},
+		Settle:            2 * time.Millisecond,
+		QuarantineTasks:   0.5,
+		QuarantineApps:    0.2,
+		QuarantineMin:     10,
+		QuarantineReads:   3,
+		QuarantineSpan:    15 * time.Second,
+		HAProxy:           "supervise",
+		HAProxyBin:        "haproxy",
+		HTTPBind:          []string{":80"},
+		ServiceBind:       "*",
+		Prefer:            "none",
+		CallerHeader:      callerHeader,
+		ReloadInterval:    time.Second,
+		ReloadBurst:       5,
+		ReloadRefill:      10 * time.Second,
+		Drain:             30 * time.Second,
+		HardStopAfter:     30 * time.Minute,
+		MaxReloads:        10,
+		SpareSlots:        haproxy.DefaultSpareSlots,
+		SinkInterval:      10 * time.Second,
+		HubInterval:       10 * time.Second,
+		StateDir:          "/var/lib/signalbox",
+		Admin:             []string{"127.0.0.1:9901"},
+		LogLevel:          "info",
+		LogFormat:         "auto",
 	}
 }
 
@@ -165,14 +166,22 @@ type setting struct {
 
 // settingTable lists every setting of run, in the order of the documentation.
 var settingTable = []setting{
-	{"Marathon", "marathon", "Marathon's `URLs`, all members of one cluster", func(s *settings) pflag.Value { return listOf(&s.Marathon) }},
+	{"Marathon", "marathon", "Marathon's `URLs`, all members of one cluster; or zk://host:2181,host:2181/marathon, where it elects its leader: docs/zookeeper.md", func(s *settings) pflag.Value { return listOf(&s.Marathon) }},
 	{"Marathon", "marathon-user", "`user` for basic authentication", func(s *settings) pflag.Value { return textOf(&s.MarathonUser) }},
 	{"Marathon", "marathon-password-file", "`file` with the password for basic authentication", func(s *settings) pflag.Value { return textOf(&s.MarathonPasswordFile) }},
 	{"Marathon", "marathon-token-file", "`file` with a DC/OS token", func(s *settings) pflag.Value { return textOf(&s.MarathonTokenFile) }},
 	{"Marathon", "marathon-ca-file", "PEM `file` of the authorities that sign Marathon's certificate, instead of the system's", func(s *settings) pflag.Value { return textOf(&s.MarathonCAFile) }},
+	{"Marathon", "marathon-scheme", "what members speak that ZooKeeper names: `http|https`", func(s *settings) pflag.Value { return oneOf(&s.MarathonScheme, "http", "https") }},
 	{"Marathon", "resync", "mean `time` between two reads of everything; the event stream carries what happens between", func(s *settings) pflag.Value { return durationOf(&s.Resync, time.Second, 24*time.Hour) }},
 	{"Marathon", "fleet-size", "`number` of machines that run signalbox against this Marathon; a larger fleet refetches, and checks tasks on other machines, more gently", func(s *settings) pflag.Value { return intOf(&s.FleetSize, 1, 1_000_000) }},
 	{"Marathon", "health", "which of a task's health checks must pass: `any|all`", func(s *settings) pflag.Value { return oneOf(&s.Health, "any", "all") }},
+
+	{"ZooKeeper", "zookeeper-user", "`user` of ZooKeeper's digest authentication", func(s *settings) pflag.Value { return textOf(&s.ZooKeeperUser) }},
+	{"ZooKeeper", "zookeeper-password-file", "`file` with the password for it", func(s *settings) pflag.Value { return textOf(&s.ZooKeeperPasswordFile) }},
+	{"ZooKeeper", "zookeeper-tls", "speak TLS with ZooKeeper", func(s *settings) pflag.Value { return boolOf(&s.ZooKeeperTLS) }},
+	{"ZooKeeper", "zookeeper-ca-file", "PEM `file` of the authorities that sign ZooKeeper's certificates, instead of the system's", func(s *settings) pflag.Value { return textOf(&s.ZooKeeperCAFile) }},
+	{"ZooKeeper", "zookeeper-cert-file", "PEM `file` of the certificate that is shown to ZooKeeper", func(s *settings) pflag.Value { return textOf(&s.ZooKeeperCertFile) }},
+	{"ZooKeeper", "zookeeper-key-file", "PEM `file` of its key", func(s *settings) pflag.Value { return textOf(&s.ZooKeeperKeyFile) }},
 
 	{"Consul", "consul", "`URLs` of this machine's Consul agent, or of several servers of one cluster; empty: Consul is not read: docs/consul.md", func(s *settings) pflag.Value { return listOf(&s.Consul) }},
 	{"Consul", "consul-token-file", "`file` with an ACL token that may read services and nodes", func(s *settings) pflag.Value { return textOf(&s.ConsulTokenFile) }},
@@ -320,17 +329,7 @@ func (s *settings) validate() error {
 	if len(s.Marathon)+len(s.Consul) == 0 && s.Static == "" {
 		wrong("marathon", "no URL is given, and neither --consul nor --static names another source")
 	}
-	for _, text := range s.Marathon {
-		u, err := url.Parse(text)
-		switch {
-		case err != nil:
-			wrong("marathon", "a value is no URL") // the value may hold a password
-		case u.User != nil:
-			wrong("marathon", "the URL of %q holds credentials, which every list of processes would show; use --marathon-user and --marathon-password-file", u.Host)
-		case u.Scheme != "http" && u.Scheme != "https", u.Host == "", u.RawQuery != "", u.Fragment != "":
-			wrong("marathon", "%q is not of the form http://host:8080 or https://host:8443", mask(text))
-		}
-	}
+	s.validateMarathon(wrong)
 	if (s.MarathonUser == "") != (s.MarathonPasswordFile == "") {
 		wrong("marathon-user", "goes together with --marathon-password-file; one of them is missing")
 	}
