@@ -49,7 +49,7 @@ func idle(s *settings) (*controller, error) {
 	}
 	alone := *s
 	alone.relaySettings = relaySettings{} // it would be elected, and be gone
-	return &controller{settings: &alone, journal: j, transient: true}, nil
+	return &controller{settings: &alone, journal: j, transient: true, register: &register{}}, nil
 }
 
 // ask asks the sources once.
