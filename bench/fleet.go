@@ -236,56 +236,21 @@ func end(cmd *exec.Cmd) {
 	_ = cmd.Wait()
 }
 
-// load puts the apps, and waits until their tasks run.
+// load waits for a Marathon, puts the apps there, and waits until their tasks run.
 func (b *fleetBench) load(ctx context.Context, url string) error {
-	g := &rig{bench: bench{tasks: b.tasks}}
-	var apps []map[string]any
-	for i := range b.apps {
-		apps = append(apps, g.app(i))
-	}
-	var last error
-	for end := time.Now().Add(deadline); time.Now().Before(end); {
-		if last = send(ctx, http.MethodPut, url+"/v2/apps?force=true", apps); last == nil {
-			break
+	g := &rig{bench: bench{tasks: b.tasks}, base: url, marathon: &http.Client{Timeout: deadline}}
+	for end := time.Now().Add(deadline); ; {
+		err := g.get(ctx, "/v2/apps", nil)
+		if err == nil {
+			return g.load(ctx, b.apps)
+		}
+		if time.Now().After(end) {
+			return err
 		}
 		if err := sleep(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
 	}
-	for end := time.Now().Add(deadline); last == nil; {
-		n, err := runningTasks(ctx, url)
-		if err != nil {
-			return err
-		}
-		if n >= b.apps*b.tasks {
-			return nil
-		}
-		if time.Now().After(end) {
-			last = fmt.Errorf("only %d tasks run", n)
-		}
-		if err := sleep(ctx, 200*time.Millisecond); err != nil {
-			return err
-		}
-	}
-	return last
-}
-
-func runningTasks(ctx context.Context, url string) (int, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/v2/tasks?status=running", nil)
-	if err != nil {
-		return 0, err
-	}
-	req.Header.Set("Accept", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	var got struct {
-		Tasks []struct{} `json:"tasks"`
-	}
-	err = json.NewDecoder(resp.Body).Decode(&got)
-	return len(got.Tasks), err
 }
 
 func send(ctx context.Context, method, url string, body any) error {

@@ -79,6 +79,7 @@ type rig struct {
 	bench
 	dir        string
 	cluster    *devcluster.Server
+	base       string // URL of Marathon
 	controller *exec.Cmd
 	proxy      string
 	marathon   *http.Client
@@ -98,6 +99,7 @@ func (b bench) rig(ctx context.Context, cfg devcluster.Config) (*rig, error) {
 	if g.cluster, err = devcluster.Start(ctx, cfg); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
+	g.base = g.cluster.URL()
 	return g, nil
 }
 
@@ -268,7 +270,7 @@ func (g *rig) put(ctx context.Context, path string, body any) error {
 		return err
 	}
 	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodPut, g.cluster.URL()+path, bytes.NewReader(text))
+		req, err := http.NewRequestWithContext(ctx, http.MethodPut, g.base+path, bytes.NewReader(text))
 		if err != nil {
 			return err
 		}
@@ -286,7 +288,7 @@ func (g *rig) put(ctx context.Context, path string, body any) error {
 var errBusy = errors.New("as many deployments as Marathon takes")
 
 func (g *rig) get(ctx context.Context, path string, to any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, g.cluster.URL()+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, g.base+path, nil)
 	if err != nil {
 		return err
 	}
