@@ -11,11 +11,11 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"signalbox/test/ports"
+	"signalbox/test/process"
 )
 
 // patience bounds each wait: ten times and more of what is usual, so that only what hangs exceeds it.
@@ -34,15 +34,14 @@ var build = sync.OnceValues(func() (string, error) {
 
 // Server is one Consul server on 127.0.0.1.
 type Server struct {
+	*process.Process
+
 	URL  string
 	Name string
 
 	tb     testing.TB
 	dir    string
 	config map[string]any
-	cmd    *exec.Cmd
-	mu     sync.Mutex
-	output bytes.Buffer
 }
 
 // New returns a cluster of n servers that are not started yet.
@@ -53,6 +52,7 @@ func New(tb testing.TB, n int) []*Server {
 	for i := range n {
 		http, rpc, lan := ports.Free(tb), ports.Free(tb), ports.Free(tb)
 		s := &Server{URL: fmt.Sprintf("http://127.0.0.1:%d", http), Name: fmt.Sprintf("c%d", i+1), tb: tb, dir: tb.TempDir()}
+		s.Process = process.New(tb, s.Name)
 		s.config = map[string]any{
 			"server": true, "bootstrap_expect": n, "node_name": s.Name, "datacenter": "dc1", "data_dir": filepath.Join(s.dir, "data"),
 			"bind_addr": "127.0.0.1", "client_addr": "127.0.0.1", "disable_update_check": true, "disable_host_node_id": true,
@@ -95,49 +95,7 @@ func (s *Server) Start() {
 	if err := os.WriteFile(config, text, 0o600); err != nil {
 		s.tb.Fatal(err)
 	}
-	s.cmd = exec.Command(bin, "agent", "-config-file", config)
-	s.cmd.Stdout, s.cmd.Stderr = s, s
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := s.cmd.Start(); err != nil {
-		s.tb.Fatal(err)
-	}
-	cmd := s.cmd
-	s.tb.Cleanup(func() {
-		if s.cmd == cmd {
-			s.Kill()
-		}
-		if s.tb.Failed() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			b := s.output.Bytes()
-			s.tb.Logf("%s printed:\n%s", s.Name, b[max(0, len(b)-3000):])
-		}
-	})
-}
-
-// Write takes what the server prints.
-func (s *Server) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.output.Write(b)
-}
-
-// Kill ends the server at once, as a crash would.
-func (s *Server) Kill() {
-	if s.cmd == nil {
-		return
-	}
-	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait()
-	s.cmd = nil
-}
-
-// Signal sends the server a signal: SIGSTOP makes it mute, SIGCONT ends that.
-func (s *Server) Signal(sig syscall.Signal) {
-	s.tb.Helper()
-	if err := s.cmd.Process.Signal(sig); err != nil {
-		s.tb.Fatal(err)
-	}
+	s.Run(bin, "agent", "-config-file", config)
 }
 
 // Wipe removes all that a dead server knew.
@@ -171,7 +129,7 @@ func (s *Server) Leads() bool {
 	var self struct {
 		Stats struct{ Consul map[string]string }
 	}
-	return s.cmd != nil && s.Ask("/v1/agent/self", &self) == nil && self.Stats.Consul["leader"] == "true"
+	return s.Runs() && s.Ask("/v1/agent/self", &self) == nil && self.Stats.Consul["leader"] == "true"
 }
 
 func (s *Server) until(what string, holds func() bool) {

@@ -42,15 +42,16 @@ var may = map[string][]string{
 	"signalbox/cmd/signalbox":       {"*"},
 	"signalbox/bench":               {"*"},
 	"signalbox/test/layout":         {},
-	"signalbox/test/consulserver":   {"signalbox/test/ports"},
+	"signalbox/test/consulserver":   {"signalbox/test/ports", "signalbox/test/process"},
 	"signalbox/test/docs":           {"*"},
 	"signalbox/test/e2e":            {"*"},
 	"signalbox/test/machine":        {"*"},
 	"signalbox/test/mutants":        {},
 	"signalbox/test/ports":          {},
+	"signalbox/test/process":        {},
 	"signalbox/test/routing":        {"*"},
 	"signalbox/test/sinks":          {"*"},
-	"signalbox/test/zookeeper":      {"signalbox/test/ports"},
+	"signalbox/test/zookeeper":      {"signalbox/test/ports", "signalbox/test/process"},
 }
 
 // testsOnly are packages that tests of any package may import, to run against the real thing.

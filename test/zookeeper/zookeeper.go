@@ -2,20 +2,17 @@
 package zookeeper
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"signalbox/test/ports"
+	"signalbox/test/process"
 )
 
 // patience bounds each wait: ten times and more of what is usual, so that only what hangs exceeds it.
@@ -23,14 +20,13 @@ const patience = time.Minute
 
 // Server is one ZooKeeper server on 127.0.0.1.
 type Server struct {
+	*process.Process
+
 	Address string // host:port for clients
 
-	tb     testing.TB
-	id     int
-	dir    string
-	cmd    *exec.Cmd
-	mu     sync.Mutex
-	output bytes.Buffer
+	tb  testing.TB
+	id  int
+	dir string
 }
 
 // Ensemble is a number of servers that elect a leader.
@@ -43,6 +39,7 @@ func Start(tb testing.TB, n int) Ensemble {
 	var peers strings.Builder
 	for i := range n {
 		s := &Server{Address: ports.Address(tb), tb: tb, id: i + 1, dir: tb.TempDir()}
+		s.Process = process.New(tb, fmt.Sprintf("server %d", s.id))
 		fmt.Fprintf(&peers, "server.%d=127.0.0.1:%d:%d\n", s.id, ports.Free(tb), ports.Free(tb))
 		e = append(e, s)
 	}
@@ -74,7 +71,7 @@ func (e Ensemble) Servers() (all []string) {
 // StartAll starts the servers that are down, and waits for a leader.
 func (e Ensemble) StartAll() {
 	for _, s := range e {
-		if s.cmd == nil {
+		if !s.Runs() {
 			s.Start()
 		}
 	}
@@ -101,25 +98,8 @@ func (e Ensemble) Leader() *Server {
 func (s *Server) Start() {
 	s.tb.Helper()
 	s.write("data/myid", fmt.Sprintln(s.id))
-	s.cmd = exec.Command("java", "-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dzookeeper.forceSync=no",
+	s.Run("java", "-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dzookeeper.forceSync=no",
 		"-cp", s.dir+":/usr/share/java/zookeeper.jar", "org.apache.zookeeper.server.quorum.QuorumPeerMain", filepath.Join(s.dir, "zoo.cfg"))
-	s.cmd.Stdout, s.cmd.Stderr = s, s
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := s.cmd.Start(); err != nil {
-		s.tb.Fatalf("starting ZooKeeper (test/install test installs it): %v", err)
-	}
-	cmd := s.cmd
-	s.tb.Cleanup(func() {
-		if s.cmd == cmd {
-			s.Kill()
-		}
-		if s.tb.Failed() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			b := s.output.Bytes()
-			s.tb.Logf("server %d printed:\n%s", s.id, b[max(0, len(b)-2000):])
-		}
-	})
 }
 
 // Ready waits until the server serves.
@@ -132,37 +112,12 @@ func (s *Server) Ready() {
 	}
 }
 
-// Kill ends the server at once, as a crash would.
-func (s *Server) Kill() {
-	if s.cmd == nil {
-		return
-	}
-	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait()
-	s.cmd = nil
-}
-
-// Signal sends the server a signal: SIGSTOP makes it mute, SIGCONT ends that.
-func (s *Server) Signal(sig syscall.Signal) {
-	s.tb.Helper()
-	if err := s.cmd.Process.Signal(sig); err != nil {
-		s.tb.Fatal(err)
-	}
-}
-
 // Wipe removes all that a dead server knew.
 func (s *Server) Wipe() {
 	s.tb.Helper()
 	if err := os.RemoveAll(filepath.Join(s.dir, "data")); err != nil {
 		s.tb.Fatal(err)
 	}
-}
-
-// Write takes what the server prints.
-func (s *Server) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.output.Write(b)
 }
 
 // Ask sends one of ZooKeeper's words of four letters, and returns the answer; "" if there is none.
