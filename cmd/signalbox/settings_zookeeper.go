@@ -27,14 +27,6 @@ func (s *settings) election() string {
 	return ""
 }
 
-// zookeeperConfig says how the ensemble is reached.
-func (s *settings) zookeeperConfig() zookeeper.Config {
-	return zookeeper.Config{
-		User: s.ZooKeeperUser, PasswordFile: s.ZooKeeperPasswordFile,
-		TLS: s.ZooKeeperTLS, CAFile: s.ZooKeeperCAFile, CertFile: s.ZooKeeperCertFile, KeyFile: s.ZooKeeperKeyFile,
-	}
-}
-
 // validateMarathon tells wrong what is wrong with Marathon's addresses.
 func (s *settings) validateMarathon(wrong func(flag, format string, args ...any)) {
 	if at := s.election(); at != "" {
@@ -83,8 +75,11 @@ func (c *controller) directory() (*zookeeper.Members, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := zookeeper.MembersConfig{Config: s.zookeeperConfig(), Path: path, Scheme: s.MarathonScheme}
-	cfg.Servers, cfg.Log = servers, c.journal.WithField("room", "zookeeper")
+	cfg := zookeeper.MembersConfig{Path: path, Scheme: s.MarathonScheme, Config: zookeeper.Config{
+		Servers: servers, User: s.ZooKeeperUser, PasswordFile: s.ZooKeeperPasswordFile,
+		TLS: s.ZooKeeperTLS, CAFile: s.ZooKeeperCAFile, CertFile: s.ZooKeeperCertFile, KeyFile: s.ZooKeeperKeyFile,
+		Log: c.journal.WithField("room", "zookeeper"),
+	}}
 	if !c.transient {
 		cfg.File = filepath.Join(s.StateDir, "marathon-members.json")
 	}

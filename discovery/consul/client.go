@@ -3,7 +3,6 @@ package consul
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"signalbox/discovery"
 )
 
 // client asks the members of one Consul cluster, the one that answered last first. It is safe for concurrent use.
@@ -68,13 +69,9 @@ func newClient(cfg *Config, m *sourceMetrics) (*client, error) {
 		IdleConnTimeout:     time.Minute,
 	}
 	if cfg.CAFile != "" {
-		pem, err := os.ReadFile(cfg.CAFile)
+		pool, err := discovery.Authorities(cfg.CAFile, "Consul's certificate")
 		if err != nil {
-			return nil, fmt.Errorf("reading the authorities of Consul's certificate: %w", err)
-		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("reading the authorities of Consul's certificate: %s holds none", cfg.CAFile)
+			return nil, err
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}

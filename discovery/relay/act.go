@@ -156,7 +156,7 @@ func (before *news) and(n *news) *news {
 	return &out
 }
 
-// forward hands an update of the direct source on.
+// forward makes an update the next one, with what one that has not been taken yet still has to say.
 func (l *loop) forward(u discovery.Update) {
 	if p := l.pending; p != nil {
 		u.Explained = p.Explained.And(u.Explained)

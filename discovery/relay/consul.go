@@ -1,9 +1,9 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"signalbox/discovery"
 )
 
 // ConsulConfig configures a store in Consul's keys and values.
@@ -53,7 +55,7 @@ var _ Store = (*ConsulStore)(nil)
 
 // NewConsulStore returns a store, or says what is wrong with cfg. It sends nothing.
 func NewConsulStore(cfg ConsulConfig) (*ConsulStore, error) {
-	orDefault(&cfg.TTL, 10*time.Second)
+	cfg.TTL = cmp.Or(cfg.TTL, 10*time.Second)
 	transport := &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 5 * time.Second}).DialContext,
 		TLSHandshakeTimeout: 5 * time.Second,
@@ -61,13 +63,9 @@ func NewConsulStore(cfg ConsulConfig) (*ConsulStore, error) {
 		IdleConnTimeout:     time.Minute,
 	}
 	if cfg.CAFile != "" {
-		pem, err := os.ReadFile(cfg.CAFile)
+		pool, err := discovery.Authorities(cfg.CAFile, "Consul's certificate")
 		if err != nil {
-			return nil, fmt.Errorf("reading the authorities of Consul's certificate: %w", err)
-		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("reading the authorities of Consul's certificate: %s holds none", cfg.CAFile)
+			return nil, err
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}

@@ -23,14 +23,7 @@ func TestMain(m *testing.M) {
 		takePart(url)
 		return
 	}
-	code := m.Run()
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	os.Exit(code)
+	goleak.VerifyTestMain(m)
 }
 
 // origin is what a Marathon would be: one state, which changes, and a count of who reads it.

@@ -316,20 +316,9 @@ func (l *loop) checked(img *image) error {
 
 // publish makes what is current the next update. One that has not been taken yet is replaced; what it explained stays.
 func (l *loop) publish(cause string, event time.Time, age time.Duration, whole bool) {
-	u := &discovery.Update{
+	l.forward(discovery.Update{
 		State: l.seenFromHere(l.current), Problems: l.problems, Cause: cause, At: time.Now().Add(-max(age, 0)), Event: event, Whole: whole,
-	}
-	if p := l.pending; p != nil {
-		u.Explained = p.Explained
-		if p.State != nil {
-			u.Whole = u.Whole || p.Whole
-			u.Cause = discovery.Causes(p.Cause, cause)
-			if !p.Event.IsZero() && (u.Event.IsZero() || p.Event.Before(u.Event)) {
-				u.Event = p.Event
-			}
-		}
-	}
-	l.pending = u
+	})
 }
 
 // seenFromHere leaves out what is at this machine's own entries: the leader does not know them.

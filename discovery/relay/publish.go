@@ -86,10 +86,10 @@ func (p *publisher) publish(ctx context.Context, n news, now time.Time) error {
 			}
 		}
 	}
-	if n.rebase && h.Generation > 0 && h.Base.Generation != h.Generation {
-		h.Deltas, h.inline = nil, nil
-	}
 	if n.rebase && h.Generation > 0 {
+		if h.Base.Generation != h.Generation {
+			h.Deltas, h.inline = nil, nil
+		}
 		if err := p.putBase(ctx, &h, img); err != nil {
 			return err
 		}

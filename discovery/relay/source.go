@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -88,11 +89,11 @@ func New(cfg Config) (*Source, error) {
 	if cfg.Direct == nil || cfg.Store == nil {
 		return nil, errors.New("a relay needs a source and a store")
 	}
-	orDefault(&cfg.FleetSize, 1)
-	orDefault(&cfg.Beat, 5*time.Second)
-	orDefault(&cfg.Pace, max(100*time.Millisecond, min(time.Duration(cfg.FleetSize)*500*time.Microsecond, time.Second)))
-	orDefault(&cfg.Patience, 6*cfg.Beat)
-	orDefault(&cfg.Node, "signalbox")
+	cfg.FleetSize = cmp.Or(cfg.FleetSize, 1)
+	cfg.Beat = cmp.Or(cfg.Beat, 5*time.Second)
+	cfg.Pace = cmp.Or(cfg.Pace, max(100*time.Millisecond, min(time.Duration(cfg.FleetSize)*500*time.Microsecond, time.Second)))
+	cfg.Patience = cmp.Or(cfg.Patience, 6*cfg.Beat)
+	cfg.Node = cmp.Or(cfg.Node, "signalbox")
 	s := &Source{cfg: cfg, metrics: newSourceMetrics(), standing: Standing{Role: Waits}}
 	s.log = discovery.LoggerOr(cfg.Log).WithField("source", cfg.Direct.Name())
 	if cfg.KeyFile != "" {
@@ -109,13 +110,6 @@ func New(cfg Config) (*Source, error) {
 	rand.Read(b)
 	s.epoch = hex.EncodeToString(b)
 	return s, nil
-}
-
-func orDefault[T comparable](v *T, def T) {
-	var zero T
-	if *v == zero {
-		*v = def
-	}
 }
 
 // Name implements discovery.Source.

@@ -2,7 +2,6 @@ package zookeeper
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+
+	"signalbox/discovery"
 )
 
 // Config says how an ensemble is reached. Secrets come from files only.
@@ -133,14 +134,11 @@ func (c *Config) tlsConfig() (*tls.Config, error) {
 	}
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
+		pool, err := discovery.Authorities(c.CAFile, "ZooKeeper's certificate")
 		if err != nil {
-			return nil, fmt.Errorf("reading the authorities of ZooKeeper's certificate: %w", err)
+			return nil, err
 		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("reading the authorities of ZooKeeper's certificate: %s holds none", c.CAFile)
-		}
+		conf.RootCAs = pool
 	}
 	if c.CertFile != "" {
 		pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
